@@ -1,0 +1,1 @@
+"""Which distributions and local files a function or a script needs, and why."""

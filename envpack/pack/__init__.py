@@ -1,0 +1,1 @@
+"""Content-named layers, the manifest of an environment, and the store that unpacks each layer once."""

@@ -1,0 +1,19 @@
+"""Every environment variable that `envpack` reads, in one place.
+
+| variable | meaning | default |
+|---|---|---|
+| `ENVPACK_STORE` | folder of the store of layers and environments | `$XDG_CACHE_HOME/envpack`, else `~/.cache/envpack` |
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def store_folder() -> Path:
+    """Return the folder of the default store; it may not exist yet."""
+    if explicit := os.environ.get("ENVPACK_STORE"):
+        return Path(explicit).expanduser().absolute()
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(cache).expanduser().absolute() / "envpack"

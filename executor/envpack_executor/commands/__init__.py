@@ -1,0 +1,1 @@
+"""Subcommands of `envpack` that live in this package; each module is cheap to import."""

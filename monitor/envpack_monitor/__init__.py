@@ -1,0 +1,1 @@
+"""Measure, limit, remember and predict what calls use."""
