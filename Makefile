@@ -1,0 +1,138 @@
+# Every target does its own set-up on a machine that has make, a shell and Python 3.11 or newer with venv: an environment
+# in $(VENV), the project in it (editable), and the one dependency group of pyproject.toml that the target needs.
+# What was done is noted in $(VENV)/.made/, in files named by the checksum of pyproject.toml: a second run starts at once,
+# a changed pyproject.toml is installed again, an interrupted set-up leaves no note and is repeated.
+#
+#   make test PYTHON=/usr/bin/python3.12                   another interpreter (the environment is made anew)
+#   make test PYTHON=/usr/bin/python3.12 VENV=.venv-3.12   another interpreter beside the first one
+#   make test-main ARGS="-k wheel -x"                      words handed on to pytest, the demo or a benchmark
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+VENV ?= .venv
+PYTHON ?=
+ARGS ?=
+PYTHONS := 3.11 3.12 3.13
+
+BIN := $(VENV)/bin
+MADE := $(VENV)/.made
+# The folder is part of the key: in a copied or moved project the environment still points at the old one.
+KEY := $(firstword $(shell { cat pyproject.toml; echo '$(CURDIR)'; } | cksum))
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+
+# $(call find,NAMES): the first that runs, is new enough and can make environments. A name on PATH proves nothing: version
+# managers put names there that only print an error. The answer is the real file behind a shim or an environment.
+PROBE := import sys, venv, ensurepip; sys.version_info >= (3, 11) or sys.exit(1); print(sys._base_executable)
+find = for name in $(1); do path=$$("$$name" -c '$(PROBE)' 2>/dev/null) && echo "$$path" && break; done
+CANDIDATES := python3.13 python3.12 python3.11 python3 python $(wildcard $(HOME)/.pyenv/versions/3.1[1-9]*/bin/python)
+
+# Does the environment run, and is it of the interpreter that was asked for (none: any will do)?
+FITS := import os, sys; sys.exit(sys.version_info < (3, 11) or sys.argv[1] != "" and not os.path.samefile(sys.argv[1], sys._base_executable))
+fail = { echo "make: error: $(1)" >&2; exit 1; }
+
+define environment
+python=''; \
+[ -z '$(PYTHON)' ] || python=$$($(call find,'$(PYTHON)')) || $(call fail,PYTHON=$(PYTHON) does not run$(comma) is older than 3.11$(comma) or lacks venv); \
+$(BIN)/python -c '$(FITS)' "$$python" 2>/dev/null || { \
+    [ -n "$$python" ] || python=$$($(call find,$(CANDIDATES))) || \
+        $(call fail,no Python 3.11 or newer with venv found; install one (Debian: python3 and python3-venv) or name it: make PYTHON=FILE); \
+    echo "make: $(VENV): new environment of $$python"; \
+    rm -rf $(VENV) && "$$python" -m venv --without-pip $(VENV) || exit 1; \
+}; \
+$(BIN)/python -c 'import pip' 2>/dev/null || $(BIN)/python -m ensurepip >/dev/null || exit 1
+endef
+
+# Dependency groups need pip 25.1; the one that comes with an interpreter may be older.
+define project
+[ -e $(MADE)/project-$(KEY) ] || { \
+    echo "make: $(VENV): installing the project"; \
+    mkdir -p $(MADE) && rm -f $(MADE)/* && $(PIP) 'pip>=25.1' && $(PIP) --editable . && touch $(MADE)/project-$(KEY); \
+} || exit 1
+endef
+
+define group
+[ -e $(MADE)/$(1)-$(KEY) ] || { \
+    echo "make: $(VENV): installing what '$(1)' needs"; \
+    $(PIP) --group $(1) && touch $(MADE)/$(1)-$(KEY); \
+} || exit 1
+endef
+
+comma := ,
+setup = @$(environment); $(project); $(call group,$(1))
+
+.PHONY: help
+help: ## show this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  make %-13s %s\n' "$$name" "$$text"; done
+
+.PHONY: demo
+demo: ## run the main job on real data: examples/inference
+	$(call setup,demo)
+	$(BIN)/python examples/inference/run.py $(ARGS)
+
+.PHONY: test
+test: test-main test-pythons ## run all tests, then their short form under the other Pythons found here
+
+.PHONY: test-main
+test-main: ## run all tests under one Python
+	$(call setup,test)
+	$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: test-short
+test-short: ## run the tests that are not marked slow
+	$(call setup,test)
+	$(BIN)/python -m pytest -q -m 'not slow' $(ARGS)
+
+.PHONY: test-pythons
+test-pythons: ## run the short form under each other Python found of 3.11, 3.12 and 3.13
+	@$(environment)
+	@main=$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+	for version in $(PYTHONS); do \
+	    [ "$$version" != "$$main" ] || continue; \
+	    python=$$($(call find,python$$version $(HOME)/.pyenv/versions/$$version*/bin/python)) || { \
+	        echo "make: Python $$version: not found here, skipped"; continue; }; \
+	    echo "make: Python $$version: $$python"; \
+	    $(MAKE) --no-print-directory test-short VENV=.venv-$$version PYTHON="$$python" || exit 1; \
+	done
+
+.PHONY: lint
+lint: ## check style, format, types and the direction of imports
+	$(call setup,lint)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m mypy
+	$(BIN)/lint-imports
+
+.PHONY: format
+format: ## mend style and format where a tool can
+	$(call setup,lint)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: bench
+bench: ## run every benchmark in its short form
+	$(call setup,bench)
+	@for file in benchmarks/*.py; do \
+	    echo "make: $$file --quick"; $(BIN)/python "$$file" --quick $(ARGS) || exit 1; \
+	done
+
+.PHONY: docs
+docs: ## build the documentation into site/; a warning is an error
+	$(call setup,docs)
+	$(BIN)/python -m mkdocs build --strict --quiet
+	@echo "make: site/index.html"
+
+.PHONY: wheel
+wheel: ## build the wheel and the source archive into dist/
+	$(call setup,test)
+	$(BIN)/python -m build --no-isolation .
+
+.PHONY: clean
+clean: ## remove what the targets wrote, but not the environments
+	rm -rf build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache benchmarks/results
+	find envpack executor monitor tests benchmarks examples docs -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: distclean
+distclean: clean ## remove the environments too
+	rm -rf .venv $(addprefix .venv-,$(PYTHONS))
