@@ -1,1 +1,69 @@
-"""Measure, limit, remember and predict what calls use."""
+"""Measure, limit, remember and predict what calls use.
+
+Map of the package:
+
+- `envpack_monitor.decorator`: `monitor`, the decorator and context manager.
+- `envpack_monitor.bracket`: the exact figures of one call of this process, in microseconds; standard library only.
+- `envpack_monitor.usage`, `limits`, `allocation`: the values that cross boundaries.
+- `envpack_monitor.history`: every usage, per category, in one SQLite file that many processes write.
+- `envpack_monitor.predict`: from a history to the allocation of the next call; pure.
+- `envpack_monitor.commands`: the subcommands `monitor`, `history` and `predict`; the only room that prints.
+- `envpack_monitor.errors`, `envpack_monitor.settings`: every error, every environment variable.
+
+The public names are loaded when they are first used, so that `import envpack_monitor` stays cheap.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from envpack_monitor.allocation import Allocation
+    from envpack_monitor.bracket import Bracket
+    from envpack_monitor.decorator import monitor
+    from envpack_monitor.errors import LimitExceeded, MonitorError, ProcessExited, ProcessKilled
+    from envpack_monitor.history import History
+    from envpack_monitor.limits import Limits
+    from envpack_monitor.usage import Usage
+    from envpack_monitor.writer import HistoryWriter
+
+__all__ = [
+    "monitor",
+    "Bracket",
+    "Usage",
+    "Limits",
+    "Allocation",
+    "History",
+    "HistoryWriter",
+    "MonitorError",
+    "LimitExceeded",
+    "ProcessExited",
+    "ProcessKilled",
+]
+
+_HOMES = {
+    "monitor": "decorator",
+    "Bracket": "bracket",
+    "Usage": "usage",
+    "Limits": "limits",
+    "Allocation": "allocation",
+    "History": "history",
+    "HistoryWriter": "writer",
+    "MonitorError": "errors",
+    "LimitExceeded": "errors",
+    "ProcessExited": "errors",
+    "ProcessKilled": "errors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

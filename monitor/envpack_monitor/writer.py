@@ -1,0 +1,193 @@
+"""`HistoryWriter`: takes usages off the path of calls and writes them in batches.
+
+```
+ calling threads ──put──▶ queue (bounded) ──▶ one daemon thread ──one transaction per batch──▶ History
+```
+
+Guarantees: `flush` and `close` return when everything that was put before is in the file; the end of the interpreter
+closes. A process that is killed loses at most what it had queued: 0.1 s of calls. When the queue is full, `put` waits.
+A forked child begins with an empty queue and, when it first needs one, a thread of its own.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import sys
+import threading
+import weakref
+from collections import deque
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+from envpack_monitor.errors import HistoryError
+from envpack_monitor.history import History
+from envpack_monitor.usage import Usage
+
+QUEUE_BOUND = 100_000
+BATCH_BOUND = 5_000
+LINGER_S = 0.1
+DEADLINE_S = 120.0
+
+_log = logging.getLogger(__name__)
+_writers: weakref.WeakSet[HistoryWriter] = weakref.WeakSet()
+
+
+class HistoryWriter:
+    """Writes usages to a history from a background thread.
+
+    Args:
+        history: where to.
+        bound: how many usages may wait; more make `put` wait.
+        linger_s: seconds to collect a batch after its first usage.
+    """
+
+    def __init__(self, history: History, *, bound: int = QUEUE_BOUND, linger_s: float = LINGER_S) -> None:
+        self.history = history
+        self.lost = 0
+        self._bound = bound
+        self._linger_s = linger_s
+        self._closed = False
+        self._thread: threading.Thread | None = None
+        self._error: HistoryError | None = None
+        self._begin()
+        _writers.add(self)
+
+    def put(self, usage: Usage | Mapping[str, Any]) -> None:
+        """Queue one usage; costs about a microsecond. After `close` it is written at once instead.
+
+        Args:
+            usage: a usage, or the fields of one as `Bracket.stop` returns them.
+        """
+        if len(self._queue) >= self._bound:
+            self._wait_for_room()
+        self._queue.append(usage)
+        # First append, then look: the thread looks in the opposite order, so that none is forgotten.
+        if not self._is_awake:
+            self._wake_thread()
+
+    def flush(self) -> None:
+        """Return when everything that was put before is in the file.
+
+        Raises:
+            HistoryError: something could not be written since the last call; `lost` counts how many.
+        """
+        if self._thread is not None:
+            written = threading.Event()
+            self._queue.append(written)
+            self._hurry.set()
+            self._wake.set()
+            if not written.wait(DEADLINE_S):
+                raise HistoryError(f"history {self.history.path}: not written within {DEADLINE_S:.0f} s")
+        if (error := self._error) is not None:
+            self._error = None
+            raise error
+
+    def close(self) -> None:
+        """Flush, end the thread and close the file.
+
+        Raises:
+            HistoryError: as `flush`.
+        """
+        try:
+            self.flush()
+        finally:
+            self._closed = True
+            self._hurry.set()
+            self._wake.set()
+            if self._thread is not None:
+                self._thread.join(DEADLINE_S)
+            atexit.unregister(self._close_at_exit)
+            self.history.close()
+
+    def __enter__(self) -> HistoryWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _begin(self) -> None:
+        self._queue: deque[Usage | Mapping[str, Any] | threading.Event] = deque()
+        self._wake, self._hurry, self._room = threading.Event(), threading.Event(), threading.Event()
+        self._start_lock = threading.Lock()
+        self._thread = None
+        self._error = None
+        self._is_awake = False
+
+    def _begin_in_child(self) -> None:
+        # The lock of the parent's history may be held by a thread that does not exist here.
+        self.history = History(self.history.path)
+        self._begin()
+
+    def _wake_thread(self) -> None:
+        if self._closed:
+            self._write([self._queue.popleft()])
+            return
+        self._is_awake = True
+        with self._start_lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="envpack-history", daemon=True)
+                self._thread.start()
+                self._close_when_process_ends()
+        self._wake.set()
+
+    def _close_when_process_ends(self) -> None:
+        atexit.register(self._close_at_exit)
+        if (util := sys.modules.get("multiprocessing.util")) is not None:
+            # Children of multiprocessing leave without the interpreter's own exit handlers.
+            util.Finalize(None, self._close_at_exit, exitpriority=0)
+
+    def _close_at_exit(self) -> None:
+        try:
+            self.close()
+        except HistoryError as error:
+            _log.error("%s; %d calls are not in the history", error, self.lost)
+
+    def _wait_for_room(self) -> None:
+        while len(self._queue) >= self._bound:
+            self._room.clear()
+            self._hurry.set()
+            self._wake_thread()
+            self._room.wait(self._linger_s)
+
+    def _work(self) -> None:
+        while not self._closed or self._queue:
+            self._wake.wait()
+            self._hurry.wait(self._linger_s)
+            self._hurry.clear()
+            self._is_awake = False
+            self._wake.clear()
+            while batch := self._take_batch():
+                self._write(batch)
+                self._room.set()
+
+    def _take_batch(self) -> list[Usage | Mapping[str, Any] | threading.Event]:
+        batch: list[Usage | Mapping[str, Any] | threading.Event] = []
+        while self._queue and len(batch) < BATCH_BOUND:
+            batch.append(self._queue.popleft())
+        return batch
+
+    def _write(self, batch: list[Usage | Mapping[str, Any] | threading.Event]) -> None:
+        rows = [item for item in batch if not isinstance(item, threading.Event)]
+        try:
+            self.history.add_many(rows)
+        except HistoryError as error:
+            self.lost += len(rows)
+            if self._error is None:
+                _log.error("%s; calls are missing from the history", error)
+            self._error = error
+        for item in batch:
+            if isinstance(item, threading.Event):
+                item.set()
+
+
+def _begin_all_in_child() -> None:
+    for writer in list(_writers):
+        writer._begin_in_child()
+
+
+os.register_at_fork(after_in_child=_begin_all_in_child)
