@@ -120,7 +120,7 @@ bench: ## run every benchmark in its short form
 .PHONY: docs
 docs: ## build the documentation into site/; a warning is an error
 	$(call setup,docs)
-	$(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 	@echo "make: site/index.html"
 
 .PHONY: wheel
