@@ -17,7 +17,7 @@ from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 from envpack_monitor.bracket import Bracket, Figures
 from envpack_monitor.errors import LimitExceeded, MonitorError
-from envpack_monitor.limits import Limits
+from envpack_monitor.limits import Limits, measured_fields
 from envpack_monitor.usage import Usage
 from envpack_monitor.writer import HistoryWriter
 
@@ -221,12 +221,6 @@ class Monitor:
             return
         for resource, allowed, measured in self.limits.exceeded_by(**measured_fields(usage.to_dict())):
             raise LimitExceeded(resource, allowed, measured, self.category, os.getpid())
-
-
-def measured_fields(figures: Mapping[str, Any]) -> dict[str, float | None]:
-    """Return the figures of a usage under the names of the limits that they are compared with."""
-    cpu_s = figures.get("cpu_user_s", 0.0) + figures.get("cpu_system_s", 0.0)
-    return {"memory_bytes": figures.get("peak_memory_bytes"), "wall_s": figures.get("wall_s"), "cpu_s": cpu_s}
 
 
 def _wrap_function(options: Monitor, function: Callable[..., Any]) -> Callable[..., Any]:

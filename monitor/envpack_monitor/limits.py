@@ -91,6 +91,12 @@ class Limits:
         return ((name, value) for name, value in asdict(self).items() if value is not None)
 
 
+def measured_fields(figures: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return the figures of a usage under the names of the limits that they are compared with."""
+    cpu_s = figures.get("cpu_user_s", 0.0) + figures.get("cpu_system_s", 0.0)
+    return {"memory_bytes": figures.get("peak_memory_bytes"), "wall_s": figures.get("wall_s"), "cpu_s": cpu_s}
+
+
 def _parse_count(text: str) -> int:
     if not text.strip().isdecimal():
         raise ValueError(f"{text.strip()!r} is not a whole number")
