@@ -7,6 +7,7 @@ packages need not import each other. All survive pickling: `args` holds the cons
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -37,3 +38,112 @@ class UsageError(EnvpackError):
 
 class InternalError(EnvpackError):
     """A bug of envpack itself, with the story that led there."""
+
+
+class TargetNotFoundError(UsageError):
+    """The script to analyse is not there, cannot be read, or is no Python source file."""
+
+
+class FunctionNotFoundError(UsageError):
+    """The script has no function of that name; the hint names those that are alike."""
+
+
+class InterpreterError(UsageError):
+    """The named interpreter cannot be run or is no Python interpreter."""
+
+
+class SourceSyntaxError(EnvpackError):
+    """A source file is not valid Python.
+
+    Args:
+        path: the file.
+        line: line of the error, counted from 1.
+        offset: column of the error, counted from 1; 0 where it is not known.
+        text: the line itself, shown with a caret under the column; may be empty.
+        reason: what the parser said.
+    """
+
+    def __init__(self, path: str, line: int, offset: int, text: str, reason: str) -> None:
+        message = f"{path}:{line}: {reason}"
+        if text.strip():
+            stripped = text.strip("\n\r\f ")
+            indent = max(0, offset - 1 - (len(text.rstrip()) - len(text.strip())))
+            message += f"\n    {stripped}\n    {' ' * min(indent, len(stripped))}^"
+        super().__init__(message)
+        self.args = (path, line, offset, text, reason)
+        self.path = path
+        self.line = line
+        self.offset = offset
+        self.text = text
+        self.reason = reason
+
+
+class ModuleNotInstalledError(EnvpackError):
+    """The code imports modules that the asked interpreter does not have.
+
+    Args:
+        missing: module, file and line of each import that cannot work; at least one.
+    """
+
+    def __init__(self, missing: Sequence[tuple[str, str, int]]) -> None:
+        listed = ", ".join(f"{module!r} (imported at {file}:{line})" for module, file, line in missing)
+        super().__init__(
+            f"not installed in the analysed environment: {listed}",
+            "install it there, name the interpreter that has it with --python, or leave it out with --exclude",
+        )
+        self.args = (tuple(missing),)
+        self.missing = tuple(missing)
+        self.module, self.file, self.line = missing[0]
+
+
+class DependenciesFormatError(EnvpackError):
+    """Data that should be a `Dependencies` object is not; the message names the place inside it."""
+
+
+class PackFormatError(EnvpackError):
+    """A pack or layer file is truncated, damaged or of another format; reading it again cannot help."""
+
+
+class DigestMismatchError(PackFormatError):
+    """The content of a layer is not what its name promises.
+
+    Args:
+        layer: digest, or name and version, of the layer.
+        source: file or peer that it came from.
+        what: which part differs and how.
+    """
+
+    def __init__(self, layer: str, source: str, what: str) -> None:
+        super().__init__(f"layer {layer} from {source} is not what its digest promises: {what}", "fetch it again")
+        self.args = (layer, source, what)
+        self.layer = layer
+        self.source = source
+        self.what = what
+
+
+class IncompatiblePackError(EnvpackError):
+    """The pack needs another Python or another platform than this machine offers."""
+
+
+class StoreError(EnvpackError):
+    """The store cannot do its work: no room, no permission, read-only, or locked for too long. A retry may help."""
+
+
+class LayerMissingError(StoreError):
+    """The store has neither the unpacked layer nor its file."""
+
+
+class ManifestNotFoundError(UsageError):
+    """The store knows no environment of that id."""
+
+
+class ManifestFormatError(PackFormatError):
+    """Data that should be a manifest is not; the message names the place inside it."""
+
+
+class DistributionFilesError(EnvpackError):
+    """The files of an installed distribution cannot be told: not installed there, or without a list of its files."""
+
+
+class LayerConflictError(EnvpackError):
+    """Two layers of one environment claim the same path with different content."""

@@ -1,1 +1,29 @@
-"""Which distributions and local files a function or a script needs, and why."""
+"""Which distributions and local files a function or a script needs, and why.
+
+Map of the package, in the order in which an analysis passes through it:
+
+- `target`, `live`: what is asked about, located in its source.
+- `interpreter`, `distributions`, `editable`, `finder`: the asked environment, and where a module is in it.
+- `source`, `guards`, `constants`, `scopes`, `codefile`, `searchpath`, `program`: the files of the program, as scopes
+  and names.
+- `reach`, `dynamic`: from a piece of code, along names, to imports.
+- `closure`, `merge`, `dependencies`: from imports to distributions with role and evidence.
+- `analysis`: `analyze`, which does all of it.
+"""
+
+from __future__ import annotations
+
+from envpack.discover.analysis import analyze
+from envpack.discover.dependencies import Dependencies, Distribution, Evidence, FunctionDependencies, Unresolved
+from envpack.discover.interpreter import Interpreter, inspect_interpreter
+
+__all__ = [
+    "analyze",
+    "Dependencies",
+    "FunctionDependencies",
+    "Distribution",
+    "Evidence",
+    "Unresolved",
+    "Interpreter",
+    "inspect_interpreter",
+]

@@ -1,0 +1,156 @@
+"""`envpack analyze`: what a script or some of its functions need, and why, without running them."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from envpack.discover import Dependencies, Distribution
+
+
+def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    pairs = [value.partition("=") for value in values]
+    for value, (module, _, distribution) in zip(values, pairs, strict=True):
+        if not (module and distribution):
+            raise click.BadParameter(f"{value!r} met, IMPORT=DIST expected, such as yaml=PyYAML", ctx, param)
+    return {module: distribution for module, _, distribution in pairs}
+
+
+@click.command()
+@click.argument("target", metavar="TARGET[:FUNCTION]")
+@click.option("--function", "functions", multiple=True, metavar="NAME", help="A function of the script; repeatable.")
+@click.option("--python", metavar="PYTHON", help="Interpreter whose environment is asked about.  [default: this one]")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "json", "requirements"]),
+    default="table",
+    show_default=True,
+    help="What to print.",
+)
+@click.option("-o", "--output", metavar="FILE", type=click.Path(dir_okay=False), help="Write to FILE instead.")
+@click.option("--include", multiple=True, metavar="DIST", help="Add a distribution; repeatable.")
+@click.option("--exclude", multiple=True, metavar="DIST", help="Leave out a distribution or module; repeatable.")
+@click.option(
+    "--map", "mapping", multiple=True, metavar="IMPORT=DIST", callback=_pairs, help="Name a module's distribution."
+)
+def analyze(
+    target: str,
+    functions: tuple[str, ...],
+    python: str | None,
+    form: str,
+    output: str | None,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    mapping: dict[str, str],
+) -> int:
+    """Say which distributions and local files TARGET needs, and why.
+
+    TARGET is a Python script; with :FUNCTION (or --function) only what that function reaches counts. Nothing of it is
+    executed. Ends with exit code 1 if it imports a module that is not installed.
+    """
+    from envpack.discover import analyze as find
+    from envpack.errors import ModuleNotInstalledError
+
+    found = find(target, functions=functions, python=python, include=include, exclude=exclude, mapping=mapping)
+    _write(_render(found, form, sys.stdout if output is None else None), output)
+    try:
+        found.raise_missing()
+    except ModuleNotInstalledError as error:
+        click.echo(f"envpack: error: {error}", err=True)
+        return error.exit_code
+    return 0
+
+
+def _render(found: Dependencies, form: str, terminal: object) -> str:
+    if form == "json":
+        return json.dumps(found.to_dict(), indent=2) + "\n"
+    if form == "requirements":
+        return "".join(line + "\n" for line in found.requirements())
+    return _table(found, is_terminal=bool(getattr(terminal, "isatty", lambda: False)()))
+
+
+def _write(text: str, output: str | None) -> None:
+    if output is None:
+        click.echo(text, nl=False)
+        return
+    from envpack.errors import UsageError
+
+    beside = f"{output}.{os.getpid()}.tmp"
+    try:
+        with open(beside, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(beside, output)
+    except OSError as error:
+        if os.path.exists(beside):
+            os.unlink(beside)
+        raise UsageError(
+            f"cannot write {output!r}: {error.strerror}", "name a file in a folder that you may write"
+        ) from None
+
+
+def _table(found: Dependencies, *, is_terminal: bool) -> str:
+    import io
+
+    from rich.console import Console
+
+    text = io.StringIO()
+    # Without a terminal nothing is cut or folded: a line of a pipe is a line of the answer.
+    console = Console(file=text, force_terminal=is_terminal, width=None if is_terminal else 10_000, highlight=False)
+    console.print(f"{found.target}: Python {found.python}, {found.platform}", markup=False)
+    for function in found.functions:
+        names = set(function.distributions)
+        console.print()
+        console.print(f"{function.name or 'whole script'} needs", style="bold", markup=False)
+        _print_distributions(console, [item for item in found.distributions if item.name in names], found)
+        for path in function.local_files:
+            console.print(f"  local file  {_short(path)}", markup=False)
+    _print_undecided(console, found)
+    return text.getvalue()
+
+
+def _print_distributions(console: Console, distributions: list[Distribution], found: Dependencies) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    if not distributions:
+        console.print("  only the standard library")
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False, pad_edge=False)
+    order = {"direct": 0, "hidden": 1, "optional": 2, "transitive": 3}
+    for item in sorted(distributions, key=lambda one: (order[one.role], one.name)):
+        table.add_row(*(Text(cell) for cell in ("", item.name, item.version, item.role, _reason(item))))
+    console.print(table)
+
+
+def _reason(item: Distribution) -> str:
+    if not item.evidence:
+        return f"required by {', '.join(item.required_by)}"
+    first = item.evidence[0]
+    if first.kind == "included":
+        return "asked for"
+    more = f" and {len(item.evidence) - 1} more" if len(item.evidence) > 1 else ""
+    return f"{first.module} at {_short(first.file)}:{first.line} ({first.kind}){more}"
+
+
+def _print_undecided(console: Console, found: Dependencies) -> None:
+    if not found.unresolved:
+        return
+    console.print()
+    console.print("could not decide", style="bold")
+    for item in found.unresolved:
+        place = f"{_short(item.file)}:{item.line}" if item.line else _short(item.file)
+        console.print(f"  {place}: {item.module or 'an import'} ({item.kind}): {item.hint}", markup=False)
+
+
+def _short(path: str) -> str:
+    """Return a path relative to the working folder where it lies in it."""
+    relative = os.path.relpath(path)
+    return path if relative.startswith("..") else relative

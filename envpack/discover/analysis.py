@@ -1,0 +1,107 @@
+"""`analyze`: from a target to its `Dependencies`.
+
+The target is located in its source, `Reach` follows what it uses, and what it imports becomes distributions with their
+closure. Nothing of the user's is executed.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from envpack.discover.codefile import CodeFile
+from envpack.discover.dependencies import Dependencies
+from envpack.discover.distributions import DistributionIndex
+from envpack.discover.finder import ModuleFinder
+from envpack.discover.interpreter import inspect_interpreter
+from envpack.discover.live import LiveFunction, add_live, locate
+from envpack.discover.merge import Choices, Part, merge
+from envpack.discover.program import Program
+from envpack.discover.reach import Reach
+from envpack.discover.scopes import Binding
+from envpack.discover.target import find_function, split_target
+
+Target = str | os.PathLike[str] | Callable[..., Any]
+
+
+def analyze(
+    target: Target,
+    *,
+    functions: Sequence[str] = (),
+    python: str | os.PathLike[str] | None = None,
+    include: Iterable[str] = (),
+    exclude: Iterable[str] = (),
+    mapping: Mapping[str, str] | None = None,
+) -> Dependencies:
+    """Find the distributions and local files that a script or some of its functions need, without running them.
+
+    Args:
+        target: a function or another callable, the path of a script, or `script.py:function`.
+        functions: qualified names of more functions of the script; with none at all the whole script is meant.
+        python: the interpreter whose environment is asked about; the running one by default.
+        include: distributions to add, as requirement strings (`pkg` or `pkg[extra]`).
+        exclude: distributions or modules to leave out.
+        mapping: distribution of modules whose own cannot be found, such as `{"yaml": "PyYAML"}`.
+
+    Returns:
+        What is needed, and why. A module that is not installed is in `unresolved`; see `Dependencies.raise_missing`.
+
+    Raises:
+        TargetNotFoundError: there is no such script, or it cannot be read.
+        FunctionNotFoundError: the script has no such function.
+        SourceSyntaxError: the script is not valid Python.
+        InterpreterError: `python` is no interpreter.
+        UsageError: a distribution to include or to map to is not installed.
+    """
+    interpreter = inspect_interpreter(python)
+    index = DistributionIndex(interpreter.sys_path)
+    choices = Choices(index, include, exclude, mapping or {})
+    finder = ModuleFinder(interpreter, index)
+    if isinstance(target, str | os.PathLike):
+        name = os.fspath(target)
+        parts = _script_parts(name, functions, finder)
+    else:
+        live = locate(target)
+        name = f"{live.path}:{live.name}" if live.path else live.name
+        parts = [_live_part(live, finder)]
+        if functions:
+            parts += _script_parts(live.path, functions, finder)
+    return merge(name, interpreter, parts, choices)
+
+
+def _live_part(live: LiveFunction, finder: ModuleFinder) -> Part:
+    program = Program(finder)
+    reach = Reach(program)
+    add_live(reach, program, live)
+    reach.run()
+    return Part(live.name, reach)
+
+
+def _script_parts(target: str, functions: Sequence[str], finder: ModuleFinder) -> list[Part]:
+    path, name = split_target(target)
+    names = list(dict.fromkeys([*([name] if name else []), *functions]))
+    # The folder of the script itself, links resolved, is what Python puts first on sys.path.
+    finder.add_folder(os.path.dirname(os.path.realpath(path)), first=True)
+    program = Program(finder)
+    file = program.script(path)
+    if not names:
+        reach = Reach(program)
+        reach.add_file(file)
+        reach.run()
+        return [Part("", reach)]
+    return [_function_part(program, file, name, find_function(file, name)) for name in names]
+
+
+def _function_part(program: Program, file: CodeFile, name: str, bindings: Iterable[Binding]) -> Part:
+    reach = Reach(program)
+    for binding in bindings:
+        if binding.kind == "import":
+            assert isinstance(binding.node, ast.Import | ast.ImportFrom)
+            assert binding.alias is not None
+            reach.add_import(file, binding.node, binding.alias)
+        else:
+            reach.add_function(file, binding.node, binding.scope)
+    reach.run()
+    return Part(name, reach)

@@ -1,0 +1,295 @@
+"""The answer of discovery as values: what a function or script needs, and why.
+
+Pure: nothing here reads a file or asks an interpreter. `Dependencies.to_dict` gives the documented JSON object and
+`Dependencies.from_dict` reads it back, checking every field and naming the place that is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar, cast, get_args
+
+from envpack.errors import DependenciesFormatError, ModuleNotInstalledError
+
+SCHEMA = 1
+
+Role = Literal["direct", "hidden", "optional", "transitive"]
+Source = Literal["wheel", "conda", "editable", "local", "system"]
+EvidenceKind = Literal["static", "conditional", "optional", "dynamic", "runtime", "included"]
+UnresolvedKind = Literal["missing", "conditional", "dynamic", "source", "requirement"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Evidence:
+    """Where something was found.
+
+    Attributes:
+        file: absolute path of the source file.
+        line: line in it, counted from 1; 0 where the finding belongs to no line.
+        kind: how sure the finding is: `static`, `conditional` (under a condition that could not be decided),
+            `optional` (the code goes on without it), `dynamic` (folded from constants), `runtime` (the live object),
+            `included` (asked for by the caller).
+        module: the module that is imported there.
+    """
+
+    file: str
+    line: int
+    kind: EvidenceKind
+    module: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the evidence as JSON data."""
+        return {"file": self.file, "line": self.line, "kind": self.kind, "module": self.module}
+
+    @classmethod
+    def from_dict(cls, data: object, where: str = "evidence") -> Evidence:
+        """Read what `to_dict` gave."""
+        fields = _Fields(data, where)
+        kind = fields.choice("kind", get_args(EvidenceKind))
+        return cls(fields.text("file"), fields.number("line"), cast(EvidenceKind, kind), fields.text("module"))
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Unresolved:
+    """Something that could not be decided, and what to do about it.
+
+    Attributes:
+        module: the module asked for, or an empty string where not even that is known.
+        file: absolute path of the source file that asks.
+        line: line in it, counted from 1.
+        kind: `missing` (imported, not installed), `conditional` (not installed, imported under a condition that could
+            not be decided), `dynamic` (the name is computed at run time), `source` (a file that could not be read),
+            `requirement` (a distribution's own requirement is not installed).
+        hint: what to pass to settle it.
+    """
+
+    module: str
+    file: str
+    line: int
+    kind: UnresolvedKind
+    hint: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON data."""
+        return {"module": self.module, "file": self.file, "line": self.line, "kind": self.kind, "hint": self.hint}
+
+    @classmethod
+    def from_dict(cls, data: object, where: str = "unresolved") -> Unresolved:
+        """Read what `to_dict` gave."""
+        fields = _Fields(data, where)
+        kind = cast(UnresolvedKind, fields.choice("kind", get_args(UnresolvedKind)))
+        return cls(fields.text("module"), fields.text("file"), fields.number("line"), kind, fields.text("hint"))
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """An installed distribution that is needed.
+
+    Attributes:
+        name: normalized name.
+        version: installed version.
+        role: `direct` (imported by the code), `hidden` (imported by a library because of how the code calls it),
+            `optional` (used where it is there, not needed) or `transitive` (required by another one).
+        required_by: normalized names of the distributions of this answer that require it.
+        source: what installed it.
+        evidence: where the code imports it; empty for `transitive`.
+    """
+
+    name: str
+    version: str
+    role: Role
+    required_by: tuple[str, ...]
+    source: Source
+    evidence: tuple[Evidence, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the distribution as JSON data."""
+        return {
+            "name": self.name,
+            "version": self.version,
+            "role": self.role,
+            "required_by": list(self.required_by),
+            "source": self.source,
+            "evidence": [item.to_dict() for item in self.evidence],
+        }
+
+    @classmethod
+    def from_dict(cls, data: object, where: str = "distribution") -> Distribution:
+        """Read what `to_dict` gave."""
+        fields = _Fields(data, where)
+        return cls(
+            name=fields.text("name"),
+            version=fields.text("version"),
+            role=cast(Role, fields.choice("role", get_args(Role))),
+            required_by=fields.texts("required_by"),
+            source=cast(Source, fields.choice("source", get_args(Source))),
+            evidence=fields.objects("evidence", Evidence.from_dict),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionDependencies:
+    """What one function (or the whole script, `name` empty) needs.
+
+    Attributes:
+        name: qualified name of the function; an empty string for a whole script.
+        modules: the modules outside the standard library that its code imports.
+        distributions: names of its closure: the distributions to install so that it runs.
+        local_files: absolute paths of the local files to ship.
+        unresolved: what could not be decided about it.
+    """
+
+    name: str
+    modules: tuple[str, ...]
+    distributions: tuple[str, ...]
+    local_files: tuple[str, ...]
+    unresolved: tuple[Unresolved, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON data."""
+        return {
+            "name": self.name,
+            "modules": list(self.modules),
+            "distributions": list(self.distributions),
+            "local_files": list(self.local_files),
+            "unresolved": [item.to_dict() for item in self.unresolved],
+        }
+
+    @classmethod
+    def from_dict(cls, data: object, where: str = "function") -> FunctionDependencies:
+        """Read what `to_dict` gave."""
+        fields = _Fields(data, where)
+        return cls(
+            name=fields.text("name"),
+            modules=fields.texts("modules"),
+            distributions=fields.texts("distributions"),
+            local_files=fields.texts("local_files"),
+            unresolved=fields.objects("unresolved", Unresolved.from_dict),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Dependencies:
+    """What a target needs to run elsewhere, with the reason for each part.
+
+    Attributes:
+        target: what was analysed, as it was named.
+        python: version of the asked interpreter, such as `3.11.7`.
+        platform: its platform, such as `linux-x86_64`.
+        functions: one entry per function; a single one with an empty name for a whole script.
+        distributions: the closure over all functions, sorted by name.
+        local_files: absolute paths of all local files to ship.
+        local_roots: the folders from which they are importable; the path of a local file in an archive is its path
+            relative to the longest root that holds it.
+        unresolved: everything that could not be decided.
+    """
+
+    target: str
+    python: str
+    platform: str
+    functions: tuple[FunctionDependencies, ...]
+    distributions: tuple[Distribution, ...]
+    local_files: tuple[str, ...]
+    local_roots: tuple[str, ...]
+    unresolved: tuple[Unresolved, ...]
+
+    @property
+    def missing(self) -> tuple[Unresolved, ...]:
+        """The modules that are certainly imported and not installed."""
+        return tuple(item for item in self.unresolved if item.kind == "missing")
+
+    def raise_missing(self) -> None:
+        """Refuse an answer that cannot run.
+
+        Raises:
+            ModuleNotInstalledError: a module that the code imports is not installed; all of them are named.
+        """
+        if self.missing:
+            raise ModuleNotInstalledError([(item.module, item.file, item.line) for item in self.missing])
+
+    def requirements(self) -> tuple[str, ...]:
+        """Return pinned requirement lines for what the code itself needs: the direct and the hidden distributions."""
+        wanted = [item for item in self.distributions if item.role in ("direct", "hidden")]
+        return tuple(f"{item.name}=={item.version}" for item in wanted)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the answer as the documented JSON object."""
+        return {
+            "schema": SCHEMA,
+            "target": self.target,
+            "python": self.python,
+            "platform": self.platform,
+            "functions": [item.to_dict() for item in self.functions],
+            "distributions": [item.to_dict() for item in self.distributions],
+            "local_files": list(self.local_files),
+            "local_roots": list(self.local_roots),
+            "unresolved": [item.to_dict() for item in self.unresolved],
+        }
+
+    @classmethod
+    def from_dict(cls, data: object) -> Dependencies:
+        """Read what `to_dict` gave.
+
+        Raises:
+            DependenciesFormatError: a field is absent or of the wrong type, or the schema is not known.
+        """
+        fields = _Fields(data, "dependencies")
+        schema = fields.number("schema")
+        if schema != SCHEMA:
+            raise DependenciesFormatError(f"dependencies.schema: {schema} met, {SCHEMA} expected")
+        return cls(
+            target=fields.text("target"),
+            python=fields.text("python"),
+            platform=fields.text("platform"),
+            functions=fields.objects("functions", FunctionDependencies.from_dict),
+            distributions=fields.objects("distributions", Distribution.from_dict),
+            local_files=fields.texts("local_files"),
+            local_roots=fields.texts("local_roots"),
+            unresolved=fields.objects("unresolved", Unresolved.from_dict),
+        )
+
+
+class _Fields:
+    """Typed access to the fields of one JSON object; an error names the path inside the whole."""
+
+    def __init__(self, data: object, where: str) -> None:
+        if not isinstance(data, Mapping):
+            raise DependenciesFormatError(f"{where}: {type(data).__name__} met, an object expected")
+        self._data = data
+        self._where = where
+
+    def text(self, key: str) -> str:
+        return self._typed(key, str)
+
+    def number(self, key: str) -> int:
+        return self._typed(key, int)
+
+    def choice(self, key: str, allowed: tuple[str, ...]) -> str:
+        value = self.text(key)
+        if value not in allowed:
+            raise DependenciesFormatError(f"{self._where}.{key}: {value!r} met, one of {', '.join(allowed)} expected")
+        return value
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        values = self._typed(key, list)
+        for position, value in enumerate(values):
+            if not isinstance(value, str):
+                met = type(value).__name__
+                raise DependenciesFormatError(f"{self._where}.{key}[{position}]: {met} met, str expected")
+        return tuple(values)
+
+    def objects(self, key: str, read: Callable[[object, str], T]) -> tuple[T, ...]:
+        values = self._typed(key, list)
+        return tuple(read(value, f"{self._where}.{key}[{position}]") for position, value in enumerate(values))
+
+    def _typed(self, key: str, kind: type[T]) -> T:
+        if key not in self._data:
+            raise DependenciesFormatError(f"{self._where}.{key}: absent, {kind.__name__} expected")
+        value = self._data[key]
+        if not isinstance(value, kind) or isinstance(value, bool):
+            met = type(value).__name__
+            raise DependenciesFormatError(f"{self._where}.{key}: {met} met, {kind.__name__} expected")
+        return value

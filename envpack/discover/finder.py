@@ -1,0 +1,170 @@
+"""Where a module is, as the import system of the asked interpreter would find it, without importing anything.
+
+The rules are those of `importlib.machinery.PathFinder`: built-in modules first, then the folders of the search path in
+order; in each a package wins over a module; folders without `__init__` become a namespace package only if nothing else
+is found. Development installs with their own finder come last, as on `sys.meta_path`.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from envpack.discover.distributions import DistributionIndex, InstalledDistribution
+from envpack.discover.interpreter import Interpreter
+
+LocationKind = Literal["stdlib", "local", "distribution", "namespace", "missing"]
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where a module is.
+
+    Attributes:
+        module: its full name.
+        kind: what it belongs to; `namespace` is a package that is only a name for several folders.
+        file: its source or extension file, or an empty string.
+        folders: where its submodules are searched; empty unless it is a package.
+        root: the folder from which it is importable.
+        distribution: the distribution that owns the file.
+    """
+
+    module: str
+    kind: LocationKind
+    file: str = ""
+    folders: tuple[str, ...] = ()
+    root: str = ""
+    distribution: InstalledDistribution | None = None
+
+
+class ModuleFinder:
+    """Finds modules for one interpreter and one program.
+
+    Args:
+        interpreter: whose environment is searched.
+        index: the distributions of that environment.
+        local_folders: searched before everything else, as Python does with the folder of the script.
+    """
+
+    def __init__(self, interpreter: Interpreter, index: DistributionIndex, local_folders: tuple[str, ...] = ()) -> None:
+        self.interpreter = interpreter
+        self.index = index
+        self._locals = list(dict.fromkeys(local_folders))
+        self._later: list[str] = []
+        self._cache: dict[str, Location] = {}
+        self._listings: dict[str, dict[str, bool]] = {}
+
+    def add_folder(self, folder: str, *, first: bool) -> bool:
+        """Search one more folder, as a program asks for that changes `sys.path`; return whether that is new."""
+        path = os.path.abspath(folder)
+        if path in self._locals or path in self._later or not os.path.isdir(path):
+            return False
+        if first:
+            self._locals.insert(0, path)
+        else:
+            self._later.append(path)
+        self._cache.clear()
+        return True
+
+    def find(self, module: str) -> Location:
+        """Return where a module is; `kind` is `missing` where it is not installed."""
+        if module not in self._cache:
+            self._cache[module] = self._search(module)
+        return self._cache[module]
+
+    def _search(self, module: str) -> Location:
+        parent, _, name = module.rpartition(".")
+        if not parent:
+            return self._search_top(module)
+        above = self.find(parent)
+        if above.kind in ("stdlib", "missing"):
+            return Location(module, above.kind)
+        found = self._search_folders(module, name, above.folders)
+        return found if found.kind != "missing" else self._mapped(module)
+
+    def _search_top(self, module: str) -> Location:
+        if module in self.interpreter.builtin_modules or module == "__main__":
+            return Location(module, "stdlib")
+        is_standard = module in self.interpreter.stdlib_modules
+        path = self._search_path
+        # A name of the standard library can only be shadowed by what is searched before it.
+        before = path[: path.index(self.interpreter.stdlib)] if self.interpreter.stdlib in path else self._locals
+        found = self._search_folders(module, module, tuple(before if is_standard else path))
+        if is_standard and found.kind in ("missing", "namespace"):
+            return Location(module, "stdlib")
+        return found if found.kind != "missing" else self._mapped(module)
+
+    @property
+    def _search_path(self) -> list[str]:
+        return [*self._locals, *self.interpreter.sys_path, *self._later]
+
+    def _search_folders(self, module: str, name: str, folders: tuple[str, ...]) -> Location:
+        portions: list[str] = []
+        for folder in folders:
+            listing = self._listing(folder)
+            if listing.get(name) is True:
+                package = os.path.join(folder, name)
+                if file := self._module_file(package, "__init__"):
+                    return self._located(module, file, (package,))
+                portions.append(package)
+            if file := self._module_file(folder, name):
+                return self._located(module, file, ())
+        if portions:
+            return Location(module, "namespace", folders=tuple(portions))
+        return Location(module, "missing")
+
+    def _module_file(self, folder: str, name: str) -> str:
+        listing = self._listing(folder)
+        for suffix in self._suffixes:
+            if listing.get(name + suffix) is False:
+                return os.path.join(folder, name + suffix)
+        return ""
+
+    @cached_property
+    def _suffixes(self) -> tuple[str, ...]:
+        soabi = self.interpreter.soabi
+        return (*((f".{soabi}.so",) if soabi else ()), ".abi3.so", ".so", ".py", ".pyc")
+
+    def _located(self, module: str, file: str, folders: tuple[str, ...]) -> Location:
+        owner = self.index.owner(file, module.partition(".")[0])
+        kind: LocationKind = "local" if owner is None else "distribution"
+        return Location(module, kind, file, folders, _root_of(module, file), owner)
+
+    def _mapped(self, module: str) -> Location:
+        path = self._editable_paths.get(module)
+        if path is None:
+            return Location(module, "missing")
+        if os.path.isdir(path):
+            file = self._module_file(path, "__init__")
+            folders: tuple[str, ...] = (path,)
+        else:
+            file = path if os.path.isfile(path) else ""
+            folders = (os.path.dirname(path),) if os.path.basename(path).startswith("__init__.") else ()
+        if not file:
+            return Location(module, "namespace" if folders else "missing", folders=folders)
+        return self._located(module, file, folders)
+
+    @cached_property
+    def _editable_paths(self) -> dict[str, str]:
+        return self.index.editable_paths()
+
+    def _listing(self, folder: str) -> dict[str, bool]:
+        """Return the names in a folder, and whether each is a folder itself."""
+        if folder not in self._listings:
+            try:
+                with os.scandir(folder) as entries:
+                    self._listings[folder] = {entry.name: entry.is_dir() for entry in entries}
+            except OSError:
+                self._listings[folder] = {}
+        return self._listings[folder]
+
+
+def _root_of(module: str, file: str) -> str:
+    """Return the folder from which a file is importable as that module."""
+    levels = module.count(".") + os.path.basename(file).startswith("__init__.")
+    root = os.path.dirname(file)
+    for _ in range(levels):
+        root = os.path.dirname(root)
+    return root

@@ -1,0 +1,125 @@
+"""Which statements can run at all, and which imports the program can do without.
+
+A condition over things that are known beforehand (`TYPE_CHECKING`, `sys.version_info`, `sys.platform`, `os.name`,
+`if False`) is decided; every other leaves both branches alive. `try ... except ImportError` is a group of
+alternatives: an import is optional if another arm works without it.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from enum import IntEnum
+from typing import Literal
+
+ImportKind = Literal["static", "conditional", "optional"]
+
+_IMPORT_ERRORS = {"ImportError", "ModuleNotFoundError", "Exception", "BaseException"}
+_LEAVERS = {"exit", "quit", "_exit", "abort", "skip", "importorskip", "fail", "error"}
+
+
+class Works(IntEnum):
+    """How well an arm of alternatives works in the asked environment."""
+
+    NEVER = 0
+    INSTALLED = 1
+    ALWAYS = 2
+
+
+def live_branches(node: ast.If, truth: bool | None) -> list[ast.stmt]:
+    """Return the statements under an `if` that can run."""
+    if truth is None:
+        return [*node.body, *node.orelse]
+    return node.body if truth else node.orelse
+
+
+def catches_import_error(handler: ast.ExceptHandler) -> bool:
+    """Whether a handler is entered when an import fails."""
+    kinds = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
+    return any(kind is None or _last_name(kind) in _IMPORT_ERRORS for kind in kinds)
+
+
+def suppresses_import_error(node: ast.With | ast.AsyncWith) -> bool:
+    """Whether a `with` block is `contextlib.suppress(ImportError)`."""
+    for item in node.items:
+        call = item.context_expr
+        if isinstance(call, ast.Call) and _last_name(call.func) == "suppress":
+            return any(_last_name(argument) in _IMPORT_ERRORS for argument in call.args)
+    return False
+
+
+def asks_for_module(test: ast.expr) -> bool:
+    """Whether a condition asks if a module can be imported (`importlib.util.find_spec("x")`)."""
+    return any(
+        isinstance(node, ast.Call) and _last_name(node.func) in ("find_spec", "find_loader") for node in ast.walk(test)
+    )
+
+
+class Alternatives:
+    """Judges the arms of `try ... except ImportError`.
+
+    Args:
+        probe: says how well one import statement works in the asked environment.
+    """
+
+    def __init__(self, probe: Callable[[ast.Import | ast.ImportFrom], Works]) -> None:
+        self._probe = probe
+
+    def kinds(self, node: ast.Try | ast.TryStar) -> tuple[ImportKind, list[ImportKind]]:
+        """Return how needed the imports of the body and of each handler are."""
+        matching = [handler for handler in node.handlers if catches_import_error(handler)]
+        if not matching or not _has_import(node.body):
+            return "static", ["conditional"] * len(node.handlers)
+        body = self._works(node.body)
+        handlers = {id(handler): self._works(handler.body) for handler in matching}
+        best = max(handlers.values())
+        if best is Works.ALWAYS or (best is Works.INSTALLED and body is Works.NEVER):
+            body_kind: ImportKind = "optional"
+        else:
+            body_kind = "static"
+        return body_kind, [self._handler_kind(handler, body, handlers) for handler in node.handlers]
+
+    @staticmethod
+    def _handler_kind(handler: ast.ExceptHandler, body: Works, handlers: dict[int, Works]) -> ImportKind:
+        if id(handler) not in handlers:
+            return "conditional"
+        return "static" if body is Works.NEVER else "optional"
+
+    def _works(self, statements: Sequence[ast.stmt]) -> Works:
+        worst = Works.ALWAYS
+        for statement in statements:
+            worst = min(worst, self._statement_works(statement))
+        return worst
+
+    def _statement_works(self, statement: ast.stmt) -> Works:
+        if isinstance(statement, ast.Import | ast.ImportFrom):
+            return self._probe(statement)
+        if isinstance(statement, ast.Try | ast.TryStar):
+            arms = [statement.body, *(item.body for item in statement.handlers if catches_import_error(item))]
+            return max(self._works(arm) for arm in arms)
+        if isinstance(statement, ast.Raise) or _leaves(statement):
+            return Works.NEVER
+        return Works.ALWAYS
+
+
+def _leaves(statement: ast.stmt) -> bool:
+    """Whether a statement ends the program: `sys.exit(...)`, `pytest.skip(...)`."""
+    call = statement.value if isinstance(statement, ast.Expr) else None
+    return isinstance(call, ast.Call) and _last_name(call.func) in _LEAVERS
+
+
+def _has_import(statements: Iterable[ast.stmt]) -> bool:
+    return any(True for statement in statements for _ in _imports(statement))
+
+
+def _imports(statement: ast.stmt) -> Iterator[ast.AST]:
+    for node in ast.walk(statement):
+        called = _last_name(node.func) if isinstance(node, ast.Call) else ""
+        if isinstance(node, ast.Import | ast.ImportFrom) or called in ("import_module", "__import__"):
+            yield node
+
+
+def _last_name(node: ast.expr | None) -> str:
+    if isinstance(node, ast.Attribute):
+        return node.attr
+    return node.id if isinstance(node, ast.Name) else ""

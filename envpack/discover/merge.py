@@ -1,0 +1,201 @@
+"""From what each function reaches to the answer: distributions with role and evidence, their closure, local files.
+
+A distribution is *direct* if an import of it is needed, *optional* if every import of it can be done without,
+*transitive* if it only follows from the requirements of others.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
+from envpack.discover.closure import Closure, closure
+from envpack.discover.dependencies import (
+    Dependencies,
+    Distribution,
+    Evidence,
+    FunctionDependencies,
+    Role,
+    Unresolved,
+)
+from envpack.discover.distributions import DistributionIndex
+from envpack.discover.interpreter import Interpreter
+from envpack.discover.reach import Finding, Reach
+from envpack.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one function reaches; `name` is empty for a whole script."""
+
+    name: str
+    reach: Reach
+
+
+class Choices:
+    """What the caller settled beforehand.
+
+    Args:
+        index: the installed distributions.
+        include: requirement strings to add.
+        exclude: names of distributions or modules to leave out.
+        mapping: distribution of a module and of everything in it.
+
+    Raises:
+        UsageError: a named distribution is not installed, or a requirement cannot be read.
+    """
+
+    def __init__(
+        self, index: DistributionIndex, include: Iterable[str], exclude: Iterable[str], mapping: Mapping[str, str]
+    ) -> None:
+        self.index = index
+        self.include = tuple(self._installed(text) for text in include)
+        self.mapping = {module: canonicalize_name(self._installed(name).name) for module, name in mapping.items()}
+        self._excluded_modules = frozenset(exclude)
+        self.excluded = frozenset(str(canonicalize_name(name)) for name in self._excluded_modules)
+
+    def distribution_of(self, module: str) -> str | None:
+        """Return the distribution that the caller named for a module or a package around it."""
+        name = module
+        while name:
+            if name in self.mapping:
+                return str(self.mapping[name])
+            name = name.rpartition(".")[0]
+        return None
+
+    def leaves_out(self, module: str) -> bool:
+        """Whether the caller excluded a module or a package around it."""
+        parts = module.split(".")
+        return any(".".join(parts[:length]) in self._excluded_modules for length in range(1, len(parts) + 1))
+
+    def _installed(self, text: str) -> Requirement:
+        try:
+            requirement = Requirement(text)
+        except InvalidRequirement as error:
+            raise UsageError(f"not a distribution name: {text!r}: {str(error).splitlines()[0]}") from None
+        if self.index.get(requirement.name) is None:
+            names = [item.name for item in self.index]
+            alike = difflib.get_close_matches(str(canonicalize_name(requirement.name)), names, n=3)
+            hint = f"did you mean {' or '.join(alike)}?" if alike else "install it, or name another interpreter"
+            raise UsageError(f"distribution not installed in the analysed environment: {requirement.name!r}", hint)
+        return requirement
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """One part with its findings brought down to names of distributions."""
+
+    name: str
+    evidence: Mapping[str, tuple[Evidence, ...]]
+    modules: tuple[str, ...]
+    needed: Closure
+    every: Closure
+    files: Mapping[str, str]
+    unresolved: tuple[Unresolved, ...]
+
+
+def merge(target: str, interpreter: Interpreter, parts: Sequence[Part], choices: Choices) -> Dependencies:
+    """Put together the answer for all parts of a target."""
+    judged = [_judge(part, choices, dict(interpreter.markers)) for part in parts]
+    files = {path: root for part in judged for path, root in part.files.items()}
+    return Dependencies(
+        target=target,
+        python=interpreter.version,
+        platform=interpreter.platform,
+        functions=tuple(_function(part) for part in judged),
+        distributions=_distributions(judged, choices.index),
+        local_files=tuple(sorted(files)),
+        local_roots=tuple(sorted(set(files.values()))),
+        unresolved=tuple(sorted({item for part in judged for item in part.unresolved})),
+    )
+
+
+def _judge(part: Part, choices: Choices, markers: Mapping[str, str]) -> _Judged:
+    evidence: dict[str, list[Evidence]] = {}
+    modules: set[str] = set()
+    for finding in part.reach.findings:
+        name = _distribution(finding, choices)
+        if choices.leaves_out(finding.module) or name in choices.excluded:
+            continue
+        modules.add(finding.module)
+        if name is not None:
+            evidence.setdefault(name, []).append(Evidence(finding.file, finding.line, finding.kind, finding.module))
+    unresolved = []
+    for item in part.reach.unresolved:
+        mapped = choices.distribution_of(item.module)
+        if mapped is not None and item.kind in ("missing", "conditional"):
+            evidence.setdefault(mapped, []).append(Evidence(item.file, item.line, "static", item.module))
+        elif not choices.leaves_out(item.module):
+            unresolved.append(item)
+    for requirement in choices.include:
+        included = Evidence("", 0, "included", requirement.name)
+        evidence.setdefault(str(canonicalize_name(requirement.name)), []).append(included)
+    extras = {str(canonicalize_name(item.name)): str(item) for item in choices.include}
+    needed = [name for name, items in evidence.items() if any(item.kind != "optional" for item in items)]
+    every, certain = (
+        closure(choices.index, [extras.get(name, name) for name in names], markers, choices.excluded)
+        for names in (evidence, needed)
+    )
+    unresolved += [_absent(name, by, choices.index) for name, by in certain.absent]
+    return _Judged(
+        name=part.name,
+        evidence={name: tuple(sorted(items)) for name, items in evidence.items()},
+        modules=tuple(sorted(modules)),
+        needed=certain,
+        every=every,
+        files=part.reach.local_files,
+        unresolved=tuple(sorted(unresolved)),
+    )
+
+
+def _distribution(finding: Finding, choices: Choices) -> str | None:
+    if mapped := choices.distribution_of(finding.module):
+        return mapped
+    return finding.location.distribution.name if finding.location.distribution is not None else None
+
+
+def _absent(name: str, by: str, index: DistributionIndex) -> Unresolved:
+    distribution = index.get(by)
+    metadata = distribution.metadata if distribution is not None else ""
+    hint = f"{by} requires the distribution {name}, which is not installed: install it, or pass --exclude {name}"
+    return Unresolved(name, metadata, 0, "requirement", hint)
+
+
+def _function(part: _Judged) -> FunctionDependencies:
+    return FunctionDependencies(
+        name=part.name,
+        modules=part.modules,
+        distributions=tuple(sorted(part.every.names)),
+        local_files=tuple(sorted(part.files)),
+        unresolved=part.unresolved,
+    )
+
+
+def _distributions(parts: Sequence[_Judged], index: DistributionIndex) -> tuple[Distribution, ...]:
+    found = []
+    for name in sorted({name for part in parts for name in part.every.names}):
+        installed = index.get(name)
+        assert installed is not None
+        evidence = {item for part in parts for item in part.evidence.get(name, ())}
+        required_by = {by for part in parts for by in part.every.required_by.get(name, ())}
+        found.append(
+            Distribution(
+                name=name,
+                version=installed.version,
+                role=_role(name, parts, evidence),
+                required_by=tuple(sorted(required_by)),
+                source=installed.source,
+                evidence=tuple(sorted(evidence)),
+            )
+        )
+    return tuple(found)
+
+
+def _role(name: str, parts: Sequence[_Judged], evidence: Iterable[Evidence]) -> Role:
+    if any(item.kind != "optional" for item in evidence):
+        return "direct"
+    return "transitive" if any(name in part.needed.names for part in parts) else "optional"

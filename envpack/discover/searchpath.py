@@ -1,0 +1,39 @@
+"""Changes that a program makes to `sys.path`, as far as they fold to constants.
+
+Recognised: `sys.path.insert(0, X)`, `sys.path.append(X)`, `sys.path.extend([X])`, `sys.path += [X]`,
+`sys.path[:0] = [X]` and `site.addsitedir(X)`.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+from collections.abc import Iterator
+
+from envpack.discover.codefile import CodeFile
+
+
+def search_path_changes(file: CodeFile) -> Iterator[tuple[str, bool]]:
+    """Give the folders that a file adds to the search path, and whether each is put first."""
+    for node in ast.walk(file.tree):
+        for expression, first in _added(node, file):
+            for value in file.folder(file.scopes.root).fold(expression):
+                for folder in value if isinstance(value, tuple) else (value,):
+                    if isinstance(folder, str):
+                        yield os.path.normpath(os.path.join(os.path.dirname(file.path), folder)), first
+
+
+def _added(node: ast.AST, file: CodeFile) -> Iterator[tuple[ast.expr, bool]]:
+    root = file.scopes.root
+    if isinstance(node, ast.Call) and node.args:
+        name = file.qualify(node.func, root)
+        if name in ("sys.path.append", "sys.path.extend", "site.addsitedir"):
+            yield node.args[0], False
+        elif name == "sys.path.insert" and len(node.args) == 2:
+            yield node.args[1], True
+    elif isinstance(node, ast.AugAssign) and file.qualify(node.target, root) == "sys.path":
+        yield node.value, False
+    elif isinstance(node, ast.Assign):
+        target = node.targets[0]
+        if isinstance(target, ast.Subscript) and file.qualify(target.value, root) == "sys.path":
+            yield node.value, True
