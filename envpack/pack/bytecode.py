@@ -1,0 +1,178 @@
+"""Bytecode of the modules in a layer: compiled at pack time, so that the first import in a read-only store is warm.
+
+The files are unchecked-hash pycs (PEP 552): valid whatever the time stamps of their sources. Compiling is the costliest
+part of packing, and most environments hold bytecode already. Such a file is taken over when Python itself would use it
+and when it can be brought to the form that a fresh compilation has: only the path of the source in it differs, and that
+is replaced by the path below site-packages. Bytecode with a frozen set is compiled afresh, because the order of the set
+depends on the process that compiled it; so the result is the same on every machine. Both ways were compared byte by
+byte over the standard library and some 5,000 files of installed distributions.
+"""
+
+from __future__ import annotations
+
+import _imp
+import importlib.util
+import json
+import os
+import queue
+import re
+import struct
+import subprocess
+import sys
+from typing import Any
+
+from envpack.discover.interpreter import Interpreter
+from envpack.errors import InternalError
+
+_HEADER_BYTES = 16
+_UNCHECKED_HASH = 0b01
+
+# A frozen set of fewer than 256 items that is not empty. Chance hits cost a compilation and nothing else.
+_FROZEN_SET = re.compile(rb"[>\xbe][\x01-\xff]\0\0\0", re.DOTALL)
+
+# The child needs nothing but its standard library. The name is held in a variable while the code is written, as
+# py_compile does: marshal marks what is referenced from elsewhere.
+_CHILD = r"""
+import sys, marshal, importlib.util, json, struct
+out = sys.stdout.buffer
+out.write(importlib.util.MAGIC_NUMBER)
+out.flush()
+for line in sys.stdin.buffer:
+    path, name = json.loads(line)
+    with open(path, "rb") as stream:
+        source = stream.read()
+    try:
+        code = compile(source, name, "exec", dont_inherit=True, optimize=0)
+        data = marshal.dumps(code)
+        data = importlib.util.MAGIC_NUMBER + b"\1\0\0\0" + importlib.util.source_hash(source) + data
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        data = b""
+    out.write(struct.pack("<I", len(data)) + data)
+    out.flush()
+"""
+
+
+class BytecodeCompiler:
+    """Gives the bytecode of source files for one interpreter; may be used by several threads at once.
+
+    Args:
+        interpreter: the interpreter that will import the modules.
+    """
+
+    def __init__(self, interpreter: Interpreter) -> None:
+        self._interpreter = interpreter
+        self._idle: queue.LifoQueue[_Child] = queue.LifoQueue()
+        self._children: list[_Child] = []
+        self._magic = b""
+        self.tag = f"{interpreter.implementation}-{''.join(interpreter.version.split('.')[:2])}"
+
+    def __enter__(self) -> BytecodeCompiler:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for child in self._children:
+            child.close()
+
+    def bytecode(self, source: str, name: str) -> bytes | None:
+        """Return the content of a pyc file, or None where the source is no module of this Python.
+
+        Args:
+            source: path of the source file.
+            name: its path below site-packages, which goes into the bytecode.
+        """
+        return self._taken_over(source, name) or self._compiled(source, name)
+
+    def _taken_over(self, source: str, name: str) -> bytes | None:
+        folder, _, base = source.rpartition("/")
+        try:
+            with open(f"{folder}/__pycache__/{base[:-3]}.{self.tag}.pyc", "rb", buffering=0) as stream:
+                pyc = stream.read()
+            status = os.stat(source)
+        except OSError:
+            return None
+        stamp = struct.pack("<4sIII", self.magic, 0, int(status.st_mtime) & 0xFFFFFFFF, status.st_size & 0xFFFFFFFF)
+        if pyc[:_HEADER_BYTES] != stamp or _FROZEN_SET.search(pyc, _HEADER_BYTES):
+            return None
+        renamed = _renamed(pyc, source, name)
+        if renamed is None:
+            return None
+        with open(source, "rb", buffering=0) as stream:
+            text = stream.read()
+        key = int.from_bytes(self.magic, "little")
+        digest: bytes = _imp.source_hash(key, text)
+        return self.magic + struct.pack("<I", _UNCHECKED_HASH) + digest + renamed
+
+    def _compiled(self, source: str, name: str) -> bytes | None:
+        child = self._child()
+        try:
+            return child.compile(source, name) or None
+        finally:
+            self._idle.put(child)
+
+    @property
+    def magic(self) -> bytes:
+        """The magic number of the interpreter's bytecode."""
+        if not self._magic:
+            running = ".".join(map(str, sys.version_info[:3])) == self._interpreter.version
+            if running and sys.implementation.name == self._interpreter.implementation:
+                self._magic = importlib.util.MAGIC_NUMBER
+            else:
+                child = self._child()
+                self._magic = child.magic
+                self._idle.put(child)
+        return self._magic
+
+    def _child(self) -> _Child:
+        try:
+            return self._idle.get_nowait()
+        except queue.Empty:
+            child = _Child(self._interpreter.executable)
+            self._children.append(child)
+            return child
+
+
+def _renamed(pyc: bytes, source: str, name: str) -> bytes | None:
+    """Return the code with another source path in it, or None where the path does not stand there exactly once."""
+    old, new = source.encode(), name.encode()
+    if len(old) > 255 or len(new) > 255 or not (source.isascii() and name.isascii()):
+        return None
+    # Short ASCII text, referenced from elsewhere: that is how marshal writes the path, once, and refers to it after.
+    needle = b"\xfa" + bytes([len(old)]) + old
+    if pyc.count(old) != 1 or needle not in pyc:
+        return None
+    return pyc[_HEADER_BYTES:].replace(needle, b"\xfa" + bytes([len(new)]) + new)
+
+
+class _Child:
+    """The interpreter, compiling one file after the other; it ends when its input does."""
+
+    def __init__(self, executable: str) -> None:
+        environment = {**os.environ, "PYTHONHASHSEED": "0"}
+        self._process: subprocess.Popen[bytes] = subprocess.Popen(
+            [executable, "-I", "-S", "-W", "ignore", "-c", _CHILD],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+        )
+        self.magic = self._read(4)
+
+    def compile(self, source: str, name: str) -> bytes:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps([source, name]).encode() + b"\n")
+        self._process.stdin.flush()
+        (size,) = struct.unpack("<I", self._read(4))
+        return self._read(size)
+
+    def _read(self, size: int) -> bytes:
+        assert self._process.stdout is not None
+        data: Any = self._process.stdout.read(size)
+        if len(data) != size:
+            raise InternalError(f"the compiling interpreter ended with exit code {self._process.wait()}")
+        return bytes(data)
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.stdout.close()
+        self._process.wait()

@@ -1,0 +1,215 @@
+"""The files of installed distributions and of local code, as sources of layers.
+
+A distribution's files are those of its RECORD, so two environments that installed the same wheel give the same layer.
+Installers' own additions are told apart: bytecode is compiled again, console scripts lose their absolute interpreter
+line. What RECORD says about sizes and digests is kept, so that edited and missing files can be reported.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+
+from envpack.discover.interpreter import Interpreter
+from envpack.errors import DistributionFilesError
+from envpack.pack.bytecode import BytecodeCompiler
+from envpack.pack.editable import editable_files
+from envpack.pack.manifest import LayerKind
+from envpack.pack.scripts import relocatable
+from envpack.pack.writer import Source
+
+_TEST_FOLDERS = ("tests", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class LayerFiles:
+    """What goes into one layer, before it is read.
+
+    Attributes:
+        kind: where the files come from.
+        name: normalized name of the distribution, or `local`.
+        version: its version; empty for local code.
+        stamp: what identifies the content besides the files' stamps: digest of RECORD and the like.
+        files: path in the environment and path on disk, sorted.
+        recorded: sha256 (hexadecimal) that RECORD promises, by path in the environment.
+        missing: files that RECORD names and the disk does not have.
+    """
+
+    kind: LayerKind
+    name: str
+    version: str
+    stamp: bytes
+    files: tuple[tuple[str, str], ...]
+    recorded: dict[str, str] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
+
+
+def site_packages(python: str) -> str:
+    """Return where modules lie in every environment of a Python version such as `3.11`."""
+    return f"lib/python{python}/site-packages"
+
+
+class InstalledDistributions:
+    """The distributions that an interpreter can import, by normalized name."""
+
+    def __init__(self, interpreter: Interpreter) -> None:
+        self._site = site_packages(".".join(interpreter.version.split(".")[:2]))
+        self._interpreter = interpreter
+        self._metadata: dict[str, str] = {}
+        for folder in interpreter.sys_path:
+            for name, path in _metadata_folders(folder):
+                self._metadata.setdefault(name, path)
+
+    def files(self, name: str, version: str, kind: LayerKind) -> LayerFiles:
+        """Return what belongs to a distribution.
+
+        Raises:
+            DistributionFilesError: it is not installed there, or has no list of its files.
+        """
+        metadata = self._metadata.get(name)
+        if metadata is None:
+            raise DistributionFilesError(
+                f"distribution {name!r} {version} is not installed for {self._interpreter.executable}",
+                "analyse again with the interpreter that has it",
+            )
+        try:
+            with open(os.path.join(metadata, "RECORD"), "rb") as stream:
+                record = stream.read()
+        except OSError:
+            raise DistributionFilesError(
+                f"distribution {name!r} {version} has no RECORD in {metadata!r}",
+                "install it with pip or uv into a virtual environment, or leave it out with --exclude",
+            ) from None
+        if kind == "editable" or _is_editable(metadata):
+            return self._editable(name, version, metadata, record)
+        files, recorded, missing = self._recorded(metadata, record)
+        return LayerFiles(kind, name, version, record, tuple(sorted(files)), recorded, tuple(sorted(missing)))
+
+    def _recorded(self, metadata: str, record: bytes) -> tuple[list[tuple[str, str]], dict[str, str], list[str]]:
+        root = os.path.dirname(metadata)
+        files: list[tuple[str, str]] = []
+        recorded: dict[str, str] = {}
+        missing: list[str] = []
+        for path, digest in _rows(record):
+            if path.endswith((".pyc", ".pyo")):
+                continue
+            target, file = self._place(root, path)
+            if not os.path.lexists(file):
+                missing.append(file)
+                continue
+            files.append((target, file))
+            if digest:
+                recorded[target] = digest
+        return files, recorded, missing
+
+    def _place(self, root: str, path: str) -> tuple[str, str]:
+        """Return where a file of RECORD goes in an environment, and where it is on disk."""
+        file = os.path.normpath(os.path.join(root, path))
+        if file.startswith(root + "/"):
+            return f"{self._site}/{file[len(root) + 1 :]}", file
+        # Scripts, headers and data lie below the prefix: three folders up from lib/pythonX.Y/site-packages.
+        prefix = root
+        for _ in range(3):
+            prefix = os.path.dirname(prefix)
+            if file.startswith(prefix.rstrip("/") + "/"):
+                below = file[len(prefix.rstrip("/")) + 1 :]
+                return below.removeprefix("local/"), file
+        raise DistributionFilesError(
+            f"file outside of its environment: {file!r} listed by {root!r}", "leave the distribution out with --exclude"
+        )
+
+    def _editable(self, name: str, version: str, metadata: str, record: bytes) -> LayerFiles:
+        """Return the metadata and the source tree of an editable installation, without what points at the tree."""
+        files, _, missing = self._recorded(metadata, record)
+        root = os.path.dirname(metadata)
+        pointers = [file for _, file in files if os.path.dirname(file) == root]
+        kept = [(target, file) for target, file in files if file not in pointers]
+        kept += [(f"{self._site}/{path}", file) for path, file in editable_files(pointers)]
+        return LayerFiles("editable", name, version, record, tuple(sorted(kept)), {}, tuple(missing))
+
+
+def local_layer(files: Iterable[str], roots: Iterable[str], python: str) -> LayerFiles:
+    """Return the user's own files as a layer: each goes where it is importable by the same name.
+
+    Raises:
+        DistributionFilesError: a file lies below no root.
+    """
+    site = site_packages(python)
+    by_length = sorted((os.path.abspath(root) for root in roots), key=len, reverse=True)
+    placed: list[tuple[str, str]] = []
+    for file in files:
+        root = next((root for root in by_length if file.startswith(root.rstrip("/") + "/")), None)
+        if root is None:
+            raise DistributionFilesError(f"local file below none of the folders it could be imported from: {file!r}")
+        placed.append((f"{site}/{os.path.relpath(file, root)}", file))
+    return LayerFiles("local", "local", "", b"", tuple(sorted(placed)))
+
+
+def layer_sources(layer: LayerFiles, compiler: BytecodeCompiler) -> Iterator[Source]:
+    """Yield what is written into the layer: the files, scripts that can be moved, bytecode of the modules."""
+    for target, file in layer.files:
+        if target.startswith("bin/"):
+            yield _script(target, file)
+            continue
+        yield Source(target, file, follow=True)
+        if target.endswith(".py") and not _is_test(target):
+            yield _bytecode(target, file, compiler)
+
+
+def _script(target: str, file: str) -> Source:
+    with open(file, "rb") as stream:
+        if stream.read(2) != b"#!":
+            return Source(target, file, follow=True)
+        stream.seek(0)
+        data = stream.read()
+    return Source(target, make=partial(relocatable, data), executable=True)
+
+
+def _bytecode(target: str, file: str, compiler: BytecodeCompiler) -> Source:
+    folder, _, base = target.rpartition("/")
+    path = f"{folder}/__pycache__/{base[:-3]}.{compiler.tag}.pyc"
+    below = target.split("/site-packages/", 1)[-1]
+    return Source(path, make=partial(compiler.bytecode, file, below))
+
+
+def _is_test(target: str) -> bool:
+    """Tell whether a module is part of a test suite: it travels, but nobody waits for its import."""
+    return any(part in _TEST_FOLDERS for part in target.split("/")[:-1])
+
+
+def _metadata_folders(folder: str) -> Iterator[tuple[str, str]]:
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError:
+        return
+    for name in names:
+        if name.endswith(".dist-info"):
+            yield _normalized(name.removesuffix(".dist-info").partition("-")[0]), os.path.join(folder, name)
+
+
+def _normalized(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _rows(record: bytes) -> Iterator[tuple[str, str]]:
+    """Yield path and hexadecimal sha256 (or an empty string) of each row of a RECORD."""
+    for row in csv.reader(record.decode("utf-8", "surrogateescape").splitlines()):
+        if not row:
+            continue
+        algorithm, _, digest = (row[1] if len(row) > 1 else "").partition("=")
+        known = algorithm == "sha256" and digest
+        yield row[0], base64.urlsafe_b64decode(digest + "=" * (-len(digest) % 4)).hex() if known else ""
+
+
+def _is_editable(metadata: str) -> bool:
+    try:
+        with open(os.path.join(metadata, "direct_url.json"), "rb") as stream:
+            return bool(json.load(stream).get("dir_info", {}).get("editable"))
+    except (OSError, ValueError, AttributeError):
+        return False

@@ -1,0 +1,178 @@
+"""Putting an environment together from unpacked layers: a virtual environment made of links.
+
+The folder is a plain virtual environment: `pyvenv.cfg` names the node's own interpreter, `bin/python` leads to it, and
+the layers' files are hard links, so an environment costs no disk space and outlives the layers it was made from. Where
+links are impossible (another file system, too many links) the file is copied.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from errno import EMLINK, ENOTSUP, EPERM, EXDEV
+from pathlib import Path
+
+from envpack.discover.interpreter import Interpreter, inspect_interpreter
+from envpack.errors import IncompatiblePackError, LayerConflictError
+from envpack.pack.entries import FOLDER, LINK, Entry
+from envpack.pack.manifest import LayerRef, Manifest
+
+_CANNOT_LINK = (EXDEV, EMLINK, EPERM, ENOTSUP)
+
+
+@dataclass(frozen=True, slots=True)
+class BaseInterpreter:
+    """The interpreter of this machine that an environment stands on.
+
+    Attributes:
+        executable: its path; not that of a virtual environment.
+        version: such as `3.11.7`.
+    """
+
+    executable: str
+    version: str
+
+
+def find_executable(manifest: Manifest, python: str | None = None) -> str:
+    """Find the interpreter on this machine that the environment is to stand on; cheap, nothing is run.
+
+    Args:
+        manifest: the environment.
+        python: path or name of the interpreter to use; by default the running one, where it is of the right version,
+            else `python3.X` on PATH.
+
+    Raises:
+        IncompatiblePackError: there is none.
+    """
+    if python is None and _fits_running(manifest):
+        return sys.executable
+    name = python or f"{'pypy' if manifest.implementation == 'pypy' else 'python'}{manifest.python}"
+    found = shutil.which(name)
+    if found is None:
+        running = f"{sys.implementation.name} {sys.version_info[0]}.{sys.version_info[1]}"
+        raise IncompatiblePackError(
+            f"pack needs {manifest.implementation} {manifest.python}, this is {running} and there is no {name!r}",
+            f"install Python {manifest.python} on this machine, or pack again with an interpreter that it has",
+        )
+    return os.path.abspath(found)
+
+
+def check_base(manifest: Manifest, executable: str) -> BaseInterpreter:
+    """Ask an interpreter whether it is what the environment needs.
+
+    Raises:
+        IncompatiblePackError: it differs in version, ABI or platform.
+        InterpreterError: it cannot be run.
+    """
+    running = executable == sys.executable
+    return _checked(inspect_interpreter(None if running else executable), manifest)
+
+
+def _fits_running(manifest: Manifest) -> bool:
+    running = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    return (running, sys.implementation.name) == (manifest.python, manifest.implementation)
+
+
+def _checked(interpreter: Interpreter, manifest: Manifest) -> BaseInterpreter:
+    version = ".".join(interpreter.version.split(".")[:2])
+    met = (interpreter.implementation, version, interpreter.abi, interpreter.platform)
+    needed = (manifest.implementation, manifest.python, manifest.abi, manifest.platform)
+    if met != needed:
+        raise IncompatiblePackError(
+            f"pack needs {' '.join(needed)}, {interpreter.executable} is {' '.join(met)}",
+            "name another interpreter, or pack again for this machine",
+        )
+    return BaseInterpreter(interpreter.base_executable, interpreter.version)
+
+
+def write_skeleton(folder: Path, manifest: Manifest, base: BaseInterpreter) -> set[str]:
+    """Write what makes a folder a virtual environment and return the paths that are taken by it."""
+    site = f"lib/python{manifest.python}/site-packages"
+    (folder / site).mkdir(parents=True)
+    (folder / "bin").mkdir()
+    os.symlink(base.executable, folder / "bin" / "python")
+    for name in ("python3", f"python{manifest.python}"):
+        os.symlink("python", folder / "bin" / name)
+    # Some systems look for extension modules here.
+    os.symlink("lib", folder / "lib64")
+    (folder / "pyvenv.cfg").write_text(
+        f"home = {os.path.dirname(base.executable)}\n"
+        "include-system-site-packages = false\n"
+        f"version = {base.version}\n"
+        f"envpack = {manifest.id}\n"
+    )
+    return {"bin/python", "bin/python3", f"bin/python{manifest.python}", "lib64", "pyvenv.cfg"}
+
+
+class Claims:
+    """Who put which path into an environment; two layers may share a path only with the same content."""
+
+    def __init__(self, taken: Iterable[str]) -> None:
+        self._taken = dict.fromkeys(taken, (Entry("", 0, 0, "", ""), "envpack"))
+        self.folders: set[str] = {""}
+
+    def claim(self, entry: Entry, layer: LayerRef) -> bool:
+        """Claim a path for a layer.
+
+        Returns:
+            Whether it is to be made; false where another layer has put the same content there.
+
+        Raises:
+            LayerConflictError: another layer has put something else there.
+        """
+        other, owner = self._taken.setdefault(entry.path, (entry, str(layer)))
+        if other is entry:
+            self._claim_parents(entry, layer)
+            return entry.mode != FOLDER or entry.path not in self.folders
+        if other == entry:
+            return False
+        raise LayerConflictError(
+            f"{owner} and {layer} both hold {entry.path!r}, with different content",
+            "leave one of them out with --exclude",
+        )
+
+    def _claim_parents(self, entry: Entry, layer: LayerRef) -> None:
+        if entry.mode != FOLDER and entry.path in self.folders:
+            raise LayerConflictError(f"{layer} holds {entry.path!r} as a file, another layer as a folder")
+        parent = entry.path.rpartition("/")[0]
+        while parent not in self.folders:
+            other = self._taken.get(parent)
+            if other is not None and other[0].mode != FOLDER:
+                raise LayerConflictError(f"{layer} holds {parent!r} as a folder, {other[1]} as a file")
+            self.folders.add(parent)
+            parent = parent.rpartition("/")[0]
+
+
+def link_layer(layer: LayerRef, entries: Iterable[Entry], source: Path, folder: Path, claims: Claims) -> None:
+    """Put the files of an unpacked layer into an environment.
+
+    Raises:
+        LayerConflictError: a path is taken by another layer with different content.
+    """
+    made = {""}
+    place = _link
+    for entry in entries:
+        if not claims.claim(entry, layer):
+            continue
+        parent = entry.path.rpartition("/")[0]
+        if parent not in made:
+            os.makedirs(f"{folder}/{parent}", exist_ok=True)
+            made.add(parent)
+        if entry.mode == FOLDER:
+            os.makedirs(f"{folder}/{entry.path}", exist_ok=True)
+        elif entry.mode == LINK:
+            os.symlink(entry.target, f"{folder}/{entry.path}")
+        else:
+            place(f"{source}/{entry.path}", f"{folder}/{entry.path}")
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in _CANNOT_LINK:
+            raise
+        shutil.copy2(source, target)

@@ -1,0 +1,88 @@
+"""What a store remembers of packing: which files gave which layer, so that the same files are not read again.
+
+A note is found by what the layer is (kind, name, version, RECORD, Python) and holds only as long as size, time stamps
+and inode of every file are those that were read; otherwise the layer is built again, which gives the same digest if the
+content is the same. Notes are of this machine alone and never travel.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from envpack.pack.distributions import LayerFiles
+from envpack.pack.manifest import LayerRef, canonical_json
+
+# Part of every key: another form of layers must not find the notes of this one.
+_FORM = "1"
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What was built from some files.
+
+    Attributes:
+        ref: the layer.
+        edited: files whose content was not what RECORD says.
+        missing: files that RECORD names and that were not there.
+    """
+
+    ref: LayerRef
+    edited: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+
+
+class LayerIndex:
+    """The notes of one store for one interpreter.
+
+    Args:
+        folder: where they lie.
+        target: what the layers were built for, such as the full version of the interpreter.
+    """
+
+    def __init__(self, folder: Path, target: str) -> None:
+        self._folder = folder
+        self._target = target
+
+    def find(self, files: LayerFiles) -> Note | None:
+        """Return what was built from these files, if they are unchanged since."""
+        try:
+            note = json.loads(self._file(files).read_bytes())
+            if note["stamps"] != file_stamps(files):
+                return None
+            return Note(LayerRef.from_dict(note["layer"]), tuple(note["edited"]), tuple(note["missing"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None  # no note, or one that was cut short: the layer is built again
+
+    def keep(self, files: LayerFiles, stamps: str, note: Note) -> None:
+        """Remember what was built.
+
+        Args:
+            files: what it was built from.
+            stamps: their `file_stamps` from before they were read, so that an edit meanwhile is noticed.
+            note: what came of it.
+        """
+        self._folder.mkdir(exist_ok=True)
+        value = {"stamps": stamps, "layer": note.ref.to_dict(), "edited": note.edited, "missing": note.missing}
+        file = self._file(files)
+        beside = file.with_name(f"{file.name}.{os.getpid()}.{id(files)}.tmp")
+        beside.write_bytes(canonical_json(value))
+        os.replace(beside, file)
+
+    def _file(self, files: LayerFiles) -> Path:
+        content = hashlib.sha256(files.stamp).hexdigest()
+        places = hashlib.sha256("\0".join(f"{target}\0{file}" for target, file in files.files).encode()).hexdigest()
+        key = f"{_FORM}\0{files.kind}\0{files.name}\0{files.version}\0{content}\0{places}\0{self._target}"
+        return self._folder / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
+
+
+def file_stamps(files: LayerFiles) -> str:
+    """Return a digest of size, time stamps and inode of all files of a layer."""
+    parts: list[str] = []
+    for _, file in files.files:
+        status = os.stat(file)
+        parts.append(f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}")
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -1,0 +1,199 @@
+"""The layers of a store: their files as they travel, and their folders as they were unpacked, each made once.
+
+```
+ blobs/DIGEST.tar.zst     the layer file, as it is exported and sent
+ layers/DIGEST/           its content, read-only; beside it DIGEST.json, the entry list
+ locks/DIGEST.lock        held while one process makes either; the others wait and find it there
+ tmp/NAME/, NAME.lock     work in progress; renamed when it is whole, swept when its owner is gone
+```
+Everything appears by one rename within the store's file system, so nobody ever sees half of it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from errno import EACCES, EDQUOT, ENOSPC, EPERM, EROFS
+from pathlib import Path
+from typing import BinaryIO
+
+from envpack.errors import LayerMissingError, PackFormatError, StoreError
+from envpack.pack.locks import locked, sweep, temporary_folder
+from envpack.pack.manifest import LayerRef
+from envpack.pack.reader import LayerReader, Readable
+from envpack.pack.writer import Source, WrittenLayer, write_layer
+
+_REASONS = {
+    ENOSPC: ("no room left", "free some, or name another store with ENVPACK_STORE"),
+    EDQUOT: ("quota used up", "free some, or name another store with ENVPACK_STORE"),
+    EACCES: ("no permission", "name another store with ENVPACK_STORE"),
+    EPERM: ("no permission", "name another store with ENVPACK_STORE"),
+    EROFS: ("read-only", "name another store with ENVPACK_STORE"),
+}
+
+
+@contextmanager
+def store_errors(folder: Path) -> Iterator[None]:
+    """Turn what the disk refuses into an error that names the store and the remedy."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _REASONS:
+            raise StoreError(f"store {str(folder)!r}: {error}") from error
+        reason, hint = _REASONS[error.errno]
+        raise StoreError(f"{reason} in store {str(folder)!r}: {error}", hint) from error
+
+
+class LayerFolder:
+    """The part of a store that holds layers.
+
+    Args:
+        root: the store.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._blobs = root / "blobs"
+        self._layers = root / "layers"
+        self._locks = root / "locks"
+        self._tmp = root / "tmp"
+
+    def blob_path(self, digest: str) -> Path:
+        """Return where the layer file is, or would be."""
+        return self._blobs / f"{digest}.tar.zst"
+
+    def unpacked_path(self, digest: str) -> Path:
+        """Return where the unpacked layer is, or would be."""
+        return self._layers / digest
+
+    def has_blob(self, digest: str) -> bool:
+        """Tell whether the layer file is there."""
+        return self.blob_path(digest).exists()
+
+    def digests(self) -> list[str]:
+        """Return all layers that are there as a file or unpacked."""
+        blobs = {name.removesuffix(".tar.zst") for name in _names(self._blobs)}
+        unpacked = {name for name in _names(self._layers) if not name.endswith(".json")}
+        return sorted(blobs | unpacked)
+
+    def require_blob(self, ref: LayerRef) -> Path:
+        """Return the layer file.
+
+        Raises:
+            LayerMissingError: it is not there.
+        """
+        file = self.blob_path(ref.digest)
+        if not file.exists():
+            raise LayerMissingError(
+                f"layer {ref} ({ref.digest[:12]}) is not in store {str(self._root)!r}",
+                "pack again, or unpack the file that holds it",
+            )
+        return file
+
+    def write(self, sources: Iterable[Source]) -> WrittenLayer:
+        """Build a layer file; one that is there already stays as it is."""
+        with self.work() as folder:
+            with open(folder / "blob", "w+b") as blob, open(folder / "scratch", "w+b") as scratch:
+                written = write_layer(sources, blob, scratch)
+            self._keep_blob(folder / "blob", written.digest)
+        return written
+
+    def receive(self, digest: str, chunks: Iterable[bytes], source: str, ref: LayerRef | None) -> None:
+        """Take a layer file in: kept, verified and unpacked while it arrives."""
+        with self.making(digest):
+            if self.has_blob(digest):
+                return
+            with self.work() as folder:
+                with open(folder / "blob", "wb") as blob:
+                    self._unpack(_Tee(filter(None, chunks), blob), digest, source, ref, folder)
+                self._keep_blob(folder / "blob", digest)
+
+    def unpack(self, ref: LayerRef) -> Path:
+        """Return the folder of the unpacked layer, made now if it is not there.
+
+        Raises:
+            LayerMissingError: there is no file to unpack it from.
+            PackFormatError: the file is damaged; it is removed, so that the layer can be fetched or built again.
+        """
+        target = self.unpacked_path(ref.digest)
+        if target.exists():
+            return target
+        with self.making(ref.digest):
+            if target.exists():
+                return target
+            with open(self.require_blob(ref), "rb", buffering=0) as stream, self.work() as folder:
+                try:
+                    self._unpack(stream, ref.digest, stream.name, ref, folder)
+                except PackFormatError:
+                    with suppress(OSError):  # in a store that cannot be written the damaged file stays; say what it is
+                        self.blob_path(ref.digest).unlink()
+                    raise
+        return target
+
+    def listing(self, digest: str) -> bytes:
+        """Return the entry list of an unpacked layer."""
+        return (self._layers / f"{digest}.json").read_bytes()
+
+    @contextmanager
+    def work(self) -> Iterator[Path]:
+        """Make a temporary folder in the store; those that dead owners left are removed first."""
+        with store_errors(self._root):
+            for folder in (self._blobs, self._layers, self._locks, self._tmp):
+                folder.mkdir(parents=True, exist_ok=True)
+            sweep(self._tmp)
+            with temporary_folder(self._tmp) as folder:
+                yield folder
+
+    @contextmanager
+    def making(self, name: str) -> Iterator[None]:
+        """Be the only one who makes the thing of that name."""
+        with store_errors(self._root):
+            self._locks.mkdir(parents=True, exist_ok=True)
+            with locked(self._locks / f"{name}.lock"):
+                yield
+
+    def _unpack(self, stream: Readable, digest: str, source: str, ref: LayerRef | None, folder: Path) -> None:
+        content = folder / "layer"
+        content.mkdir(0o755)
+        descriptor = os.open(content, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            reader = LayerReader(stream, digest, source, ref)
+            reader.extract(descriptor, read_only=True)
+        finally:
+            os.close(descriptor)
+        (folder / "list").write_bytes(reader.listing)
+        # The list first: whoever sees the folder must find it. A layer that is there already stays.
+        os.rename(folder / "list", self._layers / f"{digest}.json")
+        if not self.unpacked_path(digest).exists():
+            os.rename(content, self.unpacked_path(digest))
+
+    def _keep_blob(self, file: Path, digest: str) -> None:
+        if not self.has_blob(digest):
+            os.chmod(file, 0o444)
+            os.rename(file, self.blob_path(digest))
+
+
+class _Tee:
+    """A stream made of chunks of any size that keeps what passes in a file."""
+
+    def __init__(self, chunks: Iterator[bytes], file: BinaryIO) -> None:
+        self._chunks = chunks
+        self._file = file
+        self._pending = b""
+
+    def read(self, size: int = -1, /) -> bytes:
+        if not self._pending:
+            self._pending = next(self._chunks, b"")
+            self._file.write(self._pending)
+        if size < 0:
+            size = len(self._pending)
+        data, self._pending = self._pending[:size], self._pending[size:]
+        return data
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except FileNotFoundError:
+        return []

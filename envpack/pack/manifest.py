@@ -1,0 +1,184 @@
+"""What an environment consists of, as a value: layers by digest, and the interpreter that they need.
+
+Pure. `Manifest.canonical` gives the same bytes for the same environment on every machine; their sha256 is the id of the
+environment.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar, cast, get_args
+
+from envpack.errors import ManifestFormatError
+
+SCHEMA = 1
+
+LayerKind = Literal["wheel", "conda", "editable", "local", "system"]
+
+T = TypeVar("T")
+
+
+def canonical_json(value: object) -> bytes:
+    """Return the one way in which a JSON value is written here: sorted keys, no white space, UTF-8."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class LayerRef:
+    """One layer of an environment.
+
+    Attributes:
+        digest: sha256 (64 hexadecimal digits) of the layer's entry list.
+        kind: where the files come from.
+        name: normalized name of the distribution; `local` for the user's own files.
+        version: version of the distribution; empty where there is none.
+        size_bytes: sum of the sizes of its files, unpacked.
+        files: number of its files, folders and links.
+    """
+
+    digest: str
+    kind: LayerKind
+    name: str
+    version: str
+    size_bytes: int
+    files: int
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version}".rstrip()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the reference as JSON data."""
+        return {
+            "digest": self.digest,
+            "kind": self.kind,
+            "name": self.name,
+            "version": self.version,
+            "size_bytes": self.size_bytes,
+            "files": self.files,
+        }
+
+    @classmethod
+    def from_dict(cls, data: object, where: str = "layer") -> LayerRef:
+        """Read what `to_dict` gave.
+
+        Raises:
+            ManifestFormatError: a field is absent or has a wrong value.
+        """
+        kind = _typed(data, "kind", str, where)
+        if kind not in get_args(LayerKind):
+            raise ManifestFormatError(f"{where}.kind: {kind!r} met, one of {', '.join(get_args(LayerKind))} expected")
+        return cls(
+            digest=_digest(data, "digest", where),
+            kind=cast(LayerKind, kind),
+            name=_typed(data, "name", str, where),
+            version=_typed(data, "version", str, where),
+            size_bytes=_count(data, "size_bytes", where),
+            files=_count(data, "files", where),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """An environment: its layers, and the interpreter and platform that it runs on.
+
+    Attributes:
+        python: version tag of the interpreter, such as `3.11`.
+        implementation: such as `cpython`.
+        abi: such as `cp311`.
+        platform: such as `linux-x86_64`.
+        layers: the layers, sorted.
+    """
+
+    python: str
+    implementation: str
+    abi: str
+    platform: str
+    layers: tuple[LayerRef, ...]
+    schema: int = SCHEMA
+    _id: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", tuple(sorted(self.layers, key=lambda ref: (ref.name, ref.digest))))
+
+    @property
+    def id(self) -> str:
+        """The id of the environment: sha256 of the canonical bytes, as 64 hexadecimal digits."""
+        if not self._id:
+            self._id.append(hashlib.sha256(self.canonical()).hexdigest())
+        return self._id[0]
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of all files of all layers, unpacked."""
+        return sum(ref.size_bytes for ref in self.layers)
+
+    def canonical(self) -> bytes:
+        """Return the manifest as canonical JSON."""
+        return canonical_json(self.to_dict())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the manifest as JSON data."""
+        return {
+            "schema": self.schema,
+            "python": self.python,
+            "implementation": self.implementation,
+            "abi": self.abi,
+            "platform": self.platform,
+            "layers": [ref.to_dict() for ref in self.layers],
+        }
+
+    @classmethod
+    def from_dict(cls, data: object) -> Manifest:
+        """Read what `to_dict` gave.
+
+        Raises:
+            ManifestFormatError: a field is absent or has a wrong value, or the schema is not known.
+        """
+        schema = _typed(data, "schema", int, "manifest")
+        if schema != SCHEMA:
+            raise ManifestFormatError(
+                f"manifest.schema: {schema} met, {SCHEMA} expected", "read it with the envpack that wrote it"
+            )
+        layers = _typed(data, "layers", list, "manifest")
+        return cls(
+            python=_typed(data, "python", str, "manifest"),
+            implementation=_typed(data, "implementation", str, "manifest"),
+            abi=_typed(data, "abi", str, "manifest"),
+            platform=_typed(data, "platform", str, "manifest"),
+            layers=tuple(
+                LayerRef.from_dict(layer, f"manifest.layers[{position}]") for position, layer in enumerate(layers)
+            ),
+        )
+
+
+def _typed(data: object, key: str, kind: type[T], where: str) -> T:
+    if not isinstance(data, Mapping):
+        raise ManifestFormatError(f"{where}: {type(data).__name__} met, an object expected")
+    if key not in data:
+        raise ManifestFormatError(f"{where}.{key}: absent, {kind.__name__} expected")
+    value = data[key]
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise ManifestFormatError(f"{where}.{key}: {type(value).__name__} met, {kind.__name__} expected")
+    return value
+
+
+def _count(data: object, key: str, where: str) -> int:
+    value = _typed(data, key, int, where)
+    if value < 0:
+        raise ManifestFormatError(f"{where}.{key}: {value} met, a number of at least 0 expected")
+    return value
+
+
+def _digest(data: object, key: str, where: str) -> str:
+    value = _typed(data, key, str, where)
+    if not is_digest(value):
+        raise ManifestFormatError(f"{where}.{key}: {value[:80]!r} met, 64 hexadecimal digits expected")
+    return value
+
+
+def is_digest(text: str) -> bool:
+    """Tell whether the text is a sha256 as it is written here, and so also safe as a file name."""
+    return len(text) == 64 and all(character in "0123456789abcdef" for character in text)

@@ -1,0 +1,180 @@
+"""From what a target needs to an environment in the store: one layer per distribution, only the changed ones built."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from envpack.discover.dependencies import Dependencies, Distribution
+from envpack.discover.interpreter import Interpreter, inspect_interpreter
+from envpack.errors import IncompatiblePackError
+from envpack.pack.bytecode import BytecodeCompiler
+from envpack.pack.distributions import InstalledDistributions, LayerFiles, layer_sources, local_layer
+from envpack.pack.index import LayerIndex, Note, file_stamps
+from envpack.pack.manifest import LayerRef, Manifest
+from envpack.pack.store import Store
+
+if TYPE_CHECKING:
+    Target = Callable[..., Any] | str | os.PathLike[str] | Dependencies
+
+# Compression and hashing leave the interpreter lock; more threads than this wait for the disk.
+_MAX_THREADS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class LayerEvent:
+    """One layer is in the store.
+
+    Attributes:
+        ref: the layer.
+        built: whether it was built now; false where it was there.
+        blob_bytes: size of its file.
+        edited: files whose content is not what RECORD says; they were packed as they are.
+        missing: files that RECORD names and that are not on disk.
+        done: how many layers are ready.
+        total: how many there will be.
+    """
+
+    ref: LayerRef
+    built: bool
+    blob_bytes: int
+    edited: tuple[str, ...]
+    missing: tuple[str, ...]
+    done: int
+    total: int
+
+
+Progress = Callable[[LayerEvent], None]
+
+
+def pack(
+    target: Target,
+    *,
+    python: str | None = None,
+    functions: Sequence[str] = (),
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    mapping: Mapping[str, str] | None = None,
+    store: Store | str | os.PathLike[str] | None = None,
+    output: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+) -> Manifest:
+    """Build the environment that a target needs.
+
+    Args:
+        target: a function, a script, `script.py:function`, or the answer of `analyze`.
+        python: interpreter whose environment is packed; the running one by default.
+        functions: functions of the script, where not the whole script is meant.
+        include: distributions to pack besides those that were found.
+        exclude: distributions to leave out.
+        mapping: distribution for an import name, where the installed metadata does not tell.
+        store: the store to build in; the default one by default.
+        output: a file to export the environment to.
+        progress: called once for each layer, one call at a time.
+
+    Returns:
+        The manifest; its layers are in the store.
+
+    Raises:
+        ModuleNotInstalledError: the code imports what the interpreter does not have.
+        DistributionFilesError: the files of a distribution cannot be told or read.
+        StoreError: the store cannot be written.
+    """
+    interpreter = inspect_interpreter(python)
+    dependencies = _dependencies(target, python, functions, include, exclude, mapping)
+    dependencies.raise_missing()
+    _check_same(dependencies, interpreter)
+    place = store if isinstance(store, Store) else Store(store)
+    layers = _layers(dependencies, interpreter, frozenset(exclude))
+    manifest = Manifest(
+        python=".".join(interpreter.version.split(".")[:2]),
+        implementation=interpreter.implementation,
+        abi=interpreter.abi,
+        platform=interpreter.platform,
+        layers=_build_all(layers, interpreter, place, progress),
+    )
+    place.add_manifest(manifest)
+    if output is not None:
+        place.export(manifest, output)
+    return manifest
+
+
+def _dependencies(
+    target: Target,
+    python: str | None,
+    functions: Sequence[str],
+    include: Sequence[str],
+    exclude: Sequence[str],
+    mapping: Mapping[str, str] | None,
+) -> Dependencies:
+    if isinstance(target, Dependencies):
+        return target
+    from envpack.discover import analyze
+
+    return analyze(target, functions=functions, python=python, include=include, exclude=exclude, mapping=mapping)
+
+
+def _check_same(dependencies: Dependencies, interpreter: Interpreter) -> None:
+    """Refuse an answer about another Python: its distributions are not those that would be packed."""
+    if (dependencies.python, dependencies.platform) != (interpreter.version, interpreter.platform):
+        raise IncompatiblePackError(
+            f"dependencies were found for Python {dependencies.python} on {dependencies.platform}, "
+            f"{interpreter.executable} is {interpreter.version} on {interpreter.platform}",
+            "name the same interpreter for both",
+        )
+
+
+def _layers(dependencies: Dependencies, interpreter: Interpreter, exclude: frozenset[str]) -> list[LayerFiles]:
+    installed = InstalledDistributions(interpreter)
+    wanted: list[Distribution] = [item for item in dependencies.distributions if item.name not in exclude]
+    layers = [installed.files(item.name, item.version, item.source) for item in wanted]
+    if dependencies.local_files:
+        python = ".".join(interpreter.version.split(".")[:2])
+        layers.append(local_layer(dependencies.local_files, dependencies.local_roots, python))
+    return layers
+
+
+def _build_all(
+    layers: list[LayerFiles], interpreter: Interpreter, store: Store, progress: Progress | None
+) -> tuple[LayerRef, ...]:
+    index = LayerIndex(store.folder / "index", f"{interpreter.implementation} {interpreter.version}")
+    threads = min(_MAX_THREADS, os.cpu_count() or 1, max(1, len(layers)))
+    refs: list[LayerRef] = []
+    with BytecodeCompiler(interpreter) as compiler, ThreadPoolExecutor(threads, "envpack-pack") as pool:
+        # The largest number of files first, so that no long one is left for the end.
+        order = sorted(layers, key=lambda layer: -len(layer.files))
+        results = pool.map(lambda layer: _build(layer, store, index, compiler), order)
+        for done, (note, built) in enumerate(results, start=1):
+            refs.append(note.ref)
+            if progress is not None:
+                size = store.blob(note.ref.digest).stat().st_size
+                progress(LayerEvent(note.ref, built, size, note.edited, note.missing, done, len(layers)))
+    return tuple(refs)
+
+
+def _build(layer: LayerFiles, store: Store, index: LayerIndex, compiler: BytecodeCompiler) -> tuple[Note, bool]:
+    """Return the note about a layer and whether it had to be built."""
+    note = index.find(layer)
+    if note is not None and store.blob(note.ref.digest).exists():
+        return note, False
+    stamps = file_stamps(layer)
+    written = store.pack_layer(layer_sources(layer, compiler))
+    ref = LayerRef(
+        digest=written.digest,
+        kind=layer.kind,
+        name=layer.name,
+        version=layer.version,
+        size_bytes=sum(entry.size for entry in written.entries),
+        files=len(written.entries),
+    )
+    met = {entry.path: entry.sha256 for entry in written.entries}
+    # A script is packed with another first line than the one that was recorded.
+    edited = tuple(
+        path for path, digest in layer.recorded.items() if met.get(path) != digest and not path.startswith("bin/")
+    )
+    note = Note(ref, edited, layer.missing)
+    index.keep(layer, stamps, note)
+    return note, True

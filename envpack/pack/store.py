@@ -1,0 +1,277 @@
+"""The store of a machine: layers by digest, each unpacked once, and the environments made from them.
+
+```
+ blobs/ layers/ locks/ tmp/      see envpack.pack.layers
+ manifests/ID.json               what an environment consists of
+ environments/ID-BASE/           the environment, ready to run; BASE names the interpreter that it stands on
+ index/                          which installed distribution gave which layer (envpack.pack.index)
+```
+Any number of processes may use one store at once, and any of them may die at any moment: what is there is whole, and
+what a dead process left in `tmp/` goes with the next one that writes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from envpack import settings
+from envpack.errors import ManifestNotFoundError, PackFormatError, UsageError
+from envpack.pack.entries import parse_entries
+from envpack.pack.environment import Claims, check_base, find_executable, link_layer, write_skeleton
+from envpack.pack.layers import LayerFolder, store_errors
+from envpack.pack.manifest import LayerRef, Manifest
+from envpack.pack.packfile import PackIndex, layer_chunks, pairs, read_end, read_index, write_pack
+from envpack.pack.writer import Source, WrittenLayer
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLayer:
+    """A layer that the store holds.
+
+    Attributes:
+        digest: its name.
+        blob_bytes: size of its file; 0 where only the unpacked folder is there.
+        unpacked: whether it is unpacked.
+        ref: what a manifest of the store says about it; None where none names it.
+        environments: ids of the manifests that name it.
+    """
+
+    digest: str
+    blob_bytes: int
+    unpacked: bool
+    ref: LayerRef | None
+    environments: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreContent:
+    """What a store holds.
+
+    Attributes:
+        layers: all layers, sorted by digest.
+        manifests: all environments that are known, sorted by id.
+        ready: folders of the environments that are ready to run.
+    """
+
+    layers: tuple[StoredLayer, ...]
+    manifests: tuple[Manifest, ...]
+    ready: tuple[Path, ...]
+
+
+class Store:
+    """A store of layers and environments.
+
+    Args:
+        folder: where it is; by default `envpack.settings.store_folder()`. It is made when something is written.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str] | None = None) -> None:
+        self.folder = Path(folder).absolute() if folder is not None else settings.store_folder()
+        self._layers = LayerFolder(self.folder)
+        self._manifests = self.folder / "manifests"
+        self._environments = self.folder / "environments"
+        self._ready: dict[tuple[str, str | None], str] = {}
+
+    def __repr__(self) -> str:
+        return f"Store({str(self.folder)!r})"
+
+    # Layers
+
+    def has(self, digest: str) -> bool:
+        """Tell whether the store can give or unpack the layer."""
+        return self._layers.has_blob(digest) or self._layers.unpacked_path(digest).exists()
+
+    def missing(self, manifest: Manifest) -> tuple[LayerRef, ...]:
+        """Return the layers that have to be fetched before the environment can be made."""
+        return tuple(ref for ref in manifest.layers if not self.has(ref.digest))
+
+    def blob(self, digest: str) -> Path:
+        """Return the layer file, to be read and sent; it may not exist."""
+        return self._layers.blob_path(digest)
+
+    def pack_layer(self, sources: Iterable[Source]) -> WrittenLayer:
+        """Build a layer from files.
+
+        Raises:
+            DistributionFilesError: a file cannot be read or packed.
+            StoreError: the store cannot be written.
+        """
+        return self._layers.write(sources)
+
+    def add_blob(
+        self, digest: str, chunks: Iterable[bytes], *, source: str = "a peer", ref: LayerRef | None = None
+    ) -> None:
+        """Take in a layer file, verified and unpacked while it arrives; nothing happens where it is there already.
+
+        Args:
+            digest: the layer that it must be.
+            chunks: its bytes, in pieces of any size.
+            source: file or peer that it comes from, for messages.
+            ref: what the manifest says about it, to bound its size.
+
+        Raises:
+            PackFormatError: it is truncated, damaged or no layer file; nothing of it stays.
+            StoreError: the store cannot be written.
+        """
+        self._layers.receive(digest, chunks, source, ref)
+
+    # Manifests
+
+    def add_manifest(self, manifest: Manifest) -> None:
+        """Remember what an environment consists of, under its id."""
+        file = self._manifests / f"{manifest.id}.json"
+        if file.exists():
+            return
+        with self._layers.work() as work:
+            self._manifests.mkdir(exist_ok=True)
+            (work / "manifest").write_bytes(manifest.canonical())
+            os.rename(work / "manifest", file)
+
+    def manifest(self, id: str) -> Manifest:
+        """Return the manifest of an environment.
+
+        Args:
+            id: the id, or the first digits of it where no other begins so.
+
+        Raises:
+            ManifestNotFoundError: the store has none, or several.
+        """
+        matches = [name for name in self.manifest_ids() if name.startswith(id)] if id else []
+        if len(matches) != 1:
+            known = f"{len(matches)} begin so" if matches else "see envpack store ls"
+            raise ManifestNotFoundError(f"no environment {id!r} in store {str(self.folder)!r}", known)
+        data = (self._manifests / f"{matches[0]}.json").read_bytes()
+        if hashlib.sha256(data).hexdigest() != matches[0]:
+            raise PackFormatError(f"manifest {matches[0]} in store {str(self.folder)!r} is damaged", "pack again")
+        return Manifest.from_dict(json.loads(data))
+
+    def manifest_ids(self) -> list[str]:
+        """Return the ids of all environments that the store knows."""
+        try:
+            names = os.listdir(self._manifests)
+        except FileNotFoundError:
+            return []
+        return sorted(name.removesuffix(".json") for name in names)
+
+    # Environments
+
+    def materialise(self, manifest: Manifest, *, python: str | None = None) -> Path:
+        """Return the folder of the environment, made now if it is not there.
+
+        Its `bin/python` runs as it is, without activation. Whoever asks first makes it, others wait.
+
+        Args:
+            manifest: the environment.
+            python: interpreter of this machine to stand on; by default one that fits is looked for.
+
+        Raises:
+            IncompatiblePackError: this machine has no interpreter that fits.
+            LayerMissingError: a layer is not in the store.
+            LayerConflictError: two layers hold the same path with different content.
+            PackFormatError: the file of a layer is damaged.
+            StoreError: the store cannot be written.
+        """
+        key = (manifest.id, python)
+        ready = self._ready.get(key)
+        # Through the link: an environment whose interpreter is gone is none.
+        if ready is not None and os.path.exists(f"{ready}/bin/python"):
+            return Path(ready)
+        executable = find_executable(manifest, python)
+        target = self._environments / f"{manifest.id[:32]}-{_stamp(executable)}"
+        if not os.path.exists(target / "bin" / "python"):
+            self._make(manifest, executable, target)
+        self._ready[key] = str(target)
+        return target
+
+    def _make(self, manifest: Manifest, executable: str, target: Path) -> None:
+        base = check_base(manifest, executable)
+        with self._layers.making(target.name):
+            if target.exists():
+                return
+            self.add_manifest(manifest)
+            folders = [self._layers.unpack(ref) for ref in manifest.layers]
+            with self._layers.work() as work:
+                self._environments.mkdir(exist_ok=True)
+                made = work / "environment"
+                made.mkdir(0o755)
+                claims = Claims(write_skeleton(made, manifest, base))
+                for ref, folder in zip(manifest.layers, folders, strict=True):
+                    link_layer(ref, parse_entries(self._layers.listing(ref.digest)), folder, made, claims)
+                os.rename(made, target)
+
+    # Packs
+
+    def export(self, manifest: Manifest, file: str | os.PathLike[str]) -> int:
+        """Write the environment into one file and return its size in bytes.
+
+        Raises:
+            LayerMissingError: the file of a layer is not in the store.
+        """
+        target = Path(file)
+        if not target.absolute().parent.is_dir():
+            raise UsageError(f"no such folder: {str(target.absolute().parent)!r}")
+        blobs = [self._layers.require_blob(ref) for ref in manifest.layers]
+        with store_errors(target.absolute().parent):
+            return write_pack(target, manifest, blobs)
+
+    def import_pack(self, file: str | os.PathLike[str]) -> Manifest:
+        """Take in all layers of a pack; those that are there are skipped.
+
+        Raises:
+            PackFormatError: the file is no pack, truncated or damaged; the layers before the damage stay.
+            StoreError: the store cannot be written.
+        """
+        with ExitStack() as stack:
+            stream, index = open_pack(stack, file)
+            for ref, size in pairs(index):
+                if self._layers.has_blob(ref.digest):
+                    stream.seek(size, os.SEEK_CUR)
+                    continue
+                self.add_blob(ref.digest, layer_chunks(stream, size, str(file)), source=str(file), ref=ref)
+            read_end(stream, str(file))
+        self.add_manifest(index.manifest)
+        return index.manifest
+
+    # Housekeeping
+
+    def ls(self) -> StoreContent:
+        """Return what the store holds."""
+        manifests = tuple(self.manifest(id) for id in self.manifest_ids())
+        refs = {ref.digest: ref for manifest in manifests for ref in manifest.layers}
+        layers = tuple(self._stored(digest, refs.get(digest), manifests) for digest in self._layers.digests())
+        ready = tuple(sorted(self._environments.iterdir())) if self._environments.exists() else ()
+        return StoreContent(layers, manifests, ready)
+
+    def _stored(self, digest: str, ref: LayerRef | None, manifests: tuple[Manifest, ...]) -> StoredLayer:
+        blob = self._layers.blob_path(digest)
+        users = tuple(manifest.id for manifest in manifests if any(layer.digest == digest for layer in manifest.layers))
+        size = blob.stat().st_size if blob.exists() else 0
+        return StoredLayer(digest, size, self._layers.unpacked_path(digest).exists(), ref, users)
+
+
+def open_pack(stack: ExitStack, file: str | os.PathLike[str]) -> tuple[BinaryIO, PackIndex]:
+    """Open a pack until the stack ends and read its index.
+
+    Raises:
+        UsageError: there is no such file.
+        PackFormatError: it is no pack.
+    """
+    try:
+        stream = open(file, "rb")  # noqa: SIM115 - the caller's stack closes it
+    except OSError as error:
+        raise UsageError(f"cannot read pack {os.fspath(file)!r}: {error.strerror}") from error
+    stack.enter_context(stream)
+    return stream, read_index(stream, str(file))
+
+
+def _stamp(executable: str) -> str:
+    """Return what changes when an environment has to be made anew: another interpreter, or the same one replaced."""
+    real = os.path.realpath(executable)
+    return hashlib.sha256(f"{real}\0{os.stat(real).st_mtime_ns}".encode()).hexdigest()[:8]

@@ -1,0 +1,189 @@
+"""Writing one layer: read, hash and compress each file once.
+
+A layer file is two zstd frames: the first holds the entry list, the second the files in the order of the list. Because
+frames are decoded one after the other, the list can be written last and yet stand first, so no file is read twice and
+what is hashed is what is compressed. The same entries give the same bytes, whatever the order in which they were found.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import zstandard
+
+from envpack.errors import DistributionFilesError
+from envpack.pack.entries import (
+    EXECUTABLE,
+    FILE,
+    FOLDER,
+    LINK,
+    RESERVED,
+    Entry,
+    check_entries,
+    entries_bytes,
+    entries_digest,
+)
+from envpack.pack.tarformat import member_header, padding
+
+# Chosen by measurement (docs/explanation/layers.md): each level above costs more time than it saves bytes.
+COMPRESSION_LEVEL = 3
+
+_CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Something that becomes an entry.
+
+    Attributes:
+        path: where it goes below the root of the environment.
+        file: the file, link or folder on disk to read, or an empty string where `make` gives the content.
+        make: gives the content, or None where there turns out to be nothing to write.
+        executable: for content that is made: whether it can be run.
+        follow: whether a link is packed as what it leads to (some installers link every file into their cache).
+    """
+
+    path: str
+    file: str = ""
+    make: Callable[[], bytes | None] | None = None
+    executable: bool = False
+    follow: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenLayer:
+    """What `write_layer` wrote.
+
+    Attributes:
+        digest: the name of the layer.
+        entries: what it holds.
+        blob_bytes: size of the layer file.
+    """
+
+    digest: str
+    entries: list[Entry]
+    blob_bytes: int
+
+
+def list_member(digest: str, size: int) -> Entry:
+    """Return the entry under which a layer file carries its own entry list."""
+    return Entry(f"{RESERVED}/layers/{digest}.json", FILE, size, digest, "")
+
+
+def write_layer(sources: Iterable[Source], blob: BinaryIO, scratch: BinaryIO) -> WrittenLayer:
+    """Write a layer file.
+
+    Args:
+        sources: what goes in, in any order; of two with the same path the first counts.
+        blob: receives the layer file.
+        scratch: an empty file on the same file system for the second frame until the first is known.
+
+    Returns:
+        The digest and the entries.
+
+    Raises:
+        DistributionFilesError: a file changes while it is read, or its name cannot be packed.
+    """
+    unique: dict[str, Source] = {}
+    for source in sources:
+        unique.setdefault(source.path, source)
+    content = _Frame(scratch)
+    entries = [entry for path in sorted(unique) if (entry := _add(unique[path], content)) is not None]
+    content.finish()
+    check_entries(entries)
+    listing = entries_bytes(entries)
+    digest = entries_digest(listing)
+    head = _Frame(blob)
+    head.feed(member_header(list_member(digest, len(listing))) + listing + padding(len(listing)))
+    head.finish()
+    _append(scratch, blob)
+    return WrittenLayer(digest, entries, blob.tell())
+
+
+class _Frame:
+    """One zstd frame, fed in pieces of any size; the compressor sees equal pieces, so the bytes do not vary."""
+
+    def __init__(self, out: BinaryIO) -> None:
+        self._out = out
+        self._compressor = zstandard.ZstdCompressor(level=COMPRESSION_LEVEL, write_checksum=False).compressobj()
+        self._pending: list[bytes] = []
+        self._pending_bytes = 0
+
+    def feed(self, data: bytes) -> None:
+        self._pending.append(data)
+        self._pending_bytes += len(data)
+        if self._pending_bytes >= _CHUNK_BYTES:
+            joined = b"".join(self._pending)
+            whole = len(joined) - len(joined) % _CHUNK_BYTES
+            view = memoryview(joined)
+            for start in range(0, whole, _CHUNK_BYTES):
+                self._out.write(self._compressor.compress(view[start : start + _CHUNK_BYTES]))
+            self._pending = [bytes(view[whole:])]
+            self._pending_bytes = len(joined) - whole
+
+    def finish(self) -> None:
+        self._out.write(self._compressor.compress(b"".join(self._pending)))
+        self._out.write(self._compressor.flush())
+
+
+def _add(source: Source, frame: _Frame) -> Entry | None:
+    if source.make is not None:
+        data = source.make()
+        if data is None:
+            return None
+        mode = EXECUTABLE if source.executable else FILE
+        entry = Entry(source.path, mode, len(data), hashlib.sha256(data).hexdigest(), "")
+        frame.feed(member_header(entry) + data + padding(len(data)))
+        return entry
+    try:
+        status = os.stat(source.file, follow_symlinks=source.follow)
+        if stat.S_ISREG(status.st_mode):
+            return _add_file(source, status.st_size, frame)
+        if stat.S_ISLNK(status.st_mode):
+            entry = Entry(source.path, LINK, 0, "", os.readlink(source.file))
+        elif stat.S_ISDIR(status.st_mode):
+            entry = Entry(source.path, FOLDER, 0, "", "")
+        else:
+            raise DistributionFilesError(f"neither file, folder nor link: {source.file!r}", "leave it out")
+    except OSError as error:
+        raise DistributionFilesError(f"cannot read {source.file!r}: {error.strerror}") from error
+    frame.feed(member_header(entry))
+    return entry
+
+
+def _add_file(source: Source, size: int, frame: _Frame) -> Entry:
+    """Stream one file into the frame; its header, which needs the size but not the digest, goes first."""
+    with open(source.file, "rb", buffering=0) as stream:
+        mode = EXECUTABLE if os.fstat(stream.fileno()).st_mode & 0o100 else FILE
+        frame.feed(member_header(Entry(source.path, mode, size, "", "")))
+        digest = hashlib.sha256()
+        left = size
+        # One byte more than is expected, so that a file that grows is noticed without another call.
+        while data := stream.read(min(left + 1, _CHUNK_BYTES)):
+            left -= len(data)
+            if left < 0:
+                break
+            digest.update(data)
+            frame.feed(data)
+        if left:
+            raise DistributionFilesError(f"file changed while it was packed: {source.file!r}", "pack again")
+    frame.feed(padding(size))
+    return Entry(source.path, mode, size, digest.hexdigest(), "")
+
+
+def _append(scratch: BinaryIO, blob: BinaryIO) -> None:
+    """Copy the second frame behind the first, inside the kernel."""
+    scratch.flush()
+    blob.flush()
+    left = scratch.tell()
+    offset = 0
+    while left:
+        copied = os.sendfile(blob.fileno(), scratch.fileno(), offset, left)
+        offset += copied
+        left -= copied
+    blob.seek(0, os.SEEK_END)
