@@ -2,9 +2,10 @@
 
 - `manifest`, `entries`, `tarformat`: what an environment, a layer and an archive are, as pure values.
 - `writer`, `reader`: one layer file, written and read.
-- `bytecode`, `scripts`, `distributions`, `editable`, `index`: what goes into a layer, and which layer that gave before.
+- `bytecode`, `scripts`, `distributions`, `trees`, `index`: what goes into a layer, and which layer that gave before.
 - `locks`, `layers`, `environment`, `packfile`, `store`: the store, safe for many processes and for sudden death.
 - `packing`: the function `pack`.
+- `unpacking`: a pack into a folder of its own.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from typing import Any
 from envpack.pack.manifest import LayerRef, Manifest
 from envpack.pack.packing import LayerEvent, pack
 from envpack.pack.store import Store, StoreContent, StoredLayer
+from envpack.pack.unpacking import unpack
 
-__all__ = ["pack", "Manifest", "LayerRef", "LayerEvent", "Store", "StoreContent", "StoredLayer"]
+__all__ = ["pack", "unpack", "Manifest", "LayerRef", "LayerEvent", "Store", "StoreContent", "StoredLayer"]
 
 
 class _CallablePackage(ModuleType):

@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import base64
 import csv
-import json
 import os
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
+from envpack.discover.distributions import DistributionIndex, InstalledDistribution
 from envpack.discover.interpreter import Interpreter
 from envpack.errors import DistributionFilesError
 from envpack.pack.bytecode import BytecodeCompiler
-from envpack.pack.editable import editable_files
 from envpack.pack.manifest import LayerKind
 from envpack.pack.scripts import relocatable
+from envpack.pack.trees import editable_files, module_files, tree_files
 from envpack.pack.writer import Source
 
 _TEST_FOLDERS = ("tests", "test")
@@ -55,83 +54,110 @@ def site_packages(python: str) -> str:
     return f"lib/python{python}/site-packages"
 
 
-class InstalledDistributions:
-    """The distributions that an interpreter can import, by normalized name."""
+class InstalledFiles:
+    """The files of the distributions that an interpreter can import.
+
+    Args:
+        interpreter: the interpreter whose environment is packed.
+    """
 
     def __init__(self, interpreter: Interpreter) -> None:
         self._site = site_packages(".".join(interpreter.version.split(".")[:2]))
-        self._interpreter = interpreter
-        self._metadata: dict[str, str] = {}
-        for folder in interpreter.sys_path:
-            for name, path in _metadata_folders(folder):
-                self._metadata.setdefault(name, path)
+        self._executable = interpreter.executable
+        self._index = DistributionIndex(interpreter.sys_path)
 
-    def files(self, name: str, version: str, kind: LayerKind) -> LayerFiles:
+    def layer(self, name: str, version: str) -> LayerFiles:
         """Return what belongs to a distribution.
 
         Raises:
-            DistributionFilesError: it is not installed there, or has no list of its files.
+            DistributionFilesError: it is not installed there in that version, or its files cannot be told.
         """
-        metadata = self._metadata.get(name)
-        if metadata is None:
+        installed = self._index.get(name)
+        if installed is None or installed.version != version:
+            met = "none" if installed is None else installed.version
             raise DistributionFilesError(
-                f"distribution {name!r} {version} is not installed for {self._interpreter.executable}",
+                f"distribution {name!r} {version} expected in the environment of {self._executable}, {met} met",
                 "analyse again with the interpreter that has it",
             )
-        try:
-            with open(os.path.join(metadata, "RECORD"), "rb") as stream:
-                record = stream.read()
-        except OSError:
+        if installed.source == "conda":
             raise DistributionFilesError(
-                f"distribution {name!r} {version} has no RECORD in {metadata!r}",
+                f"distribution {name!r} {version} was installed by conda, and its libraries lie outside of it",
                 "install it with pip or uv into a virtual environment, or leave it out with --exclude",
-            ) from None
-        if kind == "editable" or _is_editable(metadata):
-            return self._editable(name, version, metadata, record)
-        files, recorded, missing = self._recorded(metadata, record)
-        return LayerFiles(kind, name, version, record, tuple(sorted(files)), recorded, tuple(sorted(missing)))
+            )
+        record = _read(os.path.join(installed.metadata, "RECORD"))
+        if not record:
+            return self._unlisted(installed)
+        if installed.is_editable:
+            return self._editable(installed, record)
+        files, recorded, missing = self._recorded(installed.location, record)
+        return LayerFiles(installed.source, name, version, record, files, recorded, missing)
 
-    def _recorded(self, metadata: str, record: bytes) -> tuple[list[tuple[str, str]], dict[str, str], list[str]]:
-        root = os.path.dirname(metadata)
+    def _recorded(
+        self, location: str, record: bytes
+    ) -> tuple[tuple[tuple[str, str], ...], dict[str, str], tuple[str, ...]]:
+        """Return the files that are there, the digests that RECORD promises, and the files that are missing."""
         files: list[tuple[str, str]] = []
         recorded: dict[str, str] = {}
         missing: list[str] = []
         for path, digest in _rows(record):
             if path.endswith((".pyc", ".pyo")):
                 continue
-            target, file = self._place(root, path)
-            if not os.path.lexists(file):
+            target, file = self._place(location, path)
+            if not os.path.exists(file):
                 missing.append(file)
                 continue
             files.append((target, file))
             if digest:
                 recorded[target] = digest
-        return files, recorded, missing
+        return tuple(sorted(files)), recorded, tuple(sorted(missing))
 
-    def _place(self, root: str, path: str) -> tuple[str, str]:
+    def _place(self, location: str, path: str) -> tuple[str, str]:
         """Return where a file of RECORD goes in an environment, and where it is on disk."""
-        file = os.path.normpath(os.path.join(root, path))
-        if file.startswith(root + "/"):
-            return f"{self._site}/{file[len(root) + 1 :]}", file
+        file = f"{location}/{path}" if _is_below(path) else os.path.normpath(os.path.join(location, path))
+        if file.startswith(location + "/"):
+            return f"{self._site}/{file[len(location) + 1 :]}", file
         # Scripts, headers and data lie below the prefix: three folders up from lib/pythonX.Y/site-packages.
-        prefix = root
+        prefix = location
         for _ in range(3):
             prefix = os.path.dirname(prefix)
             if file.startswith(prefix.rstrip("/") + "/"):
-                below = file[len(prefix.rstrip("/")) + 1 :]
-                return below.removeprefix("local/"), file
+                return file[len(prefix.rstrip("/")) + 1 :].removeprefix("local/"), file
         raise DistributionFilesError(
-            f"file outside of its environment: {file!r} listed by {root!r}", "leave the distribution out with --exclude"
+            f"file outside of its environment: {file!r}, listed by a RECORD in {location!r}",
+            "leave the distribution out with --exclude",
         )
 
-    def _editable(self, name: str, version: str, metadata: str, record: bytes) -> LayerFiles:
+    def _editable(self, installed: InstalledDistribution, record: bytes) -> LayerFiles:
         """Return the metadata and the source tree of an editable installation, without what points at the tree."""
-        files, _, missing = self._recorded(metadata, record)
-        root = os.path.dirname(metadata)
-        pointers = [file for _, file in files if os.path.dirname(file) == root]
-        kept = [(target, file) for target, file in files if file not in pointers]
-        kept += [(f"{self._site}/{path}", file) for path, file in editable_files(pointers)]
-        return LayerFiles("editable", name, version, record, tuple(sorted(kept)), {}, tuple(missing))
+        files, _, missing = self._recorded(installed.location, record)
+        pointers = [file for _, file in files if os.path.dirname(file) == installed.location]
+        kept = {target: file for target, file in files if file not in pointers}
+        for path, file in editable_files(pointers, installed.editable):
+            kept[f"{self._site}/{path}"] = file
+        name, version = installed.name, installed.version
+        return LayerFiles("editable", name, version, record, tuple(sorted(kept.items())), {}, missing)
+
+    def _unlisted(self, installed: InstalledDistribution) -> LayerFiles:
+        """Return the files of a distribution without RECORD, as Debian installs them: its modules and its metadata."""
+        names = installed.top_level or {installed.name.replace("-", "_")}
+        files = {
+            f"{self._site}/{path}": file
+            for name in sorted(names)
+            for path, file in module_files(installed.location, name)
+        }
+        if not files:
+            raise DistributionFilesError(
+                f"distribution {installed.name!r} {installed.version} has no list of its files in "
+                f"{installed.metadata!r}, and no module of its name",
+                "install it with pip or uv into a virtual environment, or leave it out with --exclude",
+            )
+        metadata = os.path.basename(installed.metadata)
+        if os.path.isdir(installed.metadata):
+            for path, file in tree_files(installed.metadata, metadata):
+                files[f"{self._site}/{path}"] = file
+        else:
+            files[f"{self._site}/{metadata}"] = installed.metadata
+        return LayerFiles("system", installed.name, installed.version, b"", tuple(sorted(files.items())))
 
 
 def local_layer(files: Iterable[str], roots: Iterable[str], python: str) -> LayerFiles:
@@ -183,18 +209,9 @@ def _is_test(target: str) -> bool:
     return any(part in _TEST_FOLDERS for part in target.split("/")[:-1])
 
 
-def _metadata_folders(folder: str) -> Iterator[tuple[str, str]]:
-    try:
-        names = sorted(os.listdir(folder))
-    except OSError:
-        return
-    for name in names:
-        if name.endswith(".dist-info"):
-            yield _normalized(name.removesuffix(".dist-info").partition("-")[0]), os.path.join(folder, name)
-
-
-def _normalized(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
+def _is_below(path: str) -> bool:
+    """Tell cheaply, as it is asked for every file, whether a path needs no normalising."""
+    return path[:1] not in ("/", ".") and "/." not in path and "//" not in path
 
 
 def _rows(record: bytes) -> Iterator[tuple[str, str]]:
@@ -207,9 +224,9 @@ def _rows(record: bytes) -> Iterator[tuple[str, str]]:
         yield row[0], base64.urlsafe_b64decode(digest + "=" * (-len(digest) % 4)).hex() if known else ""
 
 
-def _is_editable(metadata: str) -> bool:
+def _read(file: str) -> bytes:
     try:
-        with open(os.path.join(metadata, "direct_url.json"), "rb") as stream:
-            return bool(json.load(stream).get("dir_info", {}).get("editable"))
-    except (OSError, ValueError, AttributeError):
-        return False
+        with open(file, "rb") as stream:
+            return stream.read()
+    except OSError:
+        return b""

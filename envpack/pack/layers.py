@@ -11,38 +11,38 @@ Everything appears by one rename within the store's file system, so nobody ever 
 
 from __future__ import annotations
 
+import hashlib
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from errno import EACCES, EDQUOT, ENOSPC, EPERM, EROFS
 from pathlib import Path
-from typing import BinaryIO
 
-from envpack.errors import LayerMissingError, PackFormatError, StoreError
+from envpack.errors import DigestMismatchError, LayerMissingError, PackFormatError, StoreError
+from envpack.pack.entries import EXECUTABLE, FOLDER, LINK, Entry, entries_digest, parse_entries
 from envpack.pack.locks import locked, sweep, temporary_folder
 from envpack.pack.manifest import LayerRef
-from envpack.pack.reader import LayerReader, Readable
+from envpack.pack.reader import ChunkStream, LayerReader, Readable
 from envpack.pack.writer import Source, WrittenLayer, write_layer
 
-_REASONS = {
-    ENOSPC: ("no room left", "free some, or name another store with ENVPACK_STORE"),
-    EDQUOT: ("quota used up", "free some, or name another store with ENVPACK_STORE"),
-    EACCES: ("no permission", "name another store with ENVPACK_STORE"),
-    EPERM: ("no permission", "name another store with ENVPACK_STORE"),
-    EROFS: ("read-only", "name another store with ENVPACK_STORE"),
-}
+_NO_ROOM = "no room left"
+_NO_QUOTA = "quota used up"
+_SPACE = (_NO_ROOM, _NO_QUOTA)
+_REASONS = {ENOSPC: _NO_ROOM, EDQUOT: _NO_QUOTA, EACCES: "no permission", EPERM: "no permission", EROFS: "read-only"}
 
 
 @contextmanager
-def store_errors(folder: Path) -> Iterator[None]:
-    """Turn what the disk refuses into an error that names the store and the remedy."""
+def store_errors(folder: Path, what: str = "store") -> Iterator[None]:
+    """Turn what the disk refuses into an error that names the folder and the remedy."""
     try:
         yield
     except OSError as error:
-        if error.errno not in _REASONS:
-            raise StoreError(f"store {str(folder)!r}: {error}") from error
-        reason, hint = _REASONS[error.errno]
-        raise StoreError(f"{reason} in store {str(folder)!r}: {error}", hint) from error
+        reason = _REASONS.get(error.errno or 0, "cannot write")
+        hint = "free some, or name another one" if reason in _SPACE else "name another one"
+        if what == "store":
+            hint += " with ENVPACK_STORE"
+        raise StoreError(f"{reason} in {what} {str(folder)!r}: {error}", hint) from error
 
 
 class LayerFolder:
@@ -106,7 +106,7 @@ class LayerFolder:
                 return
             with self.work() as folder:
                 with open(folder / "blob", "wb") as blob:
-                    self._unpack(_Tee(filter(None, chunks), blob), digest, source, ref, folder)
+                    self._unpack(ChunkStream(chunks, blob), digest, source, ref, folder)
                 self._keep_blob(folder / "blob", digest)
 
     def unpack(self, ref: LayerRef) -> Path:
@@ -130,6 +130,18 @@ class LayerFolder:
                         self.blob_path(ref.digest).unlink()
                     raise
         return target
+
+    def verify(self, digest: str) -> str:
+        """Compare a layer's file and folder with its digest and return what is wrong, or an empty string."""
+        try:
+            if self.has_blob(digest):
+                with open(self.blob_path(digest), "rb", buffering=0) as stream:
+                    LayerReader(stream, digest, stream.name).check()
+            if self.unpacked_path(digest).exists():
+                verify_folder(self.unpacked_path(digest), digest, self.listing(digest))
+        except (PackFormatError, OSError) as error:
+            return str(error)
+        return ""
 
     def listing(self, digest: str) -> bytes:
         """Return the entry list of an unpacked layer."""
@@ -174,22 +186,38 @@ class LayerFolder:
             os.rename(file, self.blob_path(digest))
 
 
-class _Tee:
-    """A stream made of chunks of any size that keeps what passes in a file."""
+def verify_folder(folder: Path, digest: str, listing: bytes) -> None:
+    """Compare an unpacked layer with its entry list.
 
-    def __init__(self, chunks: Iterator[bytes], file: BinaryIO) -> None:
-        self._chunks = chunks
-        self._file = file
-        self._pending = b""
+    Raises:
+        PackFormatError: the list, or a file, is not what the digest promises.
+    """
+    if entries_digest(listing) != digest:
+        raise DigestMismatchError(digest[:12], str(folder), "its entry list has another digest")
+    entries = parse_entries(listing)
+    for entry in entries:
+        if not _is_as_listed(folder / entry.path, entry):
+            raise DigestMismatchError(digest[:12], str(folder), f"{entry.path!r} differs")
+    listed = {entry.path for entry in entries}
+    for place, _, files in os.walk(folder):
+        for name in files:
+            path = os.path.relpath(os.path.join(place, name), folder)
+            if path not in listed:
+                raise DigestMismatchError(digest[:12], str(folder), f"{path!r} does not belong there")
 
-    def read(self, size: int = -1, /) -> bytes:
-        if not self._pending:
-            self._pending = next(self._chunks, b"")
-            self._file.write(self._pending)
-        if size < 0:
-            size = len(self._pending)
-        data, self._pending = self._pending[:size], self._pending[size:]
-        return data
+
+def _is_as_listed(path: Path, entry: Entry) -> bool:
+    status = os.lstat(path)
+    if entry.mode == LINK:
+        return stat.S_ISLNK(status.st_mode) and os.readlink(path) == entry.target
+    if entry.mode == FOLDER:
+        return stat.S_ISDIR(status.st_mode)
+    if not stat.S_ISREG(status.st_mode) or status.st_size != entry.size:
+        return False
+    if bool(status.st_mode & 0o100) != (entry.mode == EXECUTABLE):
+        return False
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest() == entry.sha256
 
 
 def _names(folder: Path) -> list[str]:

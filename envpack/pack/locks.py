@@ -44,12 +44,16 @@ def locked(file: Path, timeout_s: float = LOCK_TIMEOUT_S) -> Iterator[None]:
 
 
 @contextmanager
-def temporary_folder(parent: Path) -> Iterator[Path]:
+def temporary_folder(parent: Path, prefix: str = "") -> Iterator[Path]:
     """Make a folder that is removed at the end, and by `sweep` when its owner died before.
 
     What it held and shall stay is renamed away before the end.
+
+    Args:
+        parent: where to make it.
+        prefix: how its name begins.
     """
-    name, descriptor = _own_new_name(parent)
+    name, descriptor = _own_new_name(parent, prefix)
     folder = parent / name
     try:
         folder.mkdir(0o700)
@@ -61,13 +65,10 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
         os.close(descriptor)
 
 
-def sweep(parent: Path) -> int:
+def sweep(parent: Path, prefix: str = "") -> int:
     """Remove the temporary folders whose owner is gone and return how many there were."""
-    removed = 0
-    for item in list(os.scandir(parent)):
-        if item.name.endswith(".lock") and _sweep_one(parent, item.name):
-            removed += 1
-    return removed
+    names = [name for name in os.listdir(parent) if name.startswith(prefix) and name.endswith(".lock")]
+    return sum(_sweep_one(parent, name) for name in names)
 
 
 def remove_tree(folder: Path) -> None:
@@ -91,14 +92,16 @@ def _sweep_one(parent: Path, lock_name: str) -> bool:
         remove_tree(parent / lock_name.removesuffix(".lock"))
         os.unlink(parent / lock_name)
         return True
+    except OSError:
+        return False  # what cannot be removed now harms nobody, and is tried again by the next one
     finally:
         os.close(descriptor)
 
 
-def _own_new_name(parent: Path) -> tuple[str, int]:
+def _own_new_name(parent: Path, prefix: str) -> tuple[str, int]:
     """Make and lock a lock file; a sweeper may take it away between the two, then another one is made."""
     while True:
-        name = secrets.token_hex(8)
+        name = f"{prefix}{secrets.token_hex(8)}"
         descriptor = os.open(parent / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         if _try_lock(descriptor) and _is_at(descriptor, parent / f"{name}.lock"):
             return name, descriptor

@@ -15,13 +15,14 @@ import json
 import os
 import struct
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import zstandard
 
-from envpack.errors import EnvpackError, PackFormatError
+from envpack.errors import EnvpackError, PackFormatError, UsageError
 from envpack.pack.manifest import LayerRef, Manifest, canonical_json
 from envpack.pack.tarformat import END_OF_ARCHIVE
 
@@ -104,6 +105,21 @@ def read_index(stream: BinaryIO, source: str) -> PackIndex:
     if len(data) < size:
         raise PackFormatError(f"pack {source!r} is truncated: its index ends after {len(data)} of {size} bytes")
     return _parse_index(data, head, source)
+
+
+def open_pack(stack: ExitStack, file: str | os.PathLike[str]) -> tuple[BinaryIO, PackIndex]:
+    """Open a pack until the stack ends and read its index.
+
+    Raises:
+        UsageError: there is no such file.
+        PackFormatError: it is no pack.
+    """
+    try:
+        stream = open(file, "rb")  # noqa: SIM115 - the caller's stack closes it
+    except OSError as error:
+        raise UsageError(f"cannot read pack {os.fspath(file)!r}: {error.strerror}") from error
+    stack.enter_context(stream)
+    return stream, read_index(stream, str(file))
 
 
 def layer_chunks(stream: BinaryIO, size: int, source: str) -> Iterator[bytes]:

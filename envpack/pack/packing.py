@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from envpack.discover.dependencies import Dependencies, Distribution
+from envpack.discover.dependencies import Dependencies
 from envpack.discover.interpreter import Interpreter, inspect_interpreter
-from envpack.errors import IncompatiblePackError
+from envpack.errors import IncompatiblePackError, UsageError
 from envpack.pack.bytecode import BytecodeCompiler
-from envpack.pack.distributions import InstalledDistributions, LayerFiles, layer_sources, local_layer
+from envpack.pack.distributions import InstalledFiles, LayerFiles, layer_sources, local_layer
 from envpack.pack.index import LayerIndex, Note, file_stamps
 from envpack.pack.manifest import LayerRef, Manifest
 from envpack.pack.store import Store
@@ -88,7 +88,7 @@ def pack(
     dependencies.raise_missing()
     _check_same(dependencies, interpreter)
     place = store if isinstance(store, Store) else Store(store)
-    layers = _layers(dependencies, interpreter, frozenset(exclude))
+    layers = _layers(dependencies, interpreter)
     manifest = Manifest(
         python=".".join(interpreter.version.split(".")[:2]),
         implementation=interpreter.implementation,
@@ -111,6 +111,8 @@ def _dependencies(
     mapping: Mapping[str, str] | None,
 ) -> Dependencies:
     if isinstance(target, Dependencies):
+        if functions or include or exclude or mapping:
+            raise UsageError("dependencies are given ready, together with options of the analysis", "pass them there")
         return target
     from envpack.discover import analyze
 
@@ -127,10 +129,9 @@ def _check_same(dependencies: Dependencies, interpreter: Interpreter) -> None:
         )
 
 
-def _layers(dependencies: Dependencies, interpreter: Interpreter, exclude: frozenset[str]) -> list[LayerFiles]:
-    installed = InstalledDistributions(interpreter)
-    wanted: list[Distribution] = [item for item in dependencies.distributions if item.name not in exclude]
-    layers = [installed.files(item.name, item.version, item.source) for item in wanted]
+def _layers(dependencies: Dependencies, interpreter: Interpreter) -> list[LayerFiles]:
+    installed = InstalledFiles(interpreter)
+    layers = [installed.layer(item.name, item.version) for item in dependencies.distributions]
     if dependencies.local_files:
         python = ".".join(interpreter.version.split(".")[:2])
         layers.append(local_layer(dependencies.local_files, dependencies.local_roots, python))

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator
+from typing import BinaryIO, Protocol
 
 import zstandard
 
@@ -32,6 +32,31 @@ class Readable(Protocol):
     def read(self, size: int = -1, /) -> bytes:
         """Return at most `size` bytes, none at the end."""
         ...
+
+
+class ChunkStream:
+    """A stream made of chunks of any size.
+
+    Args:
+        chunks: the bytes in order.
+        copy: a file that receives what was read, for a layer that is kept while it is unpacked.
+    """
+
+    def __init__(self, chunks: Iterable[bytes], copy: BinaryIO | None = None) -> None:
+        self._chunks = filter(None, chunks)
+        self._copy = copy
+        self._pending = b""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return at most `size` bytes, none at the end."""
+        if not self._pending:
+            self._pending = next(self._chunks, b"")
+            if self._copy is not None:
+                self._copy.write(self._pending)
+        if size < 0:
+            size = len(self._pending)
+        data, self._pending = self._pending[:size], self._pending[size:]
+        return data
 
 
 class LayerReader:
@@ -74,12 +99,13 @@ class LayerReader:
                 self._verified(entry, _ignore)
         self.expect_end()
 
-    def extract(self, folder: int, *, read_only: bool) -> None:
-        """Write all entries below a folder.
+    def extract(self, folder: int, *, read_only: bool, wanted: Callable[[Entry], bool] | None = None) -> None:
+        """Write the entries below a folder.
 
         Args:
-            folder: descriptor of an empty folder that nobody else writes to.
+            folder: descriptor of a folder that nobody else writes to.
             read_only: whether the files lose their write permission.
+            wanted: asked for each entry whether it is to be written; all are verified.
 
         Raises:
             PackFormatError: the file is truncated or has bytes that do not belong there.
@@ -90,8 +116,11 @@ class LayerReader:
         with _FolderStack(folder) as folders:
             for entry in self.entries:
                 self.expect_header(entry)
-                parent, name = folders.enter(entry.path)
-                self._write(entry, parent, name, mask)
+                if wanted is None or wanted(entry):
+                    parent, name = folders.enter(entry.path)
+                    self._write(entry, parent, name, mask)
+                elif entry.size:
+                    self._verified(entry, _ignore)
         self.expect_end()
 
     def _write(self, entry: Entry, parent: int, name: str, mask: int) -> None:

@@ -15,11 +15,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from envpack import settings
 from envpack.errors import ManifestNotFoundError, PackFormatError, UsageError
@@ -27,7 +26,7 @@ from envpack.pack.entries import parse_entries
 from envpack.pack.environment import Claims, check_base, find_executable, link_layer, write_skeleton
 from envpack.pack.layers import LayerFolder, store_errors
 from envpack.pack.manifest import LayerRef, Manifest
-from envpack.pack.packfile import PackIndex, layer_chunks, pairs, read_end, read_index, write_pack
+from envpack.pack.packfile import layer_chunks, open_pack, pairs, read_end, write_pack
 from envpack.pack.writer import Source, WrittenLayer
 
 
@@ -218,7 +217,7 @@ class Store:
         if not target.absolute().parent.is_dir():
             raise UsageError(f"no such folder: {str(target.absolute().parent)!r}")
         blobs = [self._layers.require_blob(ref) for ref in manifest.layers]
-        with store_errors(target.absolute().parent):
+        with store_errors(target.absolute().parent, "folder"):
             return write_pack(target, manifest, blobs)
 
     def import_pack(self, file: str | os.PathLike[str]) -> Manifest:
@@ -249,26 +248,16 @@ class Store:
         ready = tuple(sorted(self._environments.iterdir())) if self._environments.exists() else ()
         return StoreContent(layers, manifests, ready)
 
+    def verify(self) -> Iterator[tuple[str, str]]:
+        """Read every layer again and yield its digest and what is wrong with it, or an empty string."""
+        for digest in self._layers.digests():
+            yield digest, self._layers.verify(digest)
+
     def _stored(self, digest: str, ref: LayerRef | None, manifests: tuple[Manifest, ...]) -> StoredLayer:
         blob = self._layers.blob_path(digest)
         users = tuple(manifest.id for manifest in manifests if any(layer.digest == digest for layer in manifest.layers))
         size = blob.stat().st_size if blob.exists() else 0
         return StoredLayer(digest, size, self._layers.unpacked_path(digest).exists(), ref, users)
-
-
-def open_pack(stack: ExitStack, file: str | os.PathLike[str]) -> tuple[BinaryIO, PackIndex]:
-    """Open a pack until the stack ends and read its index.
-
-    Raises:
-        UsageError: there is no such file.
-        PackFormatError: it is no pack.
-    """
-    try:
-        stream = open(file, "rb")  # noqa: SIM115 - the caller's stack closes it
-    except OSError as error:
-        raise UsageError(f"cannot read pack {os.fspath(file)!r}: {error.strerror}") from error
-    stack.enter_context(stream)
-    return stream, read_index(stream, str(file))
 
 
 def _stamp(executable: str) -> str:

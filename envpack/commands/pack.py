@@ -1,0 +1,160 @@
+"""`envpack pack`: build the environment of each target in the store, and export it."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from envpack.commands.analyze import _pairs
+from envpack.commands.output import note, print_json, print_table, size_text
+
+if TYPE_CHECKING:
+    from envpack.pack import LayerEvent, Manifest
+
+
+@click.command()
+@click.argument("targets", metavar="TARGET[:FUNCTION]...", nargs=-1, required=True)
+@click.option("--python", metavar="PYTHON", help="Interpreter whose environment is packed.  [default: this one]")
+@click.option("-o", "--output", metavar="FILE", type=click.Path(dir_okay=False), help="Export to FILE (.tar.zst).")
+@click.option("--include", multiple=True, metavar="DIST", help="Add a distribution; repeatable.")
+@click.option("--exclude", multiple=True, metavar="DIST", help="Leave out a distribution or module; repeatable.")
+@click.option(
+    "--map", "mapping", multiple=True, metavar="IMPORT=DIST", callback=_pairs, help="Name a module's distribution."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def pack(
+    targets: tuple[str, ...],
+    python: str | None,
+    output: str | None,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    mapping: dict[str, str],
+    as_json: bool,
+) -> None:
+    """Pack what each TARGET needs into layers, one per distribution and one for local code.
+
+    Layers go to the store (ENVPACK_STORE); those that are there are not built again. Each TARGET becomes one
+    environment; its id can be given to `envpack inspect` and `envpack run`.
+    """
+    from envpack.errors import UsageError
+    from envpack.pack import Store
+    from envpack.pack import pack as build
+
+    if output is not None and len(targets) > 1:
+        raise UsageError(f"{len(targets)} targets and one output file {output!r}", "pack them one by one")
+    store = Store()
+    answers: list[dict[str, Any]] = []
+    for target in targets:
+        with _Progress(target) as progress:
+            manifest = build(
+                target,
+                python=python,
+                include=include,
+                exclude=exclude,
+                mapping=mapping,
+                store=store,
+                output=output,
+                progress=progress,
+            )
+        _warn(progress.events)
+        answers.append(_answer(target, manifest, progress.events, output))
+        if not as_json:
+            _print(target, manifest, progress.events)
+    if as_json:
+        print_json({"schema": 1, "store": str(store.folder), "environments": answers})
+    elif output is not None:
+        import os
+
+        print_table(("exported to", "size"), [(output, size_text(os.stat(output).st_size))], right=(1,))
+
+
+class _Progress:
+    """Collects what happens to the layers and shows a bar on a terminal."""
+
+    def __init__(self, target: str) -> None:
+        self.events: list[LayerEvent] = []
+        self._target = target
+        self._bar: Any = None
+        self._task: Any = None
+
+    def __enter__(self) -> _Progress:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import Progress
+
+            self._bar = Progress(console=Console(stderr=True), transient=True)
+            self._bar.start()
+            self._task = self._bar.add_task(f"packing {self._target}", total=None)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __call__(self, event: LayerEvent) -> None:
+        self.events.append(event)
+        if self._bar is not None:
+            self._bar.update(self._task, completed=event.done, total=event.total)
+
+
+def _warn(events: list[LayerEvent]) -> None:
+    for event in events:
+        if event.edited:
+            shown = ", ".join(event.edited[:3])
+            note(f"warning: {event.ref}: not as in RECORD, packed as they are: {len(event.edited)} files: {shown}")
+        if event.missing:
+            shown = ", ".join(event.missing[:3])
+            note(f"warning: {event.ref}: in RECORD, not on disk: {len(event.missing)} files: {shown}")
+
+
+def _print(target: str, manifest: Manifest, events: list[LayerEvent]) -> None:
+    rows: list[tuple[str, ...]] = [
+        (
+            event.ref.name,
+            event.ref.version or "-",
+            event.ref.kind,
+            size_text(event.ref.size_bytes),
+            size_text(event.blob_bytes),
+            "built" if event.built else "reused",
+            event.ref.digest[:12],
+        )
+        for event in sorted(events, key=lambda event: event.ref.name)
+    ]
+    built = sum(event.built for event in events)
+    rows.append(
+        (
+            "total",
+            "",
+            "",
+            size_text(manifest.size_bytes),
+            size_text(sum(event.blob_bytes for event in events)),
+            f"{built} built, {len(events) - built} reused",
+            "",
+        )
+    )
+    click.echo(f"{target}: Python {manifest.python}, {manifest.abi}, {manifest.platform}")
+    print_table(("layer", "version", "kind", "unpacked", "packed", "", "digest"), rows, right=(3, 4))
+    click.echo(f"environment {manifest.id}")
+
+
+def _answer(target: str, manifest: Manifest, events: list[LayerEvent], output: str | None) -> dict[str, Any]:
+    return {
+        "target": target,
+        "id": manifest.id,
+        "manifest": manifest.to_dict(),
+        "output": output,
+        "built": sum(event.built for event in events),
+        "reused": sum(not event.built for event in events),
+        "layers": [
+            {
+                **event.ref.to_dict(),
+                "built": event.built,
+                "blob_bytes": event.blob_bytes,
+                "edited": list(event.edited),
+                "missing": list(event.missing),
+            }
+            for event in sorted(events, key=lambda event: event.ref.name)
+        ],
+    }
