@@ -2,7 +2,8 @@
 
 Map of the package:
 
-- `envpack_monitor.decorator`: `monitor`, the decorator and context manager.
+- `envpack_monitor.decorator`: `monitor`, the decorator and context manager; `envpack_monitor.isolate` runs a call in a
+  forked child, `envpack_monitor.command` a whole process tree.
 - `envpack_monitor.bracket`: the exact figures of one call of this process, in microseconds; standard library only.
 - `envpack_monitor.usage`, `limits`, `allocation`: the values that cross boundaries.
 - `envpack_monitor.history`: every usage, per category, in one SQLite file that many processes write.
@@ -21,21 +22,27 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from envpack_monitor.allocation import Allocation
     from envpack_monitor.bracket import Bracket
+    from envpack_monitor.command import CommandResult, run_command
     from envpack_monitor.decorator import monitor
     from envpack_monitor.errors import LimitExceeded, MonitorError, ProcessExited, ProcessKilled
     from envpack_monitor.history import History
     from envpack_monitor.limits import Limits
+    from envpack_monitor.predict import Predictor, default_predictor
     from envpack_monitor.usage import Usage
     from envpack_monitor.writer import HistoryWriter
 
 __all__ = [
     "monitor",
+    "run_command",
+    "CommandResult",
     "Bracket",
     "Usage",
     "Limits",
     "Allocation",
     "History",
     "HistoryWriter",
+    "Predictor",
+    "default_predictor",
     "MonitorError",
     "LimitExceeded",
     "ProcessExited",
@@ -44,12 +51,16 @@ __all__ = [
 
 _HOMES = {
     "monitor": "decorator",
+    "run_command": "command",
+    "CommandResult": "command",
     "Bracket": "bracket",
     "Usage": "usage",
     "Limits": "limits",
     "Allocation": "allocation",
     "History": "history",
     "HistoryWriter": "writer",
+    "Predictor": "predict",
+    "default_predictor": "predict",
     "MonitorError": "errors",
     "LimitExceeded": "errors",
     "ProcessExited": "errors",

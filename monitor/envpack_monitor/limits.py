@@ -94,7 +94,9 @@ class Limits:
 def measured_fields(figures: Mapping[str, Any]) -> dict[str, float | None]:
     """Return the figures of a usage under the names of the limits that they are compared with."""
     cpu_s = figures.get("cpu_user_s", 0.0) + figures.get("cpu_system_s", 0.0)
-    return {"memory_bytes": figures.get("peak_memory_bytes"), "wall_s": figures.get("wall_s"), "cpu_s": cpu_s}
+    names = {"memory_bytes": "peak_memory_bytes", "processes": "processes_max"}
+    measured = {field: figures.get(names.get(field, field)) for field in RESOURCES}
+    return measured | {"cpu_s": cpu_s}
 
 
 def _parse_count(text: str) -> int:

@@ -28,6 +28,7 @@ class Usage:
         involuntary_switches: context switches because somebody else's turn had come.
         minor_faults: page faults served from memory.
         major_faults: page faults that read from a disk.
+        disk_bytes: by how much the measured folder was larger, at most.
         processes_max: the largest number of processes alive at once.
         exit_status: of a command or an isolated call that ended its process.
         signal: the number of the signal that ended it.
@@ -53,6 +54,7 @@ class Usage:
     involuntary_switches: int | None = None
     minor_faults: int | None = None
     major_faults: int | None = None
+    disk_bytes: int | None = None
     processes_max: int | None = None
     exit_status: int | None = None
     signal: int | None = None
