@@ -74,7 +74,10 @@ class LimitExceeded(MonitorError):
 
     def __init__(self, resource: str, allowed: float, measured: float, category: str, pid: int | None = None) -> None:
         who = repr(category) + (f" (pid {pid})" if pid is not None else "")
-        figures = f"{format_figure(resource, allowed)} allowed, {format_figure(resource, measured)} used by {who}"
+        used = format_figure(resource, measured)
+        # The kernel has refused what would have been more.
+        used = f"{used} used by {who}" if measured > allowed else f"all of it used by {who}, which asked for more"
+        figures = f"{format_figure(resource, allowed)} allowed, {used}"
         super().__init__(f"{resource} limit exceeded: {figures}")
         self.args = (resource, allowed, measured, category, pid)
         self.resource = resource

@@ -136,6 +136,19 @@ class History:
             raise UnknownCategoryError(f"no calls of category {category!r} in {self.path}", self._similar(category))
         return [_from_row(row) for row in reversed(rows)]
 
+    def newest(self, last: int) -> list[Usage]:
+        """Return the newest usages of all categories in the order in which they were written.
+
+        Args:
+            last: at most so many.
+
+        Raises:
+            HistoryError: the file cannot be read.
+        """
+        select = f"SELECT {_COLUMNS} FROM calls ORDER BY id DESC LIMIT ?"
+        rows = self._run(lambda connection: connection.execute(select, (last,)).fetchall())
+        return [_from_row(row) for row in reversed(rows)]
+
     def close(self) -> None:
         """Close the file; the next use opens it again."""
         with self._lock:

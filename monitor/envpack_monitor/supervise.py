@@ -327,11 +327,11 @@ class _Supervision:
         elif not self.sampled_bytes:
             # Over before anybody looked, and smaller than the floor.
             peak_bytes, quality = self.largest_kib * 1024, "upper bound" if alone else "unknown"
-        return {
-            "peak_memory_bytes": peak_bytes,
-            "quality": f"exact; peak_memory_bytes: {quality}; processes_max: sampled({LOOK_S}); "
-            f"disk_bytes: sampled({LOOK_S})",
-        }
+        words = [] if quality == "exact" else [f"peak_memory_bytes: {quality}"]
+        words.append(f"processes_max: sampled({LOOK_S})")
+        if self.order.folder is not None:
+            words.append(f"disk_bytes: sampled({LOOK_S})")
+        return {"peak_memory_bytes": peak_bytes, "quality": "; ".join(["exact", *words])}
 
 
 def _children_io() -> tuple[int, int]:
