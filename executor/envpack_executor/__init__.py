@@ -1,1 +1,48 @@
-"""Run calls in retained contexts: warm processes with the environment, the code and the set-up result of a function."""
+"""Run calls in retained contexts: warm processes with the environment, the code and the set-up result of a function.
+
+Map of the package:
+
+- `executor`, `tasks`: the faces, `ContextExecutor` and `@task`.
+- `context`, `environments`, `pickling`: which warm process a call belongs to, what its environment is, its bytes.
+- `manager`, `worker`: mirror images, each with `state`, `reactor` (pure) and a loop; `messages` is what they say.
+- `process`: what runs inside a context process, standard library alone.
+- `nodes`, `curve`: workers on other machines, and the keys without which nobody joins.
+- `commands`: `envpack run` and `envpack worker`.
+- `errors`, `settings`: every error, every environment variable.
+
+The public names are loaded when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from envpack_executor.errors import ExecutorError
+    from envpack_executor.executor import ContextExecutor, ExecutorStats
+    from envpack_executor.nodes import RemoteNodes
+    from envpack_executor.tasks import Task, task
+
+__all__ = ["ContextExecutor", "task", "Task", "RemoteNodes", "ExecutorStats", "ExecutorError"]
+
+_HOMES = {
+    "ContextExecutor": "envpack_executor.executor",
+    "ExecutorStats": "envpack_executor.executor",
+    "RemoteNodes": "envpack_executor.nodes",
+    "Task": "envpack_executor.tasks",
+    "task": "envpack_executor.tasks",
+    "ExecutorError": "envpack_executor.errors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        value = getattr(importlib.import_module(_HOMES[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,213 @@
+"""What `environment=` means, and the thread that finds it out, packs it and answers the manager.
+
+| given | meaning | prepared |
+|---|---|---|
+| `None` | the interpreter of whoever hosts the process | at once |
+| `"auto"` | what the function and its set-up need, discovered and packed, and nothing else | in the background |
+| a folder with `bin/python`, or an interpreter | that prefix | at once |
+| a pack file, a `Manifest` | an environment made of layers | in the background |
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import pickle
+import sys
+import sysconfig
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from envpack_executor.background import BackgroundThread
+from envpack_executor.errors import EnvironmentPreparationError
+from envpack_executor.manager.state import ContextRecord
+from envpack_executor.messages import Environment
+from envpack_executor.pickling import PROTOCOL
+from envpack_executor.process import frames
+
+if TYPE_CHECKING:
+    from envpack.pack import Manifest
+
+INHERIT_ENVIRONMENT = Environment("inherit")
+SetupPayload = tuple[bytes, bytes]
+
+
+class ContextSink(Protocol):
+    """Who is told what became of a context; both may be called from any thread."""
+
+    def context_prepared(self, context: ContextRecord, environment: Environment, boot: bytes) -> None:
+        """Its environment is known."""
+
+    def context_failed(self, context: ContextRecord, error: BaseException) -> None:
+        """It cannot be had."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a context was asked to be.
+
+    Args:
+        environment: as the user gave it.
+        function: the function whose call asked first; `"auto"` discovers what it needs.
+        setup: the set-up function, for the same reason.
+        payload: set-up function and arguments as bytes; None without one.
+    """
+
+    environment: Any
+    function: Callable[..., Any]
+    setup: Callable[..., Any] | None
+    payload: SetupPayload | None
+
+
+def environment_key(environment: Any, function_digest: str) -> str:
+    """Return what tells the environments of contexts apart, see `Context`.
+
+    Raises:
+        EnvironmentPreparationError: it is nothing that `environment=` may be.
+    """
+    if environment is None:
+        return "inherit"
+    if environment == "auto":
+        return f"auto:{function_digest}"
+    if isinstance(environment, str | os.PathLike):
+        return f"path:{os.path.abspath(os.fspath(environment))}"
+    manifest_id = getattr(environment, "id", None)
+    if isinstance(manifest_id, str):
+        return f"manifest:{manifest_id}"
+    raise EnvironmentPreparationError(
+        f"environment is {environment!r}, expected None, 'auto', a path or a manifest",
+        "see the documentation of ContextExecutor",
+    )
+
+
+def boot_frame(initializer: bytes | None, setup: SetupPayload | None) -> bytes:
+    """Return the first frame of a context's processes."""
+    return frames.encode(frames.BOOT, pickle.dumps({"initializer": initializer, "setup": setup}, PROTOCOL))
+
+
+class Preparer:
+    """Finds out the environments of contexts.
+
+    Args:
+        store: folder of the store; None for the default.
+        initializer: pickled initializer of the executor and its arguments.
+    """
+
+    def __init__(self, store: str | None, initializer: bytes | None) -> None:
+        self._store = store
+        self._initializer = initializer
+        self._requests: dict[int, Request] = {}
+        self._by_value: set[str] = set()
+        self._thread = BackgroundThread("envpack-preparer")
+        self._sink: ContextSink | None = None
+
+    def answer_to(self, sink: ContextSink) -> None:
+        """Send answers to `sink`."""
+        self._sink = sink
+
+    def expect(self, context: ContextRecord, request: Request) -> None:
+        """Note what a new context was asked to be, before its first call is submitted."""
+        self._requests[context.number] = request
+
+    def prepare(self, context: ContextRecord) -> None:
+        """Find out the environment of `context`; the sink is told, sooner or later."""
+        self._thread.run(functools.partial(self._prepare, context))
+
+    def ready(self, request: Request) -> Environment | None:
+        """Return an environment that needs no preparation, else None."""
+        environment = request.environment
+        if environment is None:
+            return INHERIT_ENVIRONMENT
+        if environment == "auto" or not isinstance(environment, str | os.PathLike):
+            return None
+        python = interpreter_at(Path(environment))
+        return None if python is None else Environment("prefix", python=str(python))
+
+    def close(self) -> None:
+        """End the thread; what it is doing is waited for."""
+        self._thread.close()
+
+    def is_by_value(self, module: str) -> bool:
+        """Tell whether functions of a module travel by value although it could be imported."""
+        return module in self._by_value
+
+    def note_by_value(self, function: Callable[..., Any], environment: Any) -> None:
+        """Let the functions of a local module travel by value into a discovered environment.
+
+        Only then does each of them need just what it uses itself: by name, the whole module would be imported there.
+        """
+        if environment != "auto":
+            return
+        name = getattr(function, "__module__", None)
+        if isinstance(name, str) and name not in self._by_value and _is_local(name):
+            self._by_value.add(name)
+
+    def _prepare(self, context: ContextRecord) -> None:
+        assert self._sink is not None
+        request = self._requests[context.number]
+        try:
+            environment = self.ready(request) or self._packed(request)
+        except Exception as error:
+            failure = EnvironmentPreparationError(f"no environment for {context.name!r}: {error}")
+            failure.__cause__ = error
+            self._sink.context_failed(context, failure)
+            return
+        self._sink.context_prepared(context, environment, boot_frame(self._initializer, request.payload))
+
+    def _packed(self, request: Request) -> Environment:
+        from envpack.pack import Store
+
+        environment = request.environment
+        if environment == "auto":
+            return as_environment(self._discovered(request))
+        if isinstance(environment, str | os.PathLike):
+            return as_environment(Store(self._store).import_pack(environment))
+        Store(self._store).add_manifest(environment)
+        return as_environment(environment)
+
+    def _discovered(self, request: Request) -> Manifest:
+        from envpack.discover import analyze
+        from envpack.pack import Store, pack
+
+        dependencies = analyze(request.function)
+        return pack(dependencies, store=Store(self._store))
+
+
+def as_environment(manifest: Manifest) -> Environment:
+    """Return the environment that a manifest describes."""
+    return Environment("manifest", manifest=manifest.canonical(), manifest_id=manifest.id)
+
+
+def interpreter_at(path: Path) -> Path | None:
+    """Return the interpreter of a prefix, or `path` itself when it is one, else None for a file that may be a pack.
+
+    Raises:
+        EnvironmentPreparationError: there is nothing at `path`, or a folder without an interpreter.
+    """
+    path = path.expanduser().absolute()
+    if path.is_dir():
+        python = path / "bin" / "python"
+        if not os.access(python, os.X_OK):
+            raise EnvironmentPreparationError(f"no interpreter in prefix {str(path)!r}: expected bin/python")
+        return python
+    if not path.exists():
+        raise EnvironmentPreparationError(f"no pack, prefix or interpreter at {str(path)!r}")
+    return path if os.access(path, os.X_OK) else None
+
+
+@functools.cache
+def _installed_folders() -> tuple[str, ...]:
+    paths = sysconfig.get_paths()
+    names = ("stdlib", "platstdlib", "purelib", "platlib")
+    return tuple({os.path.join(os.path.realpath(paths[name]), "") for name in names})
+
+
+def _is_local(module_name: str) -> bool:
+    """Tell whether a module is the user's own file rather than a part of an installed distribution."""
+    module = sys.modules.get(module_name)
+    file = getattr(module, "__file__", None)
+    return (
+        module_name != "__main__" and file is not None and not os.path.realpath(file).startswith(_installed_folders())
+    )

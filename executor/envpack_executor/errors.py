@@ -1,0 +1,129 @@
+"""Errors of `envpack_executor`: one base, one child for each thing that a caller may want to do differently.
+
+`exit_code` is what the command line ends with. All survive pickling, because they cross process boundaries.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import BrokenExecutor
+from typing import ClassVar
+
+
+class ExecutorError(Exception):
+    """Base of all expected errors of this package.
+
+    Args:
+        message: a lower-case fragment with what was met and what was expected.
+        hint: what to do about it, or an empty string.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message, hint)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
+
+class TaskError(ExecutorError):
+    """A task was declared in a way that cannot work."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class ContextSetupError(ExecutorError):
+    """The set-up function of a context failed; the remote traceback is the cause. The user's own fault."""
+
+
+class InitializerError(ExecutorError, BrokenExecutor):
+    """The `initializer` of the executor failed in a context process; the executor takes no further calls."""
+
+
+class EnvironmentPreparationError(ExecutorError):
+    """The environment of a call could not be found out, packed or put together; the reason is the cause."""
+
+
+class ProcessLostError(ExecutorError):
+    """The context process that ran the call ended under it, as often as the call may be tried.
+
+    Args:
+        name: the function that was called.
+        losses: how each try ended, in words, oldest first.
+    """
+
+    def __init__(self, name: str, losses: tuple[str, ...]) -> None:
+        super().__init__(f"call of {name!r} lost its process {len(losses)} time(s): {'; '.join(losses)}")
+        self.name = name
+        self.losses = losses
+
+    def __reduce__(self) -> tuple[type[ProcessLostError], tuple[str, tuple[str, ...]]]:
+        return type(self), (self.name, self.losses)
+
+
+class ProcessExitedError(ExecutorError):
+    """The call ended its own process (`os._exit`, or an `exit` in a library), so there is no result.
+
+    Args:
+        name: the function that was called.
+        exit_status: what the process exited with.
+    """
+
+    def __init__(self, name: str, exit_status: int) -> None:
+        super().__init__(f"call of {name!r} ended its process with exit status {exit_status}, expected a return")
+        self.name = name
+        self.exit_status = exit_status
+
+    def __reduce__(self) -> tuple[type[ProcessExitedError], tuple[str, int]]:
+        return type(self), (self.name, self.exit_status)
+
+
+class ProcessStartError(ExecutorError):
+    """A context process could not be started, or ended before it was ready for calls."""
+
+
+class ResultError(ExecutorError):
+    """The call returned, but its result could not be brought to the client."""
+
+
+class RemoteError(ExecutorError):
+    """The call raised an exception that cannot be rebuilt in the client; its type and text are in the message."""
+
+
+class ShutdownError(ExecutorError):
+    """The executor was ended, by an interrupt or at once, while the call ran."""
+
+
+class InternalError(ExecutorError):
+    """A bug of the executor itself, with the story that led there."""
+
+
+class RefusedByManagerError(ExecutorError):
+    """The manager told this worker to leave, and why."""
+
+
+class ManagerSilentError(ExecutorError):
+    """The manager was not heard for longer than the heartbeat allows, or never answered."""
+
+
+class KeyFileError(ExecutorError):
+    """A key file is missing, readable by others, or not one."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class RemoteTraceback(Exception):
+    """The traceback of an exception as it was in the process that raised it; the cause of what `result()` raises.
+
+    Args:
+        text: the formatted traceback.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.text}"""'

@@ -1,0 +1,243 @@
+"""`ContextExecutor`: a `concurrent.futures.Executor` whose calls run in retained contexts.
+
+    submit ──▶ function and arguments as bytes ──▶ context (by content) ──▶ manager's loop ──▶ context processes
+
+What this file decides: which context a call belongs to, and what its environment is. Everything after that is the
+manager's (`envpack_executor.manager`).
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import inspect
+import itertools
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, ParamSpec, TypeVar
+
+from envpack_executor import settings
+from envpack_executor.context import Context
+from envpack_executor.environments import Preparer, Request, SetupPayload, boot_frame, environment_key
+from envpack_executor.lifetime import Gate, close_at_end
+from envpack_executor.manager.loop import ManagerLoop
+from envpack_executor.manager.state import Call, ContextRecord, FunctionRecord
+from envpack_executor.manager.usage import CategoryUsage, HistoryChoice, UsageSink
+from envpack_executor.nodes import RemoteNodes
+from envpack_executor.pickling import FunctionPickler, dump, dump_arguments
+from envpack_executor.tasks import INHERIT, Task, TaskOptions
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+MAX_TRIES = 3
+ContextKey = tuple[str, SetupPayload | None, str]
+_NO_OPTIONS = TaskOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorStats:
+    """What an executor has done so far.
+
+    Args:
+        set_ups: context processes that became ready: how often interpreter, imports and set-up were paid.
+        processes: context processes there are now.
+        pids: theirs on their nodes.
+        nodes: machines that host them.
+        open_calls: calls that have no end yet.
+        categories: what finished calls have used.
+    """
+
+    set_ups: int
+    processes: int
+    pids: tuple[int, ...]
+    nodes: int
+    open_calls: int
+    categories: dict[str, CategoryUsage]
+
+
+class ContextExecutor(Executor):
+    """Run calls in warm processes that keep environment, code and set-up result of a function.
+
+    Args:
+        max_workers: how many calls run at once on this machine; the cores that this process may use by default. With
+            `nodes`, that many run here beside those of the nodes, and none by default.
+        environment: where calls run. None: the interpreter that runs. `"auto"`: what the function needs is discovered
+            and packed, and its processes see nothing else. A path: of a pack, of a prefix (a folder with
+            `bin/python`), or of an interpreter. A `Manifest`.
+        initializer: called once in each context process before its set-up.
+        initargs: its arguments.
+        nodes: where workers on other machines may join.
+        store: folder of the store of layers; `ENVPACK_STORE` by default.
+        history: file where the usage of calls is kept, None for none; `ENVPACK_HISTORY` by default.
+        max_tries: a call whose process or node is lost so often is given back with `ProcessLostError`.
+
+    Raises:
+        ValueError: `max_workers` is not positive.
+        TypeError: `initializer` cannot be called.
+    """
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        *,
+        environment: Any = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        nodes: RemoteNodes | None = None,
+        store: str | os.PathLike[str] | None = None,
+        history: HistoryChoice = "default",
+        max_tries: int = MAX_TRIES,
+    ) -> None:
+        if max_workers is not None and max_workers <= 0:
+            raise ValueError("max_workers must be greater than 0")
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        self._environment = environment
+        self._initializer = None if initializer is None else dump((initializer, tuple(initargs)))
+        self._contexts: dict[ContextKey, ContextRecord] = {}
+        self._functions: dict[tuple[str, str], FunctionRecord] = {}
+        self._numbers = itertools.count()
+        self._lock = threading.Lock()
+        self._gate = Gate()
+        self._usage = UsageSink(history)
+        folder = None if store is None else os.fspath(store)
+        self._preparer = Preparer(folder, self._initializer)
+        self._pickler = FunctionPickler(self._preparer.is_by_value)
+        self._loop = ManagerLoop(self._preparer.prepare, self._gate.breaks, self._usage, folder, max_tries)
+        self._preparer.answer_to(self._loop)
+        self._loop.add_closer(self._preparer.close)
+        slots = max_workers or (settings.usable_cores() if nodes is None else 0)
+        if slots:
+            self._loop.add_local_node(slots, resident=_resident(slots))
+        if nodes is not None:
+            nodes.open(self._loop, _resident)
+        self._loop.start()
+        close_at_end(self, self._loop, self._gate)
+
+    def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+        """Schedule a call of `fn` and return its future.
+
+        Args:
+            fn: a function, `@task` or `@monitor`-ed function, or any callable that can be pickled.
+            *args: its arguments, taken as they are now.
+            **kwargs: likewise.
+
+        Raises:
+            RuntimeError: the executor, or the interpreter, shuts down.
+            BrokenExecutor: the initializer failed, or the executor itself.
+            pickle.PicklingError, TypeError: the function or an argument cannot be pickled.
+        """
+        payload = dump_arguments(args, kwargs)
+        function, context = self._resolve(fn)
+        future: Future[R] = Future()
+        with self._gate:
+            self._loop.submit(Call(next(self._numbers), function, context, payload, future))
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no further calls; end when those accepted have their ends.
+
+        Args:
+            wait: return only when nothing of the executor is left: no process, thread, socket or temporary file.
+            cancel_futures: drop the calls that have not begun.
+        """
+        self._gate.close()
+        self._loop.request_close(is_cancelling=cancel_futures)
+        if wait:
+            self._loop.join()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Shut down; at once and without waiting for calls when the user interrupts."""
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            self._gate.close()
+            self._loop.request_kill()
+            self._loop.join()
+            return
+        self.shutdown(wait=True)
+
+    def stats(self) -> ExecutorStats:
+        """Return what the executor has done so far."""
+        state = self._loop.state
+        processes = list(state.processes.values())
+        return ExecutorStats(
+            set_ups=state.set_ups,
+            processes=len(processes),
+            pids=tuple(process.pid for process in processes if process.pid),
+            nodes=len(state.nodes),
+            open_calls=state.open_calls,
+            categories={name: copy.copy(usage) for name, usage in list(self._usage.categories.items())},
+        )
+
+    def _resolve(self, fn: Callable[..., Any]) -> tuple[FunctionRecord, ContextRecord]:
+        """Return the function of a call as bytes, and its context."""
+        options = fn.options if isinstance(fn, Task) else _NO_OPTIONS
+        bare = fn.function if isinstance(fn, Task) else fn
+        category = options.category
+        monitored = getattr(bare, "__envpack_monitor__", None)
+        if monitored is not None:
+            # The context process measures every call: what is sent is the function without its monitor.
+            category = category or monitored.category
+            bare = inspect.unwrap(bare, stop=lambda inner: not hasattr(inner, "__envpack_monitor__"))
+        environment = self._environment if options.environment is INHERIT else options.environment
+        self._preparer.note_by_value(bare, environment)
+        pickled = self._pickler.pickle(bare)
+        category = category or _category(bare)
+        key = (pickled.digest, category)
+        function = self._functions.get(key)
+        if function is None:
+            with self._lock:
+                record = FunctionRecord(len(self._functions), pickled.payload, _name(bare), category)
+                function = self._functions.setdefault(key, record)
+        return function, self._context(bare, pickled.digest, options, environment)
+
+    def _context(self, bare: Callable[..., Any], digest: str, options: TaskOptions, environment: Any) -> ContextRecord:
+        setup: SetupPayload | None = None
+        if options.setup is not None:
+            self._preparer.note_by_value(options.setup, environment)
+            setup = (self._pickler.pickle(options.setup).payload, dump_arguments(options.setup_args, {}))
+        where = environment_key(environment, digest)
+        key = (where, setup, options.mode)
+        known = self._contexts.get(key)
+        if known is not None:
+            return known
+        with self._lock:
+            return self._contexts.get(key) or self._new_context(key, Request(environment, bare, options.setup, setup))
+
+    def _new_context(self, key: ContextKey, request: Request) -> ContextRecord:
+        where, setup, mode = key
+        context = Context(where, _digest(self._initializer), _digest(setup), mode)
+        record = ContextRecord(len(self._contexts), context.key, _name(request.setup or request.function))
+        record.is_fresh = mode == "fresh"
+        if (environment := self._preparer.ready(request)) is not None:
+            record.environment, record.boot = environment, boot_frame(self._initializer, setup)
+        self._preparer.expect(record, request)
+        self._contexts[key] = record
+        return record
+
+
+def _resident(slots: int) -> int:
+    """Return how many context processes a node keeps, warm ones included."""
+    return max(8, 2 * slots)
+
+
+def _digest(payload: bytes | tuple[bytes, ...] | None) -> str:
+    if payload is None:
+        return ""
+    pieces = (payload,) if isinstance(payload, bytes) else payload
+    return hashlib.sha256(b"".join(hashlib.sha256(piece).digest() for piece in pieces)).hexdigest()
+
+
+def _name(function: Any) -> str:
+    return getattr(function, "__qualname__", None) or type(function).__qualname__
+
+
+def _category(function: Any) -> str:
+    module = getattr(function, "__module__", None) or type(function).__module__
+    return f"{module}.{_name(function)}"

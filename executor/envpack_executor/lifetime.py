@@ -1,0 +1,79 @@
+"""When an executor may still take calls, and what happens to those that are open when the interpreter ends."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from types import TracebackType
+from typing import Protocol
+
+from envpack_executor.errors import InitializerError
+
+
+class Closable(Protocol):
+    """The part of the manager's loop that ends it."""
+
+    def request_close(self, is_cancelling: bool = False) -> None:
+        """Ask it to end when every call has its end."""
+
+    def join(self) -> None:
+        """Wait for its end."""
+
+
+class Gate:
+    """Lets calls in until the executor closes or breaks; a context manager around each submission."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._closed_because = ""
+        self._broken: BaseException | None = None
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        if self._broken is None and not self._closed_because:
+            return
+        self._lock.release()
+        if self._broken is not None:
+            raise InitializerError(str(self._broken)) from self._broken
+        raise RuntimeError(f"cannot schedule new futures after {self._closed_because}")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._lock.release()
+
+    def close(self, because: str = "shutdown") -> None:
+        """Let no further call in."""
+        with self._lock:
+            self._closed_because = self._closed_because or because
+
+    def breaks(self, error: BaseException) -> None:
+        """Let no further call in, because the executor cannot run any."""
+        with self._lock:
+            self._broken = self._broken or error
+
+
+_open: weakref.WeakKeyDictionary[Closable, Gate] = weakref.WeakKeyDictionary()
+
+
+def close_at_end(executor: object, loop: Closable, gate: Gate) -> None:
+    """Close `loop` when `executor` is collected or the interpreter ends, whichever comes first.
+
+    Calls that were accepted are run to their end even then, as `concurrent.futures` promises.
+    """
+    _open[loop] = gate
+    weakref.finalize(executor, loop.request_close).atexit = False
+
+
+def _at_interpreter_exit() -> None:
+    loops = list(_open.items())
+    for loop, gate in loops:
+        gate.close("interpreter shutdown")
+        loop.request_close()
+    for loop, _ in loops:
+        loop.join()
+
+
+# Before the interpreter waits for threads and before `atexit`: later no thread can be started and no call be sent. The
+# function is private but the only one there is; concurrent.futures itself and joblib's loky use it.
+threading._register_atexit(_at_interpreter_exit)  # type: ignore[attr-defined]

@@ -1,0 +1,372 @@
+"""The manager's one thread: calls in, outcomes out; executes what the reactor decides.
+
+    any thread ──submit──▶ inbox ──┐            ┌──▶ futures
+    background ──call_soon─────────┼──▶ reactor ┼──▶ nodes (context processes here, workers elsewhere)
+    selector: sockets, pidfds ─────┘            └──▶ usage history
+
+Guarantees: nothing but this thread touches the reactor's state; a call that was accepted gets an end, also when this
+loop itself fails. It never polls: it sleeps in the selector until a descriptor or `wake` has something.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import pickle
+import selectors
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from typing import Any, assert_never
+
+from envpack_executor.errors import ContextSetupError, InitializerError, InternalError, ShutdownError
+from envpack_executor.manager import reactor as manager_reactor
+from envpack_executor.manager.nodes import LocalNode, NodePort
+from envpack_executor.manager.reactor import (
+    CallsCancelled,
+    CallsDone,
+    CallsFailed,
+    EndProcess,
+    Finish,
+    ManagerReactor,
+    SendCalls,
+    StartContext,
+)
+from envpack_executor.manager.state import Call, ContextRecord, FunctionRecord, ManagerState
+from envpack_executor.manager.usage import UsageSink
+from envpack_executor.messages import (
+    Chunk,
+    Deliver,
+    Environment,
+    FromWorker,
+    Goodbye,
+    Hello,
+    NeedChunk,
+    NodeId,
+    ProcessFrame,
+    ProcessGone,
+    ProcessId,
+    ProcessStarted,
+    StartProcess,
+    StopProcess,
+    WorkerBeat,
+)
+from envpack_executor.pickling import PROTOCOL, load_failure, load_outcome
+from envpack_executor.process import frames
+
+_log = logging.getLogger(__name__)
+
+Prepare = Callable[[ContextRecord], None]
+
+
+class ManagerLoop:
+    """Runs the reactor in a thread of its own.
+
+    Args:
+        prepare: starts to find out the environment of a context; the answer comes by `context_prepared`.
+        on_broken: told when the executor must take no further calls.
+        usage: where the usage of calls goes.
+        store: folder of the store, or None for the default.
+        max_tries: a call that loses its process so often is given back.
+    """
+
+    def __init__(
+        self,
+        prepare: Prepare,
+        on_broken: Callable[[BaseException], None],
+        usage: UsageSink,
+        store: str | None,
+        max_tries: int,
+    ) -> None:
+        self.selector = selectors.DefaultSelector()
+        self.state = ManagerState(max_tries=max_tries)
+        self._reactor = ManagerReactor(self.state, _claim)
+        self._prepare = prepare
+        self._on_broken = on_broken
+        self._usage = usage
+        self._store = store
+        self._ports: dict[NodeId, NodePort] = {}
+        self._local: LocalNode | None = None
+        self._calls: deque[Call] = deque()
+        self._jobs: deque[Callable[[], None]] = deque()
+        self._functions: dict[int, FunctionRecord] = {}
+        self._preparing: set[int] = set()
+        self._timers: list[Callable[[float], float | None]] = []
+        self._closers: list[Callable[[], None]] = []
+        self._wake_descriptor = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._is_asleep = False
+        self._is_finished = False
+        self._thread = threading.Thread(target=self._run, name="envpack-manager", daemon=True)
+
+    # --- from any thread
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def submit(self, call: Call) -> None:
+        """Take a call; its future is the call's token."""
+        self._calls.append(call)
+        # First append, then look: the loop says that it sleeps first and looks then, so one of both sees the other.
+        if self._is_asleep:
+            self._wake()
+
+    def call_soon(self, job: Callable[[], None]) -> None:
+        """Run `job` in the loop's thread."""
+        self._jobs.append(job)
+        if self._is_asleep:
+            self._wake()
+
+    def join(self) -> None:
+        """Wait until the loop has ended and nothing of it is left."""
+        if self._thread.is_alive() and threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def request_close(self, is_cancelling: bool = False) -> None:
+        """Ask the loop to end when every call has its end."""
+        self.call_soon(functools.partial(self._handle, manager_reactor.CloseRequested(is_cancelling)))
+
+    def request_kill(self) -> None:
+        """Ask the loop to give up every call that is not done and to end now."""
+        self.call_soon(self._give_up)
+
+    def context_prepared(self, context: ContextRecord, environment: Environment, boot: bytes) -> None:
+        """Say, from any thread, that the environment of a context is known."""
+        self._after_preparing(context, manager_reactor.ContextPrepared(context.number, environment, boot))
+
+    def context_failed(self, context: ContextRecord, error: BaseException) -> None:
+        """Say, from any thread, that a context cannot be had."""
+        self._after_preparing(context, manager_reactor.ContextFailed(context.number, error))
+
+    # --- set-up, before `start`
+
+    def add_local_node(self, slots: int, resident: int) -> None:
+        """Let calls run on this machine."""
+        node = NodeId("local")
+        self._local = LocalNode(node, self.selector, self.call_soon, self.receive, slots, self._store)
+        self._ports[node] = self._local
+        self._reactor.handle(manager_reactor.NodeJoined(node, "this machine", slots, resident))
+
+    def add_timer(self, timer: Callable[[float], float | None]) -> None:
+        """Call `timer(now)` whenever the loop comes round; it returns when it must be called next, or None."""
+        self._timers.append(timer)
+
+    def add_closer(self, closer: Callable[[], None]) -> None:
+        """Call `closer` in the loop's thread when it ends."""
+        self._closers.append(closer)
+
+    # --- nodes, in the loop's thread
+
+    def node_joined(self, node: NodeId, name: str, port: NodePort, slots: int, resident: int) -> None:
+        """Let calls run on a node elsewhere."""
+        self._ports[node] = port
+        self._handle(manager_reactor.NodeJoined(node, name, slots, resident))
+
+    def node_lost(self, node: NodeId, reason: str) -> None:
+        """Forget a node; what ran there is run again elsewhere."""
+        if self._ports.pop(node, None) is not None:
+            self._handle(manager_reactor.NodeLost(node, reason))
+
+    def receive(self, node: NodeId, message: FromWorker) -> None:
+        """Take a message of a node."""
+        match message:
+            case ProcessFrame():
+                self._frame(message)
+            case ProcessGone():
+                self._handle(message)
+            case ProcessStarted():
+                if (process := self.state.processes.get(message.process)) is not None:
+                    process.pid = message.pid
+            case NeedChunk():
+                self._send_chunk(node, message)
+            case Goodbye():
+                self.node_lost(node, message.reason)
+            case Hello() | WorkerBeat():
+                pass  # the connection's own business
+            case _:
+                assert_never(message)
+
+    # --- the thread
+
+    def _run(self) -> None:
+        self.selector.register(self._wake_descriptor, selectors.EVENT_READ, self._on_wake)
+        try:
+            while not self._is_finished:
+                self._turn()
+        except BaseException as error:
+            _log.exception("the manager's loop failed")
+            broken = InternalError(f"the manager's loop failed: {type(error).__name__}: {error}")
+            broken.__cause__ = error
+            self._on_broken(broken)
+            self._fail_all(broken)
+        finally:
+            self._close()
+
+    def _turn(self) -> None:
+        if self._calls:
+            self._take_calls()
+        while self._jobs:
+            self._jobs.popleft()()
+        timeout_s = self._timers_due()
+        self._is_asleep = True
+        ready = self.selector.select(0 if self._calls or self._jobs else timeout_s)
+        self._is_asleep = False
+        for key, mask in ready:
+            key.data(mask)
+
+    def _take_calls(self) -> None:
+        calls = [self._calls.popleft() for _ in range(len(self._calls))]
+        self._handle(manager_reactor.CallsQueued(calls))
+        for context in [context for context in self.state.waiting.values() if context.environment is None]:
+            if context.number not in self._preparing:
+                self._preparing.add(context.number)
+                self._prepare(context)
+
+    def _timers_due(self) -> float | None:
+        now = time.monotonic()
+        due = [next_s for timer in self._timers if (next_s := timer(now)) is not None]
+        if self._local is not None and (deadline := self._local.host.next_deadline_s()) is not None:
+            self._local.host.tick()
+            due.append(deadline)
+        return max(0.0, min(due) - now) if due else None
+
+    def _wake(self) -> None:
+        self._is_asleep = False
+        os.eventfd_write(self._wake_descriptor, 1)
+
+    def _on_wake(self, mask: int) -> None:
+        os.eventfd_read(self._wake_descriptor)
+
+    def _handle(self, event: manager_reactor.Event) -> None:
+        for instruction in self._reactor.handle(event):
+            self._execute(instruction)
+
+    def _execute(self, instruction: manager_reactor.Instruction) -> None:
+        match instruction:
+            case SendCalls():
+                self._send_calls(instruction)
+            case CallsDone():
+                for call, outcome in zip(instruction.calls, instruction.outcomes, strict=True):
+                    _settle(call.token, outcome)
+            case StartContext():
+                start = StartProcess(instruction.process, instruction.environment, instruction.boot)
+                self._send(instruction.node, start)
+            case EndProcess():
+                self._send(instruction.node, StopProcess(instruction.process, instruction.is_kill))
+            case CallsFailed():
+                for call in instruction.calls:
+                    call.token.set_exception(instruction.error)
+            case CallsCancelled():
+                for call in instruction.calls:
+                    call.token.cancel()
+                    call.token.set_running_or_notify_cancel()
+            case Finish():
+                self._is_finished = True
+            case _:
+                assert_never(instruction)
+
+    def _send(self, node: NodeId, message: Deliver | StartProcess | StopProcess | Chunk) -> None:
+        port = self._ports.get(node)
+        if port is not None:
+            port.send(message)
+
+    def _send_calls(self, instruction: SendCalls) -> None:
+        pieces = []
+        for function in instruction.functions:
+            self._functions[function.number] = function
+            pieces.append(frames.encode(frames.FUNCTION, pickle.dumps((function.number, function.payload), PROTOCOL)))
+        calls = [(call.function.number, call.payload) for call in instruction.calls]
+        pieces.append(frames.encode(frames.CALLS, pickle.dumps((instruction.first, calls), PROTOCOL)))
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        self._send(instruction.node, Deliver(instruction.process, data))
+
+    def _frame(self, message: ProcessFrame) -> None:
+        match message.kind:
+            case frames.RESULTS:
+                outcomes, usages = pickle.loads(message.body)
+                durations = [(number, figures["wall_s"] / calls) for number, calls, figures in usages]
+                self._usage.add((self._functions[number], calls, figures) for number, calls, figures in usages)
+                self._handle(manager_reactor.ResultsArrived(message.process, outcomes, durations))
+            case frames.READY:
+                self._handle(manager_reactor.ProcessReady(message.process))
+            case frames.SETUP_FAILED:
+                self._setup_failed(message.process, *pickle.loads(message.body))
+
+    def _setup_failed(self, process_id: ProcessId, stage: str, failure: tuple[bytes | None, str, str, str]) -> None:
+        process = self.state.processes.get(process_id)
+        if process is None:
+            return
+        cause = load_failure(failure)
+        summary = f"{failure[1]}: {failure[2]}"
+        error: BaseException
+        if stage == "initializer":
+            error = InitializerError(f"initializer failed in a context process: {summary}")
+            error.__cause__ = cause
+            self._on_broken(error)
+        else:
+            error = ContextSetupError(f"set-up of context {process.context.name!r} failed: {summary}")
+            error.__cause__ = cause
+        self._handle(manager_reactor.ContextFailed(process.context.number, error))
+
+    def _send_chunk(self, node: NodeId, message: NeedChunk) -> None:
+        from envpack_executor.manager.layers import read_chunk
+
+        self._send(node, read_chunk(self._store, message.digest, message.offset))
+
+    def _after_preparing(
+        self, context: ContextRecord, event: manager_reactor.ContextPrepared | manager_reactor.ContextFailed
+    ) -> None:
+        def tell() -> None:
+            self._preparing.discard(context.number)
+            self._handle(event)
+
+        self.call_soon(tell)
+
+    # --- the end
+
+    def _give_up(self) -> None:
+        self._handle(manager_reactor.CloseRequested(is_cancelling=True))
+        self._fail_all(ShutdownError("the executor was shut down while the call ran"))
+        self._is_finished = True
+
+    def _fail_all(self, error: BaseException) -> None:
+        """Give every call that has no end this one."""
+        calls: list[Call] = [*self._calls]
+        self._calls.clear()
+        for context in self.state.contexts.values():
+            calls += context.queue
+        for process in self.state.processes.values():
+            calls += process.outstanding
+        for call in calls:
+            if not call.token.done():
+                call.token.set_exception(error)
+
+    def _close(self) -> None:
+        """Leave nothing behind: processes, descriptors, the last rows of the history."""
+        steps: Iterable[Callable[[], None]] = [*(port.close for port in self._ports.values()), *self._closers]
+        for step in [*steps, self._usage.close]:
+            try:
+                step()
+            except Exception:
+                _log.exception("while the executor closed")
+        self.selector.close()
+        os.close(self._wake_descriptor)
+
+
+def _claim(call: Call) -> bool:
+    future: Future[Any] = call.token
+    return future.set_running_or_notify_cancel()
+
+
+def _settle(future: Future[Any], outcome: Any) -> None:
+    if outcome is None:
+        future.set_result(None)
+        return
+    value, error = load_outcome(outcome)
+    if error is None:
+        future.set_result(value)
+    else:
+        future.set_exception(error)

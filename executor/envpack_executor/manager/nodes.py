@@ -1,0 +1,67 @@
+"""Where the manager sends what concerns a node: the client's own machine, or a worker elsewhere. One Protocol."""
+
+from __future__ import annotations
+
+import selectors
+from collections.abc import Callable
+from typing import Protocol
+
+from envpack_executor.messages import FromWorker, NodeId, ToWorker
+from envpack_executor.worker.host import Host
+from envpack_executor.worker.reactor import Event, Leave, Reply, WorkerReactor
+from envpack_executor.worker.state import WorkerState
+
+
+class NodePort(Protocol):
+    """A way to one node."""
+
+    def send(self, message: ToWorker) -> None:
+        """Give a message to the node; what it has to say comes back through the loop."""
+
+    def close(self) -> None:
+        """Let the node end everything that it runs for this manager."""
+
+
+class LocalNode:
+    """The client's own machine: the reactor and the host of a worker, without a socket in between.
+
+    Args:
+        node: its id.
+        selector: of the manager's loop.
+        call_soon: runs a function in the loop's thread.
+        receive: takes the node's messages.
+        slots: how many calls run at once.
+        store: folder of the store, or None for the default.
+    """
+
+    def __init__(
+        self,
+        node: NodeId,
+        selector: selectors.BaseSelector,
+        call_soon: Callable[[Callable[[], None]], None],
+        receive: Callable[[NodeId, FromWorker], None],
+        slots: int,
+        store: str | None = None,
+    ) -> None:
+        self._node = node
+        self._receive = receive
+        self._reactor = WorkerReactor(WorkerState())
+        self.host = Host(selector, call_soon, self._handle, slots, store)
+
+    def send(self, message: ToWorker) -> None:
+        """Give a message to the node's reactor."""
+        self._handle(message)
+
+    def close(self) -> None:
+        """Kill every process of this node and wait for them."""
+        self.host.close()
+
+    def _handle(self, event: Event) -> None:
+        for instruction in self._reactor.handle(event):
+            match instruction:
+                case Reply():
+                    self._receive(self._node, instruction.message)
+                case Leave():
+                    return  # the loop that told it to leave closes it
+                case _:
+                    self.host.execute(instruction)

@@ -1,0 +1,528 @@
+"""What the manager does about an event: typed events in, typed instructions out. Pure: no socket, clock or process.
+
+Mirror image of `envpack_executor.worker.reactor`. Guarantees: each queued call ends in exactly one `CallsDone` or
+`CallsFailed`, or was disclaimed by `claim`; a message about a process that is not known (any more) is ignored; a call
+is run again only when the process or node that had it was lost before its result came, at most `max_tries` times.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, assert_never
+
+from envpack_executor.errors import ProcessExitedError, ProcessLostError, ProcessStartError
+from envpack_executor.manager.state import (
+    Call,
+    ContextRecord,
+    FunctionRecord,
+    ManagerState,
+    NodeRecord,
+    Phase,
+    ProcessRecord,
+)
+from envpack_executor.messages import Environment, NodeId, ProcessGone, ProcessId
+
+# Work that is sent ahead to a process: enough that it never waits for us, little enough that nothing waits long
+# behind a call that turns out slow.
+OUTSTANDING_S = 0.004
+MAX_OUTSTANDING = 2048
+# Work that is not worth another process: starting one takes longer.
+WORTH_A_PROCESS_S = 0.02
+# The share of the newest observation in the estimate of a function's duration.
+NEWEST_SHARE = 0.3
+MAX_FAILED_STARTS = 3
+
+# --- events
+
+
+@dataclass(frozen=True, slots=True)
+class CallsQueued:
+    """Calls were submitted; their contexts may be new."""
+
+    calls: list[Call]
+
+
+@dataclass(frozen=True, slots=True)
+class ContextPrepared:
+    """The environment of a context is known now."""
+
+    context: int
+    environment: Environment
+    boot: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ContextFailed:
+    """A context cannot be had: its environment, its initializer or its set-up function failed."""
+
+    context: int
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class NodeJoined:
+    """A machine offers to host `slots` working and `resident` warm processes."""
+
+    node: NodeId
+    name: str
+    slots: int
+    resident: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeLost:
+    """A machine is gone, with everything on it."""
+
+    node: NodeId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessReady:
+    """A context process has done its set-up."""
+
+    process: ProcessId
+
+
+@dataclass(frozen=True, slots=True)
+class ResultsArrived:
+    """A context process sent outcomes, in the order of its calls, and (function number, wall time of a call in s)."""
+
+    process: ProcessId
+    outcomes: list[Any]
+    durations: list[tuple[int, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class CloseRequested:
+    """No further calls will come. `is_cancelling`: those not yet at a process are dropped."""
+
+    is_cancelling: bool
+
+
+Event = (
+    CallsQueued
+    | ContextPrepared
+    | ContextFailed
+    | NodeJoined
+    | NodeLost
+    | ProcessReady
+    | ResultsArrived
+    | ProcessGone
+    | CloseRequested
+)
+
+# --- instructions
+
+
+@dataclass(frozen=True, slots=True)
+class StartContext:
+    """Start a process for a context on a node."""
+
+    node: NodeId
+    process: ProcessId
+    environment: Environment
+    boot: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SendCalls:
+    """Send functions that the process does not have yet, then calls, numbered from `first` on."""
+
+    node: NodeId
+    process: ProcessId
+    functions: list[FunctionRecord]
+    first: int
+    calls: list[Call]
+
+
+@dataclass(frozen=True, slots=True)
+class EndProcess:
+    """End a process: it is not needed, or (`is_kill`) it must not go on."""
+
+    node: NodeId
+    process: ProcessId
+    is_kill: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CallsDone:
+    """These calls have these outcomes."""
+
+    calls: list[Call]
+    outcomes: list[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class CallsFailed:
+    """These calls end with an error of ours."""
+
+    calls: list[Call]
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class CallsCancelled:
+    """These calls were dropped because the executor closes."""
+
+    calls: list[Call]
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """Every call has its end and the executor closes."""
+
+
+Instruction = StartContext | SendCalls | EndProcess | CallsDone | CallsFailed | CallsCancelled | Finish
+
+
+class ManagerReactor:
+    """Decides for one executor.
+
+    Args:
+        state: what the manager knows; changed by each event.
+        claim: tells whether a call is still wanted, just before it is sent; from then on it cannot be cancelled.
+    """
+
+    def __init__(self, state: ManagerState, claim: Callable[[Call], bool]) -> None:
+        self.state = state
+        self._claim = claim
+        self._process_numbers = itertools.count(1)
+        self._uses = itertools.count(1)
+
+    def handle(self, event: Event) -> list[Instruction]:
+        """Take one event and return what to do, in order."""
+        todo: list[Instruction] = []
+        match event:
+            case ResultsArrived():
+                self._results(event, todo)
+            case CallsQueued():
+                self._queue(event.calls)
+            case ProcessReady():
+                self._ready(event.process)
+            case ProcessGone():
+                self._process_gone(event, todo)
+            case ContextPrepared():
+                context = self.state.contexts[event.context]
+                context.environment, context.boot = event.environment, event.boot
+            case ContextFailed():
+                self._context_failed(event, todo)
+            case NodeJoined():
+                self.state.nodes[event.node] = NodeRecord(event.node, event.name, event.slots, event.resident)
+            case NodeLost():
+                self._node_lost(event, todo)
+            case CloseRequested():
+                self._close(event, todo)
+            case _:
+                assert_never(event)
+        if self.state.waiting:
+            self._schedule(todo)
+        if self.state.is_closing and not self.state.open_calls and not self.state.is_closed:
+            self.state.is_closed = True
+            todo.append(Finish())
+        return todo
+
+    # --- calls
+
+    def _queue(self, calls: list[Call]) -> None:
+        state = self.state
+        state.open_calls += len(calls)
+        for call in calls:
+            context = call.context
+            context.queue.append(call)
+            if context.number not in state.waiting:
+                state.contexts[context.number] = context
+                state.waiting[context.number] = context
+
+    def _results(self, event: ResultsArrived, todo: list[Instruction]) -> None:
+        process = self.state.processes.get(event.process)
+        if process is None:
+            return
+        outstanding = process.outstanding
+        calls = [outstanding.popleft() for _ in event.outcomes]
+        for number, duration_s in event.durations:
+            _update_estimate(calls, number, duration_s)
+        if calls and not outstanding:
+            self._release(process)
+            if process.context.is_fresh:
+                self._stop(process, False, todo)
+        self._end(calls)
+        todo.append(CallsDone(calls, event.outcomes))
+
+    def _end(self, calls: list[Call]) -> None:
+        self.state.open_calls -= len(calls)
+
+    def _fail(self, calls: list[Call], error: BaseException, todo: list[Instruction]) -> None:
+        if calls:
+            self._end(calls)
+            todo.append(CallsFailed(calls, error))
+
+    def _requeue(self, context: ContextRecord, calls: Iterable[Call]) -> None:
+        """Put calls back to the front of their queue, in their order."""
+        context.queue.extendleft(reversed(list(calls)))
+        if context.queue:
+            self.state.waiting[context.number] = context
+
+    # --- processes
+
+    def _ready(self, process_id: ProcessId) -> None:
+        process = self.state.processes.get(process_id)
+        if process is None or process.phase is not Phase.STARTING:
+            return
+        process.enter(Phase.READY)
+        process.last_used = next(self._uses)
+        process.context.failed_starts = 0
+        self.state.set_ups += 1
+        self._release(process)
+
+    def _hold(self, process: ProcessRecord) -> None:
+        process.node.busy += 1
+
+    def _release(self, process: ProcessRecord) -> None:
+        process.node.busy -= 1
+
+    def _remove(self, process: ProcessRecord) -> None:
+        if process.phase is Phase.STARTING or process.outstanding:
+            self._release(process)
+        del self.state.processes[process.process]
+        del process.node.processes[process.process]
+        del process.context.processes[process.process]
+
+    def _stop(self, process: ProcessRecord, is_kill: bool, todo: list[Instruction]) -> None:
+        if process.phase is Phase.STARTING:
+            self._release(process)
+        process.enter(Phase.STOPPING)
+        todo.append(EndProcess(process.node.node, process.process, is_kill))
+
+    def _process_gone(self, event: ProcessGone, todo: list[Instruction]) -> None:
+        process = self.state.processes.get(event.process)
+        if process is None:
+            return
+        was, context = process.phase, process.context
+        self._remove(process)
+        if was is Phase.STARTING:
+            self._start_failed(context, event, todo)
+        elif process.outstanding:
+            self._lost(process, event, todo)
+
+    def _start_failed(self, context: ContextRecord, event: ProcessGone, todo: list[Instruction]) -> None:
+        context.failed_starts += 1
+        never_started = event.exit_status is None
+        if not never_started and context.failed_starts < MAX_FAILED_STARTS:
+            return
+        how = event.reason if never_started else f"{_ending(event.exit_status)} before it was ready"
+        self._drop_queue(
+            context, ProcessStartError(f"no process for context {context.name!r} could be started: {how}"), todo
+        )
+
+    def _drop_queue(self, context: ContextRecord, error: BaseException, todo: list[Instruction]) -> None:
+        calls = list(context.queue)
+        context.queue.clear()
+        context.failed_starts = 0
+        self.state.waiting.pop(context.number, None)
+        self._fail([call for call in calls if self._claimed(call)], error, todo)
+
+    def _claimed(self, call: Call) -> bool:
+        """Tell whether a queued call is still wanted; one that was cancelled has its end already."""
+        if call.is_claimed or self._claim(call):
+            call.is_claimed = True
+            return True
+        self.state.open_calls -= 1
+        return False
+
+    def _lost(self, process: ProcessRecord, event: ProcessGone, todo: list[Instruction]) -> None:
+        """Blame the call that ran; the others, finished or not, did nothing wrong and are run again."""
+        calls = list(process.outstanding)
+        index = event.running_call - (process.sent - len(calls))
+        if event.running_call >= 0 and 0 <= index < len(calls):
+            culprit = calls.pop(index)
+            if event.exit_status is not None and event.exit_status >= 0:
+                self._fail([culprit], ProcessExitedError(culprit.function.name, event.exit_status), todo)
+            elif not self._blame(culprit, f"{_ending(event.exit_status)} on {process.node.name}", todo):
+                calls.insert(index, culprit)
+        self._requeue(process.context, calls)
+
+    def _blame(self, call: Call, loss: str, todo: list[Instruction]) -> bool:
+        """Note a loss; return whether the call has been given back because it was the last one allowed."""
+        call.losses += (loss,)
+        if len(call.losses) < self.state.max_tries:
+            return False
+        self._fail([call], ProcessLostError(call.function.name, call.losses), todo)
+        return True
+
+    def _context_failed(self, event: ContextFailed, todo: list[Instruction]) -> None:
+        context = self.state.contexts[event.context]
+        self._drop_queue(context, event.error, todo)
+        for process in list(context.processes.values()):
+            if process.phase is Phase.STARTING:
+                self._stop(process, True, todo)
+
+    def _node_lost(self, event: NodeLost, todo: list[Instruction]) -> None:
+        node = self.state.nodes.pop(event.node, None)
+        if node is None:
+            return
+        for process in list(node.processes.values()):
+            calls = list(process.outstanding)
+            self._remove(process)
+            self._requeue(
+                process.context,
+                [call for call in calls if not self._blame(call, f"node {node.name} lost: {event.reason}", todo)],
+            )
+
+    def _close(self, event: CloseRequested, todo: list[Instruction]) -> None:
+        self.state.is_closing = True
+        if not event.is_cancelling:
+            return
+        for context in list(self.state.waiting.values()):
+            calls = [call for call in context.queue if not call.is_claimed]
+            kept = [call for call in context.queue if call.is_claimed]
+            context.queue.clear()
+            context.queue.extend(kept)
+            if not kept:
+                del self.state.waiting[context.number]
+            self._end(calls)
+            todo.append(CallsCancelled(calls))
+
+    # --- scheduling
+
+    def _schedule(self, todo: list[Instruction]) -> None:
+        """Give queued calls to processes, the context whose first call waits longest first."""
+        waiting = list(self.state.waiting.values())
+        if len(waiting) > 1:
+            waiting.sort(key=lambda context: context.queue[0].number)
+        for context in waiting:
+            if context.environment is None:
+                continue
+            self._feed(context, todo)
+            if context.queue:
+                self._grow(context, todo)
+            else:
+                del self.state.waiting[context.number]
+
+    def _feed(self, context: ContextRecord, todo: list[Instruction]) -> None:
+        ready = [process for process in context.processes.values() if process.phase is Phase.READY]
+        # The least loaded first, so that a short queue spreads out instead of piling up at one process.
+        ready.sort(key=lambda process: len(process.outstanding))
+        for left, process in zip(range(len(ready), 0, -1), ready, strict=True):
+            if not context.queue:
+                return
+            node = process.node
+            if node.busy >= node.slots and (not process.outstanding or self._must_yield(context)):
+                continue
+            room = self._room(context, process)
+            if room > 0:
+                self._send(process, min(room, -(-len(context.queue) // left)), todo)
+
+    def _room(self, context: ContextRecord, process: ProcessRecord) -> int:
+        """Return how many more calls `process` may be sent: about `OUTSTANDING_S` of work, refilled at half."""
+        outstanding = len(process.outstanding)
+        if context.is_fresh:
+            return 1 - process.sent
+        estimate_s = context.queue[0].function.estimate_s
+        if not estimate_s:
+            return 1 - outstanding
+        credit = min(MAX_OUTSTANDING, max(1, int(OUTSTANDING_S / estimate_s)))
+        return credit - outstanding if outstanding <= credit // 2 else 0
+
+    def _must_yield(self, context: ContextRecord) -> bool:
+        """Tell whether a context whose calls have waited longer has no slot at all."""
+        first = context.queue[0].number
+        return any(
+            other.queue[0].number < first and not any(p.outstanding for p in other.processes.values())
+            for other in self.state.waiting.values()
+            if other is not context and other.environment is not None
+        )
+
+    def _send(self, process: ProcessRecord, count: int, todo: list[Instruction]) -> None:
+        context = process.context
+        calls = self._take(context, count)
+        if not calls:
+            return
+        if not process.outstanding:
+            self._hold(process)
+        functions = []
+        known = process.known
+        for call in calls:
+            if call.function.number not in known:
+                known.add(call.function.number)
+                functions.append(call.function)
+        first = process.sent
+        process.sent += len(calls)
+        process.outstanding.extend(calls)
+        process.last_used = next(self._uses)
+        todo.append(SendCalls(process.node.node, process.process, functions, first, calls))
+
+    def _take(self, context: ContextRecord, count: int) -> list[Call]:
+        """Take up to `count` calls, less when they turn out to be longer than the first of them."""
+        calls: list[Call] = []
+        queue = context.queue
+        work_s = 0.0
+        while queue and len(calls) < count and work_s < OUTSTANDING_S:
+            call = queue.popleft()
+            if not self._claimed(call):
+                continue
+            calls.append(call)
+            estimate_s = call.function.estimate_s
+            work_s += OUTSTANDING_S if estimate_s is None else estimate_s
+        return calls
+
+    def _grow(self, context: ContextRecord, todo: list[Instruction]) -> None:
+        """Start processes for calls that no process has taken, where there are free slots."""
+        starting = sum(process.phase is Phase.STARTING for process in context.processes.values())
+        estimate_s = context.queue[0].function.estimate_s
+        is_short = estimate_s is not None and len(context.queue) * estimate_s < WORTH_A_PROCESS_S
+        if (
+            is_short
+            and not context.is_fresh
+            and any(process.phase is not Phase.STOPPING for process in context.processes.values())
+        ):
+            return
+        while starting < len(context.queue):
+            node = self._roomiest()
+            if node is None or not self._make_room(node, todo):
+                return
+            self._start(context, node, todo)
+            starting += 1
+
+    def _roomiest(self) -> NodeRecord | None:
+        """Return the node with most free slots."""
+        free = [node for node in self.state.nodes.values() if node.busy < node.slots]
+        return max(free, key=lambda node: node.slots - node.busy, default=None)
+
+    def _make_room(self, node: NodeRecord, todo: list[Instruction]) -> bool:
+        """End the process that was idle longest where a node holds as many as it may; return whether it has room."""
+        alive = [process for process in node.processes.values() if process.phase is not Phase.STOPPING]
+        if len(alive) < node.resident:
+            return True
+        idle = [process for process in alive if process.is_idle]
+        if not idle:
+            return False
+        self._stop(min(idle, key=lambda process: process.last_used), False, todo)
+        return True
+
+    def _start(self, context: ContextRecord, node: NodeRecord, todo: list[Instruction]) -> None:
+        assert context.environment is not None
+        process = ProcessRecord(ProcessId(next(self._process_numbers)), node, context)
+        self.state.processes[process.process] = process
+        node.processes[process.process] = process
+        context.processes[process.process] = process
+        self._hold(process)
+        todo.append(StartContext(node.node, process.process, context.environment, context.boot))
+
+
+def _update_estimate(calls: list[Call], number: int, duration_s: float) -> None:
+    for call in calls:
+        function = call.function
+        if function.number == number:
+            old = function.estimate_s
+            function.estimate_s = duration_s if old is None else old + NEWEST_SHARE * (duration_s - old)
+            return
+
+
+def _ending(exit_status: int | None) -> str:
+    """Say how a process ended."""
+    if exit_status is None:
+        return "not started"
+    return f"killed by signal {-exit_status}" if exit_status < 0 else f"exited with status {exit_status}"

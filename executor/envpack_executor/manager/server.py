@@ -1,0 +1,174 @@
+"""The manager's end of the connections to workers elsewhere, driven by the manager's loop.
+
+Guarantees: bytes are decoded only when they come from a peer that holds the workers' key (ZeroMQ drops all others
+before we see them), and only up to `MAX_MESSAGE_BYTES`; a worker that is silent, of another protocol or of another
+Python is told to leave and why.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import zmq
+
+from envpack_executor import messages
+from envpack_executor.curve import Guard
+from envpack_executor.errors import ExecutorError
+from envpack_executor.messages import FromWorker, Hello, NodeId, ToWorker
+from envpack_executor.zeromq import Context, has_input, wake_on
+
+if TYPE_CHECKING:
+    from envpack_executor.manager.loop import ManagerLoop
+    from envpack_executor.nodes import Heartbeat
+
+_log = logging.getLogger(__name__)
+
+MAX_MESSAGE_BYTES = 1 << 32
+FAREWELL_LINGER_MS = 1000
+
+
+@dataclass(slots=True)
+class _Peer:
+    """A worker that has joined."""
+
+    identity: bytes
+    server: Server
+    last_heard_s: float
+
+    def send(self, message: ToWorker) -> None:
+        """Send a message; ZeroMQ queues it."""
+        self.server.send(self.identity, message)
+
+    def close(self) -> None:
+        """Tell the worker to leave."""
+        self.send(messages.Farewell("the executor has ended"))
+
+
+class Server:
+    """Listens for workers.
+
+    Args:
+        bind: `tcp://HOST:PORT`.
+        key_file: where the workers' key is written.
+        heartbeat: how silence is noticed.
+        loop: takes nodes and their messages; everything here runs in its thread.
+        resident: how many context processes a node of so many cores may keep.
+
+    Raises:
+        ExecutorError: the address cannot be bound.
+        KeyFileError: the key file cannot be written.
+    """
+
+    def __init__(
+        self, bind: str, key_file: Path, heartbeat: Heartbeat, loop: ManagerLoop, resident: Callable[[int], int]
+    ) -> None:
+        self.key_file = key_file
+        self._heartbeat = heartbeat
+        self._loop = loop
+        self._resident = resident
+        self._peers: dict[bytes, _Peer] = {}
+        self._last_beat_s = 0.0
+        self._context = Context()
+        self._guard = Guard(self._context)
+        self._socket = self._context.socket(zmq.ROUTER)
+        self._guard.protect(self._socket)
+        self._socket.maxmsgsize = MAX_MESSAGE_BYTES
+        self._socket.sndhwm = self._socket.rcvhwm = 0  # bounded by the calls that a process may have outstanding
+        self._socket.linger = FAREWELL_LINGER_MS
+        try:
+            self._socket.bind(bind)
+            self._guard.worker_key.write(key_file)
+        except (zmq.ZMQError, ExecutorError) as error:
+            self._context.destroy(linger=0)
+            if isinstance(error, ExecutorError):
+                raise
+            raise ExecutorError(
+                f"cannot listen at {bind!r}: {error}", "expected tcp://HOST:PORT of this machine"
+            ) from error
+        endpoint = self._socket.get(zmq.LAST_ENDPOINT)
+        assert isinstance(endpoint, bytes)
+        self.address = endpoint.decode().rstrip("\0")
+        for socket in (self._socket, self._guard.socket):
+            wake_on(loop.selector, socket)
+        loop.add_timer(self.turn)
+
+    def turn(self, now_s: float) -> float:
+        """Take what has come, send signs of life; return when that must happen next.
+
+        The descriptors of ZeroMQ tell changes, not states: so everything is taken at each turn, until nothing is left.
+        """
+        while True:
+            self._guard.answer()
+            if not has_input(self._socket):
+                break
+            identity, data = self._socket.recv_multipart()
+            self._take(identity, data)
+        if now_s - self._last_beat_s >= self._heartbeat.every_s:
+            self._last_beat_s = now_s
+            self._beat(now_s)
+        return self._last_beat_s + self._heartbeat.every_s
+
+    def send(self, identity: bytes, message: ToWorker) -> None:
+        """Send a message to a worker."""
+        self._socket.send_multipart([identity, messages.encode(message)])
+
+    def close(self) -> None:
+        """Close the sockets, once what was sent has had time to leave, and remove the key file."""
+        self._context.destroy(linger=FAREWELL_LINGER_MS)
+        self.key_file.unlink(missing_ok=True)
+
+    def _take(self, identity: bytes, data: bytes) -> None:
+        try:
+            message = messages.decode_from_worker(data)
+        except msgspec.DecodeError as error:
+            _log.warning("message of %d bytes from a worker dropped: %s", len(data), error)
+            return
+        peer = self._peers.get(identity)
+        if isinstance(message, Hello):
+            self._greet(identity, message)
+        elif peer is None:
+            self.send(identity, messages.Farewell("the manager has given this worker up"))
+        else:
+            peer.last_heard_s = time.monotonic()
+            self._pass_on(identity, message)
+
+    def _pass_on(self, identity: bytes, message: FromWorker) -> None:
+        if isinstance(message, messages.Goodbye):
+            del self._peers[identity]
+        self._loop.receive(_node(identity), message)
+
+    def _greet(self, identity: bytes, hello: Hello) -> None:
+        name = f"{hello.host} (pid {hello.pid})"
+        ours = sys.version_info[:2]
+        if hello.protocol != messages.PROTOCOL_VERSION:
+            reason = f"worker speaks protocol {hello.protocol}, the manager {messages.PROTOCOL_VERSION}"
+        elif hello.python.split(".")[:2] != [str(part) for part in ours]:
+            reason = f"worker runs Python {hello.python}, the manager {ours[0]}.{ours[1]}"
+        else:
+            peer = self._peers[identity] = _Peer(identity, self, time.monotonic())
+            peer.send(messages.Welcome(self._heartbeat.every_s, self._heartbeat.silence_s))
+            self._loop.node_joined(_node(identity), name, peer, hello.cores, self._resident(hello.cores))
+            return
+        _log.warning("worker on %s refused: %s", name, reason)
+        self.send(identity, messages.Farewell(reason, is_refusal=True))
+
+    def _beat(self, now_s: float) -> None:
+        for identity, peer in list(self._peers.items()):
+            silent_s = now_s - peer.last_heard_s
+            if silent_s > self._heartbeat.silence_s:
+                del self._peers[identity]
+                peer.close()
+                self._loop.node_lost(_node(identity), f"silent for {silent_s:.1f} s")
+            else:
+                peer.send(messages.ManagerBeat())
+
+
+def _node(identity: bytes) -> NodeId:
+    return NodeId(identity.hex())

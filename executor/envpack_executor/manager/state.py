@@ -1,0 +1,185 @@
+"""What the manager knows: nodes, contexts, context processes, calls. Data and a table of transitions, no behaviour.
+
+    Call:     queued in its context ──sent──▶ outstanding at a process ──result──▶ done
+                    ▲────────────process or node lost──────┘
+    Process:  STARTING ──ready──▶ READY ──asked to end──▶ STOPPING ──gone──▶ forgotten
+
+A process holds one of its node's slots while it starts and while it has outstanding calls. A ready process without
+calls holds none: it is kept, warm, for the next call of its context.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from envpack_executor.messages import Environment, NodeId, ProcessId
+
+
+class Phase(enum.Enum):
+    """Where a context process is in its life, seen from the manager."""
+
+    STARTING = enum.auto()
+    READY = enum.auto()
+    STOPPING = enum.auto()
+
+
+NEXT: dict[Phase, frozenset[Phase]] = {
+    Phase.STARTING: frozenset({Phase.READY, Phase.STOPPING}),
+    Phase.READY: frozenset({Phase.STOPPING}),
+    Phase.STOPPING: frozenset(),
+}
+
+
+@dataclass(slots=True, eq=False)
+class FunctionRecord:
+    """A function as it is sent to context processes, once to each.
+
+    Args:
+        number: how calls name it.
+        payload: its pickle.
+        name: for messages to people.
+        category: under which its usage is remembered.
+        estimate_s: recent wall time of a call in seconds; None before the first result.
+    """
+
+    number: int
+    payload: bytes
+    name: str
+    category: str
+    estimate_s: float | None = None
+
+
+@dataclass(slots=True, eq=False)
+class ContextRecord:
+    """A context: environment, set-up, the calls that wait for it and the processes that hold it.
+
+    Args:
+        number: its id in this manager.
+        key: the key of its `Context`.
+        name: for messages to people.
+        environment: None while it is being discovered and packed.
+        boot: the first frame of each of its processes.
+        queue: calls that are not at a process.
+        processes: its processes in any phase.
+        failed_starts: processes lost before they were ready, since the last that became ready.
+        is_fresh: each process serves one call alone.
+    """
+
+    number: int
+    key: str
+    name: str
+    environment: Environment | None = None
+    boot: bytes = b""
+    queue: deque[Call] = field(default_factory=deque)
+    processes: dict[ProcessId, ProcessRecord] = field(default_factory=dict)
+    failed_starts: int = 0
+    is_fresh: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """One call, until its future has an end.
+
+    Args:
+        number: in the order of submission.
+        function: what is called.
+        context: where it must run.
+        payload: pickled arguments.
+        token: what the loop knows the caller's future by; the reactor never looks into it.
+        losses: how earlier tries ended.
+        is_claimed: it was sent once, and cannot be cancelled since.
+    """
+
+    number: int
+    function: FunctionRecord
+    context: ContextRecord
+    payload: bytes
+    token: Any
+    losses: tuple[str, ...] = ()
+    is_claimed: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class NodeRecord:
+    """A machine that hosts context processes.
+
+    Args:
+        node: its id.
+        name: for messages to people.
+        slots: how many of its processes may work at once.
+        resident: how many may be there at once, warm ones included.
+        busy: how many work or start.
+    """
+
+    node: NodeId
+    name: str
+    slots: int
+    resident: int
+    busy: int = 0
+    processes: dict[ProcessId, ProcessRecord] = field(default_factory=dict)
+
+
+@dataclass(slots=True, eq=False)
+class ProcessRecord:
+    """A context process.
+
+    Args:
+        process: its id.
+        node: where it is.
+        context: what it holds.
+        outstanding: calls sent and not answered, in the order in which it runs them.
+        sent: how many calls were sent to it, ever: the number of the next one.
+        known: numbers of the functions that it has.
+        pid: on its node; 0 before it runs.
+        last_used: a counter that grows with each use.
+    """
+
+    process: ProcessId
+    node: NodeRecord
+    context: ContextRecord
+    phase: Phase = Phase.STARTING
+    outstanding: deque[Call] = field(default_factory=deque)
+    sent: int = 0
+    known: set[int] = field(default_factory=set)
+    pid: int = 0
+    last_used: int = 0
+
+    def enter(self, phase: Phase) -> None:
+        """Go on to `phase`.
+
+        Raises:
+            ValueError: the table knows no such transition.
+        """
+        if phase not in NEXT[self.phase]:
+            raise ValueError(f"process {self.process}: no transition from {self.phase.name} to {phase.name}")
+        self.phase = phase
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it is ready and has nothing to do."""
+        return self.phase is Phase.READY and not self.outstanding
+
+
+@dataclass(slots=True)
+class ManagerState:
+    """Everything that the manager's reactor decides by.
+
+    Args:
+        max_tries: a call that loses its process so often is given back.
+        waiting: contexts with queued calls, by number.
+        open_calls: calls that have no end yet.
+        set_ups: processes that became ready, ever.
+    """
+
+    max_tries: int = 3
+    nodes: dict[NodeId, NodeRecord] = field(default_factory=dict)
+    contexts: dict[int, ContextRecord] = field(default_factory=dict)
+    processes: dict[ProcessId, ProcessRecord] = field(default_factory=dict)
+    waiting: dict[int, ContextRecord] = field(default_factory=dict)
+    open_calls: int = 0
+    set_ups: int = 0
+    is_closing: bool = False
+    is_closed: bool = False

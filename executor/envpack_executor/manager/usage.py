@@ -1,0 +1,119 @@
+"""Where the usage of calls goes: a sum per category for `stats()`, and the history of the monitor.
+
+A call that was measured alone becomes one row of the history. Calls too short for that arrive as exact sums; they are
+summed further and written once a second, because a history with a row per microsecond call would cost more than they.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from envpack_executor.manager.state import FunctionRecord
+
+if TYPE_CHECKING:
+    from envpack_monitor.writer import HistoryWriter
+
+HistoryChoice = str | os.PathLike[str] | None | Literal["default"]
+WRITE_SUMS_EVERY_S = 1.0
+_LARGEST = frozenset({"peak_memory_bytes", "memory_before_bytes"})
+_FIRST = frozenset({"started_at", "quality", "category"})
+
+
+@dataclass(slots=True)
+class CategoryUsage:
+    """What the calls of one category have used so far.
+
+    Args:
+        calls: how many.
+        wall_s: their wall time in seconds, summed.
+        cpu_s: their processor time in seconds, user and system, summed.
+        peak_memory_bytes: the largest peak of any.
+    """
+
+    calls: int = 0
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
+    peak_memory_bytes: int = 0
+
+
+class UsageSink:
+    """Takes the usage of calls from the loop's thread.
+
+    Args:
+        history: file of the history, `default` for the monitor's own choice, None to keep none.
+    """
+
+    def __init__(self, history: HistoryChoice) -> None:
+        self.categories: dict[str, CategoryUsage] = {}
+        self._choice = history
+        self._writer: HistoryWriter | None = None
+        self._is_writing = history is not None
+        self._sums: dict[str, dict[str, Any]] = {}
+        self._written_at_s = time.monotonic()
+
+    def add(self, usages: Iterable[tuple[FunctionRecord, int, Mapping[str, Any]]]) -> None:
+        """Take usages as (function, number of calls, figures of all of them)."""
+        for function, calls, figures in usages:
+            self._count(function.category, calls, figures)
+            if not self._is_writing:
+                continue
+            row = {**figures, "category": function.category, "calls": calls}
+            if calls == 1:
+                self._put(row)
+            else:
+                self._sum(function.category, row)
+        if self._sums and time.monotonic() - self._written_at_s > WRITE_SUMS_EVERY_S:
+            self._write_sums()
+
+    def close(self) -> None:
+        """Write what has been summed, and end the writer of the history."""
+        self._write_sums()
+        if self._writer is not None:
+            self._writer.close()
+
+    def _count(self, category: str, calls: int, figures: Mapping[str, Any]) -> None:
+        total = self.categories.get(category)
+        if total is None:
+            total = self.categories[category] = CategoryUsage()
+        total.calls += calls
+        total.wall_s += figures["wall_s"]
+        total.cpu_s += figures.get("cpu_user_s", 0.0) + figures.get("cpu_system_s", 0.0)
+        total.peak_memory_bytes = max(total.peak_memory_bytes, figures.get("peak_memory_bytes", 0))
+
+    def _sum(self, category: str, row: dict[str, Any]) -> None:
+        known = self._sums.get(category)
+        if known is None:
+            self._sums[category] = row
+            return
+        for name, value in row.items():
+            if name in _LARGEST:
+                known[name] = max(known.get(name, 0), value)
+            elif name not in _FIRST:
+                known[name] = known.get(name, 0) + value
+
+    def _write_sums(self) -> None:
+        for row in self._sums.values():
+            self._put(row)
+        self._sums = {}
+        self._written_at_s = time.monotonic()
+
+    def _put(self, row: dict[str, Any]) -> None:
+        if self._writer is None:
+            self._writer = self._open()
+        if self._writer is not None:
+            self._writer.put(row)
+
+    def _open(self) -> HistoryWriter | None:
+        from envpack_monitor.history import History
+        from envpack_monitor.settings import history_path
+        from envpack_monitor.writer import HistoryWriter
+
+        path = history_path() if self._choice == "default" else self._choice
+        if path is None:
+            self._is_writing = False
+            return None
+        return HistoryWriter(History(path))

@@ -1,0 +1,181 @@
+"""Everything that a manager and a worker say to each other: two unions, and their bytes.
+
+    manager ──ToWorker──▶ worker         manager ◀──FromWorker── worker
+
+The same messages pass, unencoded, between the manager and the node that is the client's own machine. Frames of
+context processes travel inside `Deliver` and `ProcessFrame` unopened. Pure: values and their encoding alone.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NewType
+
+import msgspec
+
+PROTOCOL_VERSION = 1
+
+NodeId = NewType("NodeId", str)
+ProcessId = NewType("ProcessId", int)
+
+
+class Environment(msgspec.Struct, frozen=True):
+    """Where a context process finds its interpreter and packages.
+
+    Args:
+        kind: `inherit` (the interpreter of whoever hosts it), `prefix` (the interpreter named by `python`), or
+            `manifest` (an environment made of layers).
+        python: path of the interpreter for `prefix`.
+        manifest: the manifest as JSON for `manifest`.
+        manifest_id: the digest that names it.
+    """
+
+    kind: Literal["inherit", "prefix", "manifest"]
+    python: str = ""
+    manifest: bytes = b""
+    manifest_id: str = ""
+
+
+# --- to the worker
+
+
+class StartProcess(msgspec.Struct, frozen=True, tag=True):
+    """Start a context process in `environment`; `boot` is its first frame."""
+
+    process: ProcessId
+    environment: Environment
+    boot: bytes
+
+
+class Deliver(msgspec.Struct, frozen=True, tag=True):
+    """Pass frames on to a context process."""
+
+    process: ProcessId
+    frames: bytes
+
+
+class StopProcess(msgspec.Struct, frozen=True, tag=True):
+    """End a context process: `is_kill` at once, otherwise when it has served what it has."""
+
+    process: ProcessId
+    is_kill: bool
+
+
+class Chunk(msgspec.Struct, frozen=True, tag=True):
+    """A piece of the blob of a layer; `total` is the size of the whole in bytes, -1 when the manager has it not."""
+
+    digest: str
+    offset: int
+    data: bytes
+    total: int
+
+
+class Farewell(msgspec.Struct, frozen=True, tag=True):
+    """Leave: end every context process, then yourself. `is_refusal` when the worker cannot be used."""
+
+    reason: str
+    is_refusal: bool = False
+
+
+class Welcome(msgspec.Struct, frozen=True, tag=True):
+    """The manager takes the worker; both then beat every `heartbeat_s` and give up after `silence_s`."""
+
+    heartbeat_s: float
+    silence_s: float
+
+
+class ManagerBeat(msgspec.Struct, frozen=True, tag=True):
+    """The manager is there."""
+
+
+# --- from the worker
+
+
+class Hello(msgspec.Struct, frozen=True, tag=True):
+    """A worker offers its node: cores for calls, and the Python that `inherit` would mean."""
+
+    protocol: int
+    host: str
+    pid: int
+    python: str
+    cores: int
+
+
+class ProcessStarted(msgspec.Struct, frozen=True, tag=True):
+    """A context process runs, with this pid; it is not ready for calls before its own frame says so."""
+
+    process: ProcessId
+    pid: int
+
+
+class ProcessFrame(msgspec.Struct, frozen=True, tag=True):
+    """A context process said something."""
+
+    process: ProcessId
+    kind: int
+    body: bytes
+
+
+class ProcessGone(msgspec.Struct, frozen=True, tag=True):
+    """A context process has ended or could not be started.
+
+    Args:
+        process: which.
+        exit_status: what it exited with, minus the signal that killed it; None when it never started.
+        running_call: number of the call that it was in; -1 between calls.
+        reason: why it could not be started.
+    """
+
+    process: ProcessId
+    exit_status: int | None
+    running_call: int
+    reason: str = ""
+
+
+class NeedChunk(msgspec.Struct, frozen=True, tag=True):
+    """The worker wants the blob of a layer from `offset` on."""
+
+    digest: str
+    offset: int
+
+
+class WorkerBeat(msgspec.Struct, frozen=True, tag=True):
+    """The worker is there."""
+
+
+class Goodbye(msgspec.Struct, frozen=True, tag=True):
+    """The worker leaves by itself; what it ran is lost."""
+
+    reason: str
+
+
+ToWorker = StartProcess | Deliver | StopProcess | Chunk | Farewell | Welcome | ManagerBeat
+FromWorker = Hello | ProcessStarted | ProcessFrame | ProcessGone | NeedChunk | WorkerBeat | Goodbye
+
+_encoder = msgspec.msgpack.Encoder()
+_to_worker = msgspec.msgpack.Decoder(ToWorker)
+_from_worker = msgspec.msgpack.Decoder(FromWorker)
+
+
+def encode(message: ToWorker | FromWorker) -> bytes:
+    """Return the bytes of a message."""
+    return _encoder.encode(message)
+
+
+def decode_to_worker(data: bytes) -> ToWorker:
+    """Return the message in `data`.
+
+    Raises:
+        msgspec.DecodeError: the bytes are no message to a worker.
+    """
+    message: ToWorker = _to_worker.decode(data)
+    return message
+
+
+def decode_from_worker(data: bytes) -> FromWorker:
+    """Return the message in `data`.
+
+    Raises:
+        msgspec.DecodeError: the bytes are no message from a worker.
+    """
+    message: FromWorker = _from_worker.decode(data)
+    return message

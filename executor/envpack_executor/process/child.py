@@ -1,0 +1,342 @@
+"""What runs inside a context process: set up once, then serve batches of calls until the host closes the socket.
+
+    host ──PATHS, BOOT──▶ initializer, set-up function ──READY──▶ host
+         ──FUNCTION──▶ kept by number
+         ──CALLS──▶ one after another ──RESULTS──▶ host      (several results a frame, none held back for long)
+
+Guarantees: results come in the order of the calls; the shared `progress` words name the call that runs now, so that
+whoever finds this process dead knows which call killed it; when the host disappears, the process and everything in
+its process group ends at once. Assumes: one host, one socket, frames that the host made. Standard library only.
+"""
+
+from __future__ import annotations
+
+import _thread
+import mmap
+import os
+import pickle
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from time import monotonic_ns
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
+
+from envpack_executor.process.frames import (
+    BOOT,
+    CALLS,
+    FUNCTION,
+    PATHS,
+    READY,
+    RESULTS,
+    SETUP_FAILED,
+    read_frame,
+    write_frame,
+)
+from envpack_monitor.bracket import Bracket
+
+# A result waits at most this long for company: the clock is looked at between calls.
+FLUSH_AFTER_NS = 1_000_000
+# A call shorter than this is measured together with its neighbours: its own bracket would cost several percent.
+BRACKET_FROM_NS = 200_000
+PROTOCOL = 5
+_NOT_ADDITIVE = frozenset({"started_at", "peak_memory_bytes", "memory_before_bytes", "quality"})
+
+
+def type_name(value: object) -> str:
+    """Return the full name of the type of `value`, without `builtins`."""
+    return f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
+
+
+class _Function:
+    """A function that calls name by its number, and which results of the set-up it takes."""
+
+    __slots__ = ("calls", "function", "injected", "is_bracketed", "number", "wall_ns")
+
+    def __init__(self, number: int, function: Callable[..., Any], provided: Mapping[str, Any]) -> None:
+        self.number = number
+        self.function = function
+        self.injected = _injected(function, provided)
+        self.is_bracketed = True
+        self.calls = 0
+        self.wall_ns = 0
+
+    def with_context(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Return `kwargs` with what the set-up provides for parameters that the caller left open."""
+        given = len(args)
+        for position, name, value in self.injected:
+            if position >= given and name not in kwargs:
+                kwargs[name] = value
+        return kwargs
+
+
+def _parameters(function: Callable[..., Any]) -> list[tuple[int, str]]:
+    """Return the parameters of `function` that can be named, as (position, name); by keyword alone is past them all."""
+    if type(function) is FunctionType and not hasattr(function, "__wrapped__"):
+        code = function.__code__
+        count = code.co_argcount
+        names = code.co_varnames[: count + code.co_kwonlyargcount]
+        return [
+            (index if index < count else sys.maxsize, name)
+            for index, name in enumerate(names)
+            if index >= code.co_posonlyargcount
+        ]
+    import inspect
+
+    kinds = {inspect.Parameter.POSITIONAL_OR_KEYWORD: False, inspect.Parameter.KEYWORD_ONLY: True}
+    return [
+        (sys.maxsize if kinds[parameter.kind] else index, parameter.name)
+        for index, parameter in enumerate(inspect.signature(function).parameters.values())
+        if parameter.kind in kinds
+    ]
+
+
+def _injected(function: Callable[..., Any], provided: Mapping[str, Any]) -> list[tuple[int, str, Any]]:
+    """Return what the set-up provides for `function`, as (position, name, value)."""
+    if not provided:
+        return []
+    return [(position, name, provided[name]) for position, name in _parameters(function) if name in provided]
+
+
+class ContextServer:
+    """One context in one process: what the set-up returned, the functions known so far, and how calls are measured.
+
+    Args:
+        descriptor: the socket to the host, blocking.
+        progress: two 64-bit words shared with the host: number of the running call, its start on the monotonic
+            clock in ns (0 between batches).
+    """
+
+    def __init__(self, descriptor: int, progress: memoryview) -> None:
+        self._descriptor = descriptor
+        self._progress = progress
+        self._provided: Mapping[str, Any] = {}
+        self._functions: dict[int, _Function] = {}
+        self._bracket = Bracket()
+        self._segment: dict[int, _Function] = {}  # functions called since the shared bracket was opened
+        self._outcomes: list[Any] = []
+        self._usages: list[tuple[int, int, dict[str, Any]]] = []
+
+    def serve(self) -> None:
+        """Serve frames until the host closes the socket."""
+        while (frame := read_frame(self._descriptor)) is not None:
+            kind, body = frame
+            if kind == CALLS:
+                self._run_batch(*pickle.loads(body))
+            elif kind == FUNCTION:
+                number, payload = pickle.loads(body)
+                self._learn(number, payload)
+            elif kind == PATHS:
+                sys.path[:] = pickle.loads(body)
+            elif kind == BOOT and not self._boot(pickle.loads(body)):
+                return
+
+    def _boot(self, boot: Mapping[str, Any]) -> bool:
+        started = monotonic_ns()
+        stage = "initializer"
+        try:
+            if boot["initializer"] is not None:
+                function, args = pickle.loads(boot["initializer"])
+                function(*args)
+            stage = "set-up"
+            if boot["setup"] is not None:
+                function, (args, _) = map(pickle.loads, boot["setup"])
+                self._provided = _checked_mapping(function, function(*args))
+        except BaseException as error:
+            body = pickle.dumps((stage, _failure(error)), PROTOCOL)
+            write_frame(self._descriptor, SETUP_FAILED, body)
+            return False
+        finally:
+            _flush_streams()
+        ready = pickle.dumps((monotonic_ns() - started) / 1e9, PROTOCOL)
+        write_frame(self._descriptor, READY, ready)
+        return True
+
+    def _learn(self, number: int, payload: bytes) -> None:
+        """Keep a function; one that cannot be loaded here fails each of its calls, with the reason."""
+        try:
+            self._functions[number] = _Function(number, pickle.loads(payload), self._provided)
+        except BaseException as error:
+            self._functions[number] = _Function(number, _raiser(error), {})
+
+    def _run_batch(self, sequence: int, calls: list[tuple[int, bytes]]) -> None:
+        progress, functions, outcomes = self._progress, self._functions, self._outcomes
+        flushed = started = monotonic_ns()
+        for number, payload in calls:
+            if started - flushed > FLUSH_AFTER_NS:
+                self._send_results()
+                outcomes = self._outcomes
+                flushed = started
+            progress[0] = sequence
+            progress[1] = started
+            sequence += 1
+            function = functions[number]
+            if function.is_bracketed:
+                outcomes.append(self._run_bracketed(function, payload))
+                started = monotonic_ns()
+                continue
+            if not self._segment:
+                self._bracket.start()
+            outcomes.append(_run(function, payload))
+            now = monotonic_ns()
+            function.calls += 1
+            function.wall_ns += now - started
+            self._segment[number] = function
+            if now - started > BRACKET_FROM_NS:
+                function.is_bracketed = True
+            started = now
+        self._send_results()
+        progress[1] = 0
+
+    def _run_bracketed(self, function: _Function, payload: bytes) -> Any:
+        self._close_segment()
+        bracket = self._bracket
+        bracket.start()
+        outcome = _run(function, payload)
+        figures: dict[str, Any] = bracket.stop()
+        self._usages.append((function.number, 1, figures))
+        function.is_bracketed = figures["wall_s"] * 1e9 > BRACKET_FROM_NS
+        return outcome
+
+    def _close_segment(self) -> None:
+        """End the shared bracket: CPU by share of wall time, the peak of all as an upper bound for each."""
+        if not self._segment:
+            return
+        figures = self._bracket.stop()
+        total_ns = sum(function.wall_ns for function in self._segment.values()) or 1
+        for function in self._segment.values():
+            share = function.wall_ns / total_ns
+            self._usages.append((function.number, function.calls, _shared(figures, share, function.wall_ns)))
+            function.calls = function.wall_ns = 0
+        self._segment = {}
+
+    def _send_results(self) -> None:
+        self._close_segment()
+        _flush_streams()
+        body = pickle.dumps((self._outcomes, self._usages), PROTOCOL)
+        self._outcomes, self._usages = [], []
+        write_frame(self._descriptor, RESULTS, body)
+
+
+def _shared(figures: dict[str, Any], share: float, wall_ns: int) -> dict[str, Any]:
+    """Return the figures of one function out of those of a segment that it may have shared."""
+    scaled = {name: type(value)(value * share) for name, value in figures.items() if name not in _NOT_ADDITIVE}
+    return {**figures, **scaled, "wall_s": wall_ns / 1e9, "quality": "upper bound; wall_s: exact"}
+
+
+def _run(function: _Function, payload: bytes) -> Any:
+    """Run one call; return None for None, the pickle of any other result, or the tuple that tells a failure."""
+    try:
+        args, kwargs = pickle.loads(payload)
+        if function.injected:
+            kwargs = function.with_context(args, kwargs)
+        value = function.function(*args, **kwargs)
+    except BaseException as error:
+        return _failure(error)
+    if value is None:
+        return None
+    try:
+        return _dumps(value)
+    except BaseException as error:
+        return _unpicklable(value, error)
+
+
+def _dumps(value: Any) -> bytes:
+    """Pickle by the C pickler, and by cloudpickle what lives in no module that the client could import."""
+    try:
+        data = pickle.dumps(value, PROTOCOL)
+        if b"__main__" not in data:
+            return data
+    except (pickle.PicklingError, AttributeError, TypeError):
+        pass  # the ordinary pickler goes by name alone; cloudpickle says in its own words what cannot be done
+    import cloudpickle
+
+    by_value: bytes = cloudpickle.dumps(value, protocol=PROTOCOL)
+    return by_value
+
+
+def _failure(error: BaseException) -> tuple[bytes | None, str, str, str]:
+    """Return a failure as (pickled exception or None, type name, text, traceback)."""
+    import traceback
+
+    frame = error.__traceback__.tb_next if error.__traceback__ else None  # without our own frame
+    text = "".join(traceback.format_exception(type(error), error, frame))
+    try:
+        message = str(error)
+    except Exception as unprintable:
+        message = f"<unprintable: {type(unprintable).__name__}>"
+    try:
+        payload = _dumps(error.with_traceback(None))
+    except BaseException:
+        payload = None  # the client is told type, text and traceback instead
+    return payload, type_name(error), message, text
+
+
+def _unpicklable(value: Any, error: BaseException) -> tuple[None, str, str, str]:
+    """Return the failure of a call whose result cannot be sent."""
+    _, _, message, text = _failure(error)
+    kind = type_name(value)
+    return None, "envpack_executor.errors.ResultError", f"result of type {kind!r} cannot be pickled: {message}", text
+
+
+def _raiser(error: BaseException) -> Callable[..., Any]:
+    def fail(*args: Any, **kwargs: Any) -> Any:
+        raise error
+
+    return fail
+
+
+def _checked_mapping(function: Callable[..., Any], value: Any) -> Mapping[str, Any]:
+    if value is None:
+        return {}
+    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+        return value
+    name = getattr(function, "__qualname__", repr(function))
+    raise TypeError(f"set-up function {name!r} returned {type(value).__name__}, expected a mapping of parameter names")
+
+
+def _flush_streams() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):
+            pass  # the reader of our output has gone, or the user's code closed it: calls go on without it
+
+
+def _watch_lifeline(descriptor: int) -> None:
+    """End this process group when the host is gone, even in the middle of a call."""
+    while os.read(descriptor, 1):
+        pass
+    os.killpg(os.getpgid(0), signal.SIGKILL)
+
+
+class _BundledFinder:
+    """Finds the modules that came with the bundle, here cloudpickle, so that both ends speak the same version."""
+
+    def __init__(self, modules: Mapping[str, tuple[CodeType | str, bool]]) -> None:
+        self._modules = modules
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        if name not in self._modules:
+            return None
+        from importlib.machinery import ModuleSpec
+
+        return ModuleSpec(name, self, origin="envpack bundle", is_package=self._modules[name][1])  # type: ignore[arg-type]
+
+    def create_module(self, spec: Any) -> None:
+        return None
+
+    def exec_module(self, module: ModuleType) -> None:
+        code = self._modules[module.__name__][0]
+        exec(compile(code, f"<envpack {module.__name__}>", "exec") if isinstance(code, str) else code, module.__dict__)
+
+
+def main(descriptor: int, lifeline: int, progress: int, modules: Mapping[str, tuple[CodeType | str, bool]]) -> None:
+    """Serve on inherited descriptors: the socket to the host, the lifeline, and the shared progress words."""
+    for name in (descriptor, lifeline, progress):
+        os.set_inheritable(name, False)
+    _thread.start_new_thread(_watch_lifeline, (lifeline,))
+    sys.meta_path.insert(0, _BundledFinder(modules))
+    words = memoryview(mmap.mmap(progress, 16)).cast("Q")
+    os.close(progress)
+    ContextServer(descriptor, words).serve()

@@ -1,0 +1,141 @@
+"""`@task`: a function with what the executor should know about each of its calls."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from os import PathLike
+from typing import Any, Generic, Literal, ParamSpec, TypeVar, overload
+
+from envpack_executor.errors import TaskError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Mode = Literal["direct", "fresh"]
+MODES: tuple[Mode, ...] = ("direct", "fresh")
+
+
+class _Inherit:
+    """The executor's own setting; not to be confused with None, which is the interpreter that runs."""
+
+    def __repr__(self) -> str:
+        return "INHERIT"
+
+
+INHERIT = _Inherit()
+"""For `environment`: what the executor was told."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskOptions:
+    """What `@task` was told.
+
+    Args:
+        setup: the set-up function of the context; None without one.
+        setup_args: its arguments.
+        category: under which usage is remembered; None for the function's own name.
+        environment: see `ContextExecutor`; `INHERIT` for the executor's.
+        mode: `direct` or `fresh`.
+    """
+
+    setup: Callable[..., Any] | None = None
+    setup_args: tuple[Any, ...] = ()
+    category: str | None = None
+    environment: Any = INHERIT
+    mode: Mode = "direct"
+
+
+class Task(Generic[P, R]):
+    """A function that carries its context and options; calling it calls the function, here and now.
+
+    Args:
+        function: the function.
+        options: what the executor should know.
+    """
+
+    def __init__(self, function: Callable[P, R], options: TaskOptions) -> None:
+        functools.update_wrapper(self, function)
+        self.function = function
+        self.options = options
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function, here and now."""
+        return self.function(*args, **kwargs)
+
+    def __get__(self, instance: object, owner: type | None = None) -> Task[..., R] | Task[P, R]:
+        """Bind to an instance, as a function would: `submit(obj.method)` keeps the options."""
+        if instance is None:
+            return self
+        return Task(self.function.__get__(instance, owner), self.options)
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        # By name where the name leads back to this task. Otherwise as the bare function (in a wrapper of the standard
+        # library): what travels goes to processes whose environment has no envpack, and there only the call counts.
+        name: str = getattr(self, "__qualname__", "")
+        module = getattr(self, "__module__", "__main__")
+        if module != "__main__" and getattr(sys.modules.get(module), name, None) is self:
+            return name
+        return functools.partial, (self.function,)
+
+    def __repr__(self) -> str:
+        return f"<task {getattr(self, '__qualname__', self.function)!s}>"
+
+
+@overload
+def task(function: Callable[P, R], /) -> Task[P, R]: ...
+
+
+@overload
+def task(
+    *,
+    context: Callable[..., Any] | tuple[Any, ...] | None = None,
+    category: str | None = None,
+    environment: str | PathLike[str] | _Inherit | None = INHERIT,
+    mode: Mode = "direct",
+) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+
+
+def task(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    context: Callable[..., Any] | tuple[Any, ...] | None = None,
+    category: str | None = None,
+    environment: Any = INHERIT,
+    mode: Mode = "direct",
+) -> Any:
+    """Declare what the executor should know about the calls of a function.
+
+    Args:
+        function: the function, when used as `@task` alone.
+        context: a set-up function, or a tuple of it and its arguments. It runs once in each process of the context
+            and returns a mapping; a call receives the values whose keys are names of its parameters.
+        category: under which the usage of calls is remembered; module and name of the function by default.
+        environment: where calls run, see `ContextExecutor`; by default what the executor was told.
+        mode: `direct` runs calls one after another in warm processes, `fresh` each in a new process.
+
+    Raises:
+        TaskError: the context is no function or tuple that begins with one, or the mode is unknown.
+    """
+    setup, setup_args = _split_context(context)
+    if mode not in MODES:
+        raise TaskError(f"mode {mode!r} is not one of {', '.join(MODES)}")
+    options = TaskOptions(setup, setup_args, category, environment, mode)
+    if function is not None:
+        return Task(function, options)
+    return lambda function: Task(function, options)
+
+
+def _split_context(context: Any) -> tuple[Callable[..., Any] | None, tuple[Any, ...]]:
+    if context is None:
+        return None, ()
+    setup, *args = context if isinstance(context, tuple) and context else (context,)
+    if not callable(setup):
+        raise TaskError(
+            f"context is {context!r}, expected a set-up function or a tuple of it and its arguments",
+            "write @task(context=(load, 'model.pt'))",
+        )
+    return setup, tuple(args)

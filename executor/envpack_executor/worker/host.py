@@ -1,0 +1,394 @@
+"""Starts context processes, speaks to them, and makes sure that none outlives its host.
+
+    loop thread ──Launch──▶ launcher thread: put the environment together, start the interpreter
+                ◀─adopt──── process with socket, lifeline, shared progress words, pidfd
+    selector: socket readable ▶ frames;  pidfd readable ▶ the process has ended
+
+Guarantees: a process is reported as ended after everything that it had written was read; then its whole process
+group is killed, so that what it had started ends with it. The lifeline is a pipe that nobody writes to: when the host
+dies, however, the process reads its end and kills its group.
+"""
+
+from __future__ import annotations
+
+import functools
+import mmap
+import os
+import pickle
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, assert_never
+
+from envpack_executor import settings
+from envpack_executor.background import BackgroundThread
+from envpack_executor.errors import ProcessStartError
+from envpack_executor.messages import Environment, ProcessId
+from envpack_executor.process import frames
+from envpack_executor.process.bundle import bundle, command
+from envpack_executor.worker import reactor as worker_reactor
+from envpack_executor.worker.reactor import CheckEnvironment, Launch, Stop, StoreChunk, Write
+
+if TYPE_CHECKING:
+    from envpack.pack import Store
+
+_READ_BYTES = 1 << 18
+_STOP_GRACE_S = 3.0
+
+HostInstruction = CheckEnvironment | StoreChunk | Launch | Write | Stop
+
+
+class ContextProcess:
+    """A running context process as its host sees it.
+
+    Args:
+        process: its id.
+        popen: the operating system's process, leader of a session of its own.
+        connection: our end of the socket pair, non-blocking.
+        lifeline: the write end that keeps it alive.
+        progress: the two shared words, see `process.child`.
+    """
+
+    def __init__(
+        self,
+        process: ProcessId,
+        popen: subprocess.Popen[bytes],
+        connection: socket.socket,
+        lifeline: int,
+        progress: mmap.mmap,
+    ) -> None:
+        self.process = process
+        self.popen = popen
+        self.connection = connection
+        self.pidfd = os.pidfd_open(popen.pid)
+        self.frames = frames.FrameBuffer()
+        self.unsent: deque[memoryview] = deque()
+        self.is_closing = False
+        self.kill_at_s: float | None = None
+        self._lifeline = lifeline
+        self._progress = progress
+
+    @property
+    def running_call(self) -> int:
+        """Number of the call that runs, -1 between calls."""
+        with memoryview(self._progress) as raw, raw.cast("Q") as words:
+            return words[0] if words[1] else -1
+
+    def kill(self) -> None:
+        """Kill the process and all of its group; harmless when it has ended but was not reaped."""
+        try:
+            os.killpg(self.popen.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            self.popen.kill()
+
+    def reap(self) -> int:
+        """Kill what is left of the group, wait for the process, free everything; return its exit status."""
+        self.kill()
+        status = self.popen.wait()
+        self.connection.close()
+        os.close(self.pidfd)
+        os.close(self._lifeline)
+        self._progress.close()
+        return status
+
+
+def spawn(process: ProcessId, python: str, is_isolated: bool, environ: dict[str, str]) -> ContextProcess:
+    """Start a context process with the interpreter `python`.
+
+    Raises:
+        OSError: it cannot be executed.
+    """
+    ours, theirs = socket.socketpair()
+    lifeline_end, lifeline = os.pipe()
+    progress = os.memfd_create("envpack-progress")
+    try:
+        os.ftruncate(progress, 16)
+        inherited = (theirs.fileno(), lifeline_end, progress)
+        popen = subprocess.Popen(
+            command(python, is_isolated, inherited),
+            pass_fds=inherited,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            env=environ,
+        )
+        ours.setblocking(False)
+        return ContextProcess(process, popen, ours, lifeline, mmap.mmap(progress, 16))
+    except BaseException:
+        ours.close()
+        os.close(lifeline)
+        raise
+    finally:
+        theirs.close()
+        os.close(lifeline_end)
+        os.close(progress)
+
+
+class Host:
+    """Executes the instructions of a worker's reactor on this machine, from the thread of one loop.
+
+    Args:
+        selector: the loop's selector; the host registers callbacks `(mask) -> None` as data.
+        call_soon: runs a function in the loop's thread, from any thread.
+        emit: takes the events that follow.
+        slots: how many calls run at once here; the cores are shared out among them.
+        store: folder of the store of layers, opened when the first manifest comes; None for the default.
+    """
+
+    def __init__(
+        self,
+        selector: selectors.BaseSelector,
+        call_soon: Callable[[Callable[[], None]], None],
+        emit: Callable[[worker_reactor.Event], None],
+        slots: int,
+        store: str | None = None,
+    ) -> None:
+        self._selector = selector
+        self._call_soon = call_soon
+        self._emit = emit
+        self._threads = max(1, settings.usable_cores() // slots)
+        self._store_folder = store
+        self._store: Store | None = None
+        self._processes: dict[ProcessId, ContextProcess] = {}
+        self._arriving: dict[str, IO[bytes]] = {}
+        self._launcher = BackgroundThread("envpack-launcher")
+        self._is_closed = False
+
+    def execute(self, instruction: HostInstruction) -> None:
+        """Do what the reactor decided; what follows comes back as events."""
+        match instruction:
+            case Write():
+                self._write(instruction.process, instruction.frames)
+            case Launch():
+                self._launcher.run(functools.partial(self._launch, instruction))
+            case CheckEnvironment():
+                self._check(instruction)
+            case Stop():
+                self._stop(instruction)
+            case StoreChunk():
+                self._store_chunk(instruction)
+            case _:
+                assert_never(instruction)
+
+    def next_deadline_s(self) -> float | None:
+        """Return the monotonic time at which `tick` has something to do."""
+        deadlines = [process.kill_at_s for process in self._processes.values() if process.kill_at_s is not None]
+        return min(deadlines, default=None)
+
+    def tick(self) -> None:
+        """Kill the processes that were asked to end and did not."""
+        now = time.monotonic()
+        for process in self._processes.values():
+            if process.kill_at_s is not None and now >= process.kill_at_s:
+                process.kill()
+                process.kill_at_s = None
+
+    def close(self) -> None:
+        """Kill every process, stop the launcher, free everything. Nothing of this host is left afterwards."""
+        self._is_closed = True
+        self._launcher.close()
+        for process in list(self._processes.values()):
+            self._forget(process)
+            process.reap()
+        for spool in self._arriving.values():
+            spool.close()
+        self._arriving.clear()
+
+    # --- environments and launching, in the launcher's thread
+
+    def store(self) -> Store:
+        """Return the store of this node; opened when it is first needed."""
+        if self._store is None:
+            from envpack.pack import Store
+
+            self._store = Store(self._store_folder)
+        return self._store
+
+    def _launch(self, instruction: Launch) -> None:
+        process = instruction.process
+        try:
+            python, is_isolated = self._interpreter(instruction.environment)
+            environ = settings.child_environ(os.environ, self._threads)
+            context_process = spawn(process, python, is_isolated, environ)
+        except Exception as error:
+            failed = worker_reactor.LaunchFailed(process, f"{type(error).__name__}: {error}")
+            self._call_soon(functools.partial(self._emit, failed))
+            return
+        first = b"" if is_isolated else frames.encode(frames.PATHS, pickle.dumps(sys.path))
+        self._call_soon(functools.partial(self._adopt, context_process, first + instruction.boot))
+
+    def _interpreter(self, environment: Environment) -> tuple[str, bool]:
+        """Return the interpreter of an environment, and whether it must see nothing else."""
+        match environment.kind:
+            case "inherit":
+                return sys.executable, False
+            case "prefix":
+                if not os.access(environment.python, os.X_OK):
+                    raise ProcessStartError(
+                        f"no interpreter at {environment.python!r}", "name a prefix that has bin/python"
+                    )
+                return environment.python, True
+            case "manifest":
+                return str(self._materialise(environment) / "bin" / "python"), True
+            case _:
+                assert_never(environment.kind)
+
+    def _materialise(self, environment: Environment) -> Path:
+        import json
+
+        from envpack.pack import Manifest
+
+        return self.store().materialise(Manifest.from_dict(json.loads(environment.manifest)))
+
+    # --- from here on in the loop's thread
+
+    def _adopt(self, process: ContextProcess, first: bytes) -> None:
+        if self._is_closed:
+            process.reap()
+            return
+        self._processes[process.process] = process
+        self._selector.register(process.connection, selectors.EVENT_READ, functools.partial(self._on_socket, process))
+        self._selector.register(process.pidfd, selectors.EVENT_READ, functools.partial(self._on_exit, process))
+        self._write(process.process, bundle() + first)
+        self._emit(worker_reactor.Launched(process.process, process.popen.pid))
+
+    def _check(self, instruction: CheckEnvironment) -> None:
+        if instruction.environment.kind != "manifest":
+            self._emit(worker_reactor.EnvironmentChecked(instruction.process, ()))
+            return
+        self._launcher.run(functools.partial(self._check_layers, instruction))
+
+    def _check_layers(self, instruction: CheckEnvironment) -> None:
+        import json
+
+        from envpack.pack import Manifest
+
+        event: worker_reactor.Event
+        try:
+            manifest = Manifest.from_dict(json.loads(instruction.environment.manifest))
+            missing = tuple(layer.digest for layer in manifest.layers if not self.store().has(layer.digest))
+            event = worker_reactor.EnvironmentChecked(instruction.process, missing)
+        except Exception as error:
+            event = worker_reactor.LaunchFailed(instruction.process, f"{type(error).__name__}: {error}")
+        self._call_soon(functools.partial(self._emit, event))
+
+    def _store_chunk(self, instruction: StoreChunk) -> None:
+        """Spool a layer that arrives in pieces; the store takes it, verified, when it is whole."""
+        spool = self._arriving.get(instruction.digest)
+        if spool is None:
+            spool = self._arriving[instruction.digest] = tempfile.TemporaryFile(prefix="envpack-layer-")  # noqa: SIM115
+        spool.write(instruction.data)
+        if instruction.is_last:
+            del self._arriving[instruction.digest]
+            self._launcher.run(functools.partial(self._add_blob, instruction.digest, spool))
+
+    def _add_blob(self, digest: str, spool: IO[bytes]) -> None:
+        event: worker_reactor.Event
+        try:
+            with spool:
+                spool.seek(0)
+                self.store().add_blob(digest, iter(lambda: spool.read(1 << 20), b""))
+            event = worker_reactor.LayerStored(digest)
+        except Exception as error:
+            event = worker_reactor.LayerFailed(digest, f"{type(error).__name__}: {error}")
+        self._call_soon(functools.partial(self._emit, event))
+
+    def _write(self, process_id: ProcessId, data: bytes) -> None:
+        process = self._processes.get(process_id)
+        if process is None or process.is_closing:
+            return
+        if process.unsent:
+            process.unsent.append(memoryview(data))
+            return
+        try:
+            sent = process.connection.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            return  # it has ended; the pidfd will say so
+        if sent < len(data):
+            process.unsent.append(memoryview(data)[sent:])
+            self._watch(process, selectors.EVENT_READ | selectors.EVENT_WRITE)
+
+    def _on_socket(self, process: ContextProcess, mask: int) -> None:
+        if mask & selectors.EVENT_WRITE:
+            self._flush(process)
+        if mask & selectors.EVENT_READ:
+            self._read(process)
+
+    def _flush(self, process: ContextProcess) -> None:
+        try:
+            while process.unsent:
+                piece = process.unsent[0]
+                sent = process.connection.send(piece)
+                if sent < len(piece):
+                    process.unsent[0] = piece[sent:]
+                    return
+                process.unsent.popleft()
+        except BlockingIOError:
+            return
+        except OSError:
+            process.unsent.clear()
+        self._watch(process, selectors.EVENT_READ)
+        if process.is_closing:
+            self._shut(process)
+
+    def _read(self, process: ContextProcess) -> bool:
+        """Read what is there once; return whether there may be more."""
+        try:
+            data = process.connection.recv(_READ_BYTES)
+        except BlockingIOError:
+            return False
+        except OSError:
+            data = b""
+        if not data:
+            # The end of the stream may come before the end of the process: only the pidfd tells that it is over.
+            self._watch(process, 0)
+            return False
+        for kind, body in process.frames.feed(data):
+            self._emit(worker_reactor.FrameArrived(process.process, kind, body))
+        return True
+
+    def _watch(self, process: ContextProcess, mask: int) -> None:
+        if process.connection not in self._selector.get_map():
+            return  # its stream has ended: there is nothing to wait for but its exit
+        if mask:
+            self._selector.modify(process.connection, mask, functools.partial(self._on_socket, process))
+        else:
+            self._selector.unregister(process.connection)
+
+    def _on_exit(self, process: ContextProcess, mask: int) -> None:
+        while process.connection in self._selector.get_map() and self._read(process):
+            pass
+        running_call = process.running_call
+        self._forget(process)
+        self._emit(worker_reactor.ProcessEnded(process.process, process.reap(), running_call))
+
+    def _forget(self, process: ContextProcess) -> None:
+        del self._processes[process.process]
+        self._watch(process, 0)
+        self._selector.unregister(process.pidfd)
+
+    def _stop(self, instruction: Stop) -> None:
+        process = self._processes.get(instruction.process)
+        if process is None:
+            return
+        if instruction.is_kill:
+            process.kill()
+            return
+        process.is_closing = True
+        process.kill_at_s = time.monotonic() + _STOP_GRACE_S
+        if not process.unsent:
+            self._shut(process)
+
+    def _shut(self, process: ContextProcess) -> None:
+        try:
+            process.connection.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # it has ended already

@@ -1,0 +1,317 @@
+"""What a worker does about an event: typed events in, typed instructions out. Pure: no socket, clock or process.
+
+Mirror image of `envpack_executor.manager.reactor`. Guarantees: each process that the manager starts is answered by
+exactly one `ProcessGone` in the end; a message about a process that is not known (any more) is ignored.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import assert_never
+
+from envpack_executor import messages
+from envpack_executor.messages import Environment, FromWorker, ProcessId, ToWorker
+from envpack_executor.worker.state import Phase, ProcessRecord, WorkerState
+
+# --- events that are not messages of the manager
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentChecked:
+    """The store was asked for the environment of a process: these layers are not in it."""
+
+    process: ProcessId
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LayerStored:
+    """A layer has arrived whole and its digest is right."""
+
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class LayerFailed:
+    """A layer could not be stored."""
+
+    digest: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """A context process runs."""
+
+    process: ProcessId
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchFailed:
+    """A context process could not be started."""
+
+    process: ProcessId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class FrameArrived:
+    """A context process said something."""
+
+    process: ProcessId
+    kind: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessEnded:
+    """A context process has ended; see `messages.ProcessGone`."""
+
+    process: ProcessId
+    exit_status: int
+    running_call: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time has passed; `now_s` is on any clock that never goes back."""
+
+    now_s: float
+
+
+Event = (
+    EnvironmentChecked
+    | LayerStored
+    | LayerFailed
+    | Launched
+    | LaunchFailed
+    | FrameArrived
+    | ProcessEnded
+    | Tick
+    | ToWorker
+)
+
+# --- instructions
+
+
+@dataclass(frozen=True, slots=True)
+class CheckEnvironment:
+    """Find out which layers of the environment are not in the store."""
+
+    process: ProcessId
+    environment: Environment
+
+
+@dataclass(frozen=True, slots=True)
+class StoreChunk:
+    """Append a piece to the blob of a layer; after the last one, verify it and put it into the store."""
+
+    digest: str
+    data: bytes
+    is_last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Put the environment together and start the context process."""
+
+    process: ProcessId
+    environment: Environment
+    boot: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Write frames to a context process."""
+
+    process: ProcessId
+    frames: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """End a context process, at once or when it has served what it has."""
+
+    process: ProcessId
+    is_kill: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Send a message to the manager."""
+
+    message: FromWorker
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """Kill every context process and end. `is_refusal`, `is_silence`: whose decision it was."""
+
+    reason: str
+    is_refusal: bool = False
+    is_silence: bool = False
+
+
+Instruction = CheckEnvironment | StoreChunk | Launch | Write | Stop | Reply | Leave
+
+
+class WorkerReactor:
+    """Decides for one worker.
+
+    Args:
+        state: what the worker knows; changed by each event.
+    """
+
+    def __init__(self, state: WorkerState) -> None:
+        self.state = state
+
+    def handle(self, event: Event) -> list[Instruction]:
+        """Take one event and return what to do, in order."""
+        match event:
+            case messages.Deliver():
+                return self._deliver(event)
+            case FrameArrived():
+                return [Reply(messages.ProcessFrame(event.process, event.kind, event.body))]
+            case messages.StartProcess():
+                return self._start(event)
+            case EnvironmentChecked():
+                return self._checked(event)
+            case messages.Chunk():
+                return self._chunk(event)
+            case LayerStored():
+                return self._stored(event.digest)
+            case LayerFailed():
+                return self._layer_failed(event)
+            case Launched():
+                return self._launched(event)
+            case LaunchFailed():
+                return self._gone(event.process, None, -1, event.reason)
+            case ProcessEnded():
+                return self._gone(event.process, event.exit_status, event.running_call)
+            case messages.StopProcess():
+                return self._stop(event)
+            case messages.Welcome():
+                self.state.heartbeat_s, self.state.silence_s = event.heartbeat_s, event.silence_s
+                return []
+            case messages.ManagerBeat():
+                return []
+            case messages.Farewell():
+                return self._leave(Leave(event.reason, is_refusal=event.is_refusal))
+            case Tick():
+                return self._tick(event.now_s)
+            case _:
+                assert_never(event)
+
+    def heard(self, now_s: float) -> None:
+        """Note that the manager said something at `now_s`."""
+        self.state.last_heard_s = now_s
+
+    def _start(self, message: messages.StartProcess) -> list[Instruction]:
+        if message.process in self.state.processes or self.state.is_leaving:
+            return []
+        self.state.processes[message.process] = ProcessRecord(message.process, message.environment, message.boot)
+        return [CheckEnvironment(message.process, message.environment)]
+
+    def _checked(self, event: EnvironmentChecked) -> list[Instruction]:
+        record = self.state.processes.get(event.process)
+        if record is None:
+            return []
+        if not event.missing:
+            return self._launch(record)
+        record.enter(Phase.FETCHING)
+        record.missing = set(event.missing)
+        new = [digest for digest in event.missing if digest not in self.state.fetching]
+        self.state.fetching.update(dict.fromkeys(new, 0))
+        return [Reply(messages.NeedChunk(digest, 0)) for digest in new]
+
+    def _chunk(self, message: messages.Chunk) -> list[Instruction]:
+        arrived = self.state.fetching.get(message.digest)
+        if arrived is None or arrived != message.offset:
+            return []  # an answer to a question that we have forgotten, or that came twice
+        if message.total < 0:
+            return self._layer_failed(LayerFailed(message.digest, "the manager does not have it"))
+        arrived += len(message.data)
+        self.state.fetching[message.digest] = arrived
+        is_last = arrived >= message.total
+        todo: list[Instruction] = [StoreChunk(message.digest, message.data, is_last)]
+        if not is_last:
+            todo.append(Reply(messages.NeedChunk(message.digest, arrived)))
+        return todo
+
+    def _stored(self, digest: str) -> list[Instruction]:
+        self.state.fetching.pop(digest, None)
+        todo: list[Instruction] = []
+        for record in [record for record in self.state.processes.values() if digest in record.missing]:
+            record.missing.discard(digest)
+            if not record.missing and record.phase is Phase.FETCHING:
+                todo += self._launch(record)
+        return todo
+
+    def _layer_failed(self, event: LayerFailed) -> list[Instruction]:
+        self.state.fetching.pop(event.digest, None)
+        waiting = [record.process for record in self.state.processes.values() if event.digest in record.missing]
+        reason = f"layer {event.digest[:12]} could not be fetched: {event.reason}"
+        return [step for process in waiting for step in self._gone(process, None, -1, reason)]
+
+    def _launch(self, record: ProcessRecord) -> list[Instruction]:
+        record.enter(Phase.LAUNCHING)
+        return [Launch(record.process, record.environment, record.boot)]
+
+    def _launched(self, event: Launched) -> list[Instruction]:
+        record = self.state.processes.get(event.process)
+        if record is None:
+            return [Stop(event.process, is_kill=True)]
+        record.enter(Phase.RUNNING)
+        record.boot = b""
+        todo: list[Instruction] = [Reply(messages.ProcessStarted(event.process, event.pid))]
+        todo += [Write(event.process, frames) for frames in record.held]
+        record.held = []
+        if record.is_stopping:
+            todo.append(Stop(event.process, is_kill=True))
+        return todo
+
+    def _deliver(self, message: messages.Deliver) -> list[Instruction]:
+        record = self.state.processes.get(message.process)
+        if record is None:
+            return []
+        if record.phase is Phase.RUNNING:
+            return [Write(message.process, message.frames)]
+        record.held.append(message.frames)
+        return []
+
+    def _stop(self, message: messages.StopProcess) -> list[Instruction]:
+        record = self.state.processes.get(message.process)
+        if record is None:
+            return []
+        if record.phase is Phase.RUNNING:
+            return [Stop(message.process, message.is_kill)]
+        if record.phase is Phase.LAUNCHING:
+            record.is_stopping = True  # it cannot be called back any more; it is ended as soon as it is there
+            return []
+        return self._gone(record.process, None, -1, "stopped before it was started")
+
+    def _gone(
+        self, process: ProcessId, exit_status: int | None, running_call: int, reason: str = ""
+    ) -> list[Instruction]:
+        if self.state.processes.pop(process, None) is None:
+            return []
+        return [Reply(messages.ProcessGone(process, exit_status, running_call, reason))]
+
+    def _tick(self, now_s: float) -> list[Instruction]:
+        state = self.state
+        if not state.heartbeat_s or state.is_leaving:
+            return []
+        if now_s - state.last_heard_s > state.silence_s:
+            silent_s = now_s - state.last_heard_s
+            return self._leave(Leave(f"manager silent for {silent_s:.1f} s", is_silence=True))
+        if now_s - state.last_beat_s >= state.heartbeat_s:
+            state.last_beat_s = now_s
+            return [Reply(messages.WorkerBeat())]
+        return []
+
+    def _leave(self, leave: Leave) -> list[Instruction]:
+        if self.state.is_leaving:
+            return []
+        self.state.is_leaving = True
+        return [leave]
