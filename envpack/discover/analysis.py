@@ -13,7 +13,7 @@ from typing import Any
 
 from envpack.discover.codefile import CodeFile
 from envpack.discover.dependencies import Dependencies
-from envpack.discover.distributions import DistributionIndex
+from envpack.discover.distributions import installed_distributions
 from envpack.discover.finder import ModuleFinder
 from envpack.discover.interpreter import inspect_interpreter
 from envpack.discover.live import LiveFunction, add_live, locate
@@ -56,7 +56,7 @@ def analyze(
         UsageError: a distribution to include or to map to is not installed.
     """
     interpreter = inspect_interpreter(python)
-    index = DistributionIndex(interpreter.sys_path)
+    index = installed_distributions(interpreter.sys_path)
     choices = Choices(index, include, exclude, mapping or {})
     finder = ModuleFinder(interpreter, index)
     if isinstance(target, str | os.PathLike):

@@ -17,6 +17,7 @@ from typing import Any
 _MAX_DEPTH = 40
 _MAX_VALUES = 64
 _MAX_LENGTH = 10_000
+_MAX_STEPS = 5_000
 
 Values = list[Any]
 Lookup = Callable[[str], Iterable[ast.expr]]
@@ -79,10 +80,12 @@ class Folder:
         self._lookup = lookup
         self._facts = facts
         self._qualify = qualify
+        self._steps = 0
 
     def fold(self, node: ast.expr, depth: int = 0) -> Values:
         """Return the values that an expression can take, as far as they are known."""
-        if depth > _MAX_DEPTH:
+        self._steps = self._steps + 1 if depth else 0
+        if depth > _MAX_DEPTH or self._steps > _MAX_STEPS:
             return []
         qualified = self._qualify(node) if isinstance(node, ast.Name | ast.Attribute) else None
         if qualified is not None and qualified in self._facts:
@@ -102,7 +105,7 @@ class Folder:
 
     def _fold_name(self, node: ast.Name, depth: int) -> Values:
         found: Values = []
-        for expression in self._lookup(node.id):
+        for expression in itertools.islice(self._lookup(node.id), _MAX_VALUES):
             found += self.fold(expression, depth)
         return found
 

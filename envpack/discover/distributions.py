@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
@@ -90,14 +90,21 @@ class InstalledDistribution:
     @cached_property
     def top_level(self) -> frozenset[str]:
         """The first parts of the names in its list of files, and what its `top_level.txt` names."""
-        parts = {name.partition("/")[0] for name in self._recorded}
+        parts = {part.partition("/")[0] for part in self._first_parts()}
         modules = {part.partition(".")[0] for part in parts if not part.endswith((".dist-info", ".egg-info", ".."))}
         return frozenset(modules | set(self._text("top_level.txt").split()) | set(self.editable))
+
+    def _first_parts(self) -> Iterable[str]:
+        record = self._text("RECORD")
+        if not record or '"' in record:
+            return self._recorded
+        # Five times as fast as reading every row; this is done for all distributions of an environment.
+        return [line.partition(",")[0] for line in record.splitlines()]
 
     @cached_property
     def editable(self) -> dict[str, str]:
         """Modules that its development install maps to a path; empty for others."""
-        starters = [name for name in self._recorded if name.endswith(".pth") and "/" not in name]
+        starters = [name for name in self._first_parts() if name.endswith(".pth") and "/" not in name]
         return editable_modules(self.location, starters) if starters else {}
 
     @cached_property
@@ -221,6 +228,23 @@ class DistributionIndex:
         # The deepest project first, for projects that lie inside one another.
         found = [item for item in self if item.project_folder]
         return sorted(found, key=lambda item: -len(item.project_folder or ""))
+
+
+def installed_distributions(sys_path: Iterable[str]) -> DistributionIndex:
+    """Return the index of a search path, read anew only when one of its folders has changed."""
+    return _cached_index(tuple((folder, _modified_ns(folder)) for folder in sys_path))
+
+
+@lru_cache(maxsize=4)
+def _cached_index(stamps: tuple[tuple[str, int], ...]) -> DistributionIndex:
+    return DistributionIndex(folder for folder, _ in stamps)
+
+
+def _modified_ns(folder: str) -> int:
+    try:
+        return os.stat(folder).st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _inside(path: str, folder: str | None) -> bool:

@@ -55,6 +55,12 @@ def asks_for_module(test: ast.expr) -> bool:
     )
 
 
+def binds_nothing(handlers: Sequence[ast.ExceptHandler]) -> bool:
+    """Whether handlers only go on (`pass`, a message): no flag, no substitute for what was not imported."""
+    silent = (ast.Pass, ast.Expr)
+    return all(isinstance(statement, silent) for handler in handlers for statement in handler.body)
+
+
 class Alternatives:
     """Judges the arms of `try ... except ImportError`.
 

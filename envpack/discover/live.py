@@ -24,6 +24,7 @@ from envpack.discover.target import find_code, find_function
 from envpack.errors import FunctionNotFoundError, TargetNotFoundError
 
 _MAX_ELEMENTS = 1000
+_MAX_WRAPPERS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +32,15 @@ class LiveFunction:
     """A callable without its wrappers.
 
     Attributes:
-        function: the Python function or class that is left.
+        function: what is left: a Python function, a class, or a function written in another language.
         values: what the wrappers hold: arguments of `functools.partial`, the object of a bound method.
+        module: name of the module that it says it belongs to.
         path: absolute path of its source file, or an empty string.
     """
 
-    function: types.FunctionType | type
+    function: types.FunctionType | type | types.BuiltinFunctionType
     values: tuple[object, ...]
+    module: str
     path: str
 
     @property
@@ -47,7 +50,7 @@ class LiveFunction:
 
     @property
     def line(self) -> int:
-        """The line that it starts on; 0 for a class."""
+        """The line that it starts on; 0 where that is not known."""
         return self.function.__code__.co_firstlineno if isinstance(self.function, types.FunctionType) else 0
 
 
@@ -55,26 +58,27 @@ def locate(target: Callable[..., Any]) -> LiveFunction:
     """Take the wrappers off a callable and find its source.
 
     Raises:
-        TargetNotFoundError: it is not written in Python, so that there is nothing to read.
+        TargetNotFoundError: it is not callable.
     """
     values: list[object] = []
     inner: Any = target
-    while True:
+    for _ in range(_MAX_WRAPPERS):
         if isinstance(inner, functools.partial):
             values += [*inner.args, *inner.keywords.values()]
             inner = inner.func
         elif isinstance(inner, types.MethodType):
             values.append(inner.__self__)
             inner = inner.__func__
-        elif "__wrapped__" in getattr(inner, "__dict__", {}) and not isinstance(inner, type):
-            inner = inspect.unwrap(inner, stop=lambda one: isinstance(one, functools.partial))
-        elif isinstance(inner, types.FunctionType | type):
-            return LiveFunction(inner, tuple(values), _source_path(inner))
-        elif isinstance(inner, types.BuiltinFunctionType) or not callable(inner):
-            raise TargetNotFoundError(f"not a Python function: {target!r}", "give a function, a class or a path")
-        else:
+        elif inspect.getattr_static(inner, "__wrapped__", None) is not None and not isinstance(inner, type):
+            inner = inner.__wrapped__
+        elif isinstance(inner, types.FunctionType | type | types.BuiltinFunctionType):
+            return LiveFunction(inner, tuple(values), _module_name(inner), _source_path(inner))
+        elif callable(inner):
             values.append(inner)
             inner = type(inner)
+        else:
+            break
+    raise TargetNotFoundError(f"not a function: {target!r}", "give a function, a class or the path of a script")
 
 
 def add_live(reach: Reach, program: Program, live: LiveFunction) -> None:
@@ -86,9 +90,9 @@ def add_live(reach: Reach, program: Program, live: LiveFunction) -> None:
     function = live.function
     file = _code_file(program, live)
     bindings = _bindings(file, live) if file is not None else []
-    owner = program.finder.find(function.__module__ or "__main__")
-    if owner.kind == "distribution" or (owner.kind == "stdlib" and function.__module__ != "__main__"):
-        reach.add_module(function.__module__, live.path, live.line, "runtime")
+    owner = program.finder.find(live.module)
+    if owner.kind in ("distribution", "stdlib") and live.module != "__main__":
+        reach.add_module(live.module, live.path, live.line, "runtime")
     elif file is not None and bindings:
         for binding in bindings:
             reach.add_function(file, binding.node, binding.scope)
@@ -130,12 +134,8 @@ class _ValueWalk:
             if id(value) in self._seen:
                 continue
             self._seen.add(id(value))
-            if isinstance(value, dict):
-                pending += [*value.keys(), *value.values()]
-            elif isinstance(value, list | tuple | set | frozenset):
-                pending += list(value)
-            else:
-                self._value(value)
+            pending += _held(value)
+            self._value(value)
 
     def _value(self, value: object) -> None:
         if isinstance(value, types.ModuleType):
@@ -149,12 +149,10 @@ class _ValueWalk:
         try:
             live = locate(value)
         except TargetNotFoundError:
-            self._module(getattr(value, "__module__", None) or "")
             return
         self.values(live.values)
-        by_value = live.function.__module__ in ("__main__", self._live.function.__module__)
-        if not by_value:
-            self._module(live.function.__module__)
+        if live.module not in ("__main__", self._live.module):
+            self._module(live.module)
         elif live.function is not self._live.function:
             try:
                 add_live(self._reach, self._program, live)
@@ -174,6 +172,23 @@ def _content(cell: types.CellType) -> object:
         return cell.cell_contents
     except ValueError:
         return _EMPTY
+
+
+def _held(value: Any) -> list[object]:
+    """Return what a value holds, through the built-in types' own methods: no code of the user's runs."""
+    kind = type(value)
+    if issubclass(kind, dict):
+        return [*dict.keys(value), *dict.values(value)]
+    containers: tuple[Any, ...] = (list, tuple, set, frozenset)
+    for container in containers:
+        if issubclass(kind, container):
+            return list(container.__iter__(value))
+    if issubclass(kind, types.ModuleType | type | types.FunctionType):
+        return []
+    try:
+        return list(object.__getattribute__(value, "__dict__").values())
+    except AttributeError:
+        return []
 
 
 def _imports(function: types.FunctionType) -> Iterator[str]:
@@ -199,7 +214,17 @@ def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
         pending += [constant for constant in one.co_consts if isinstance(constant, types.CodeType)]
 
 
-def _source_path(function: types.FunctionType | type) -> str:
+def _module_name(function: types.FunctionType | type | types.BuiltinFunctionType) -> str:
+    if function.__module__:
+        return function.__module__
+    # A method of a type written in another language says only whose method it is.
+    owner = getattr(function, "__self__", None)
+    return type(owner).__module__ if owner is not None else "builtins"
+
+
+def _source_path(function: types.FunctionType | type | types.BuiltinFunctionType) -> str:
+    if isinstance(function, types.BuiltinFunctionType):
+        return ""
     try:
         path = inspect.getsourcefile(function)
     except (TypeError, OSError):
@@ -210,8 +235,7 @@ def _source_path(function: types.FunctionType | type) -> str:
 def _code_file(program: Program, live: LiveFunction) -> CodeFile | None:
     if not live.path.endswith(".py"):
         return None
-    name = live.function.__module__ or "__main__"
-    location = program.finder.find(name)
+    location = program.finder.find(live.module)
     if location.kind == "local" and os.path.realpath(location.file) == os.path.realpath(live.path):
         return program.module(location)
     if location.kind == "distribution":
@@ -226,6 +250,8 @@ def _bindings(file: CodeFile, live: LiveFunction) -> list[Binding]:
             return find_function(file, live.name)
         except FunctionNotFoundError:
             return []
+    if not isinstance(live.function, types.FunctionType):
+        return []
     found = find_code(file, live.function.__code__.co_name, live.line)
     # A method needs its class.
     return [_outermost(binding) for binding in found]

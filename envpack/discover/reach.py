@@ -53,6 +53,7 @@ class Reach:
         self._seen: set[int] = set()
         self._whole: set[str] = set()
         self._bare: set[int] = set()
+        self._used: set[tuple[int, str, tuple[str, ...]]] = set()
 
     def add_node(self, file: CodeFile, node: ast.AST, scope: Scope) -> None:
         """Count what a node reaches; `scope` is where it stands."""
@@ -191,6 +192,11 @@ class Reach:
             self._push([inner], scope, file)
 
     def _use(self, name: str, chain: tuple[str, ...], scope: Scope, file: CodeFile) -> None:
+        # Once per scope: a name that is assigned and used a thousand times would otherwise cost a million steps.
+        use = (id(scope), name, chain)
+        if use in self._used:
+            return
+        self._used.add(use)
         bindings = scope.lookup(name)
         for binding in bindings:
             self._follow(binding, name, chain, file)
@@ -203,6 +209,9 @@ class Reach:
             assert binding.alias is not None
             if _concerns(binding.node, binding.alias, chain):
                 self._import(binding.node, binding.alias, file)
+                if id(binding.node) in file.scopes.unbacked:
+                    module = file.imported(binding.node, binding.alias)
+                    self.add_module(module, file.path, binding.node.lineno, "conditional")
         elif binding.kind != "parameter":
             self.add_node(file, binding.node, binding.scope)
 

@@ -15,6 +15,7 @@ from envpack.discover.guards import (
     Alternatives,
     ImportKind,
     asks_for_module,
+    binds_nothing,
     live_branches,
     suppresses_import_error,
 )
@@ -105,6 +106,7 @@ class ScopeTree:
         inner: the scope that a definition, lambda or comprehension opens, by the identity of its node.
         kinds: how needed each import is, by the identity of its node (statement, or call of `import_module`).
         truths: what is known about each `if`, by the identity of its node.
+        unbacked: optional imports whose names nothing else binds when they fail: whoever uses a name needs the import.
         lazy_annotations: whether annotations are not evaluated (`from __future__ import annotations`).
     """
 
@@ -112,6 +114,7 @@ class ScopeTree:
     inner: dict[int, Scope] = field(default_factory=dict)
     kinds: dict[int, ImportKind] = field(default_factory=dict)
     truths: dict[int, bool | None] = field(default_factory=dict)
+    unbacked: set[int] = field(default_factory=set)
     lazy_annotations: bool = False
 
     def live(self, node: ast.If) -> list[ast.stmt]:
@@ -359,6 +362,8 @@ class _Builder:
 
     def _enter_try(self, node: ast.Try | ast.TryStar, scope: Scope, guard: ImportKind) -> None:
         body, handlers = self._alternatives.kinds(node)
+        if body == "optional" and binds_nothing(node.handlers):
+            self._result.unbacked.update(id(one) for one in node.body if isinstance(one, ast.Import | ast.ImportFrom))
         self._push([*node.body, *node.orelse], scope, _and(guard, body))
         for handler, kind in zip(node.handlers, handlers, strict=True):
             if handler.name:

@@ -18,6 +18,8 @@ def parse_file(path: str) -> ast.Module:
     """
     if os.path.isdir(path):
         raise TargetNotFoundError(f"target is a folder: {path!r}, a Python source file expected", "name a file in it")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise TargetNotFoundError(f"not a regular file: {path!r}", "name a Python source file")
     try:
         with open(path, "rb") as file:
             content = file.read()
