@@ -12,6 +12,7 @@ Everything appears by one rename within the store's file system, so nobody ever 
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import stat
 from collections.abc import Iterable, Iterator
@@ -25,6 +26,8 @@ from envpack.pack.locks import locked, sweep, temporary_folder
 from envpack.pack.manifest import LayerRef
 from envpack.pack.reader import ChunkStream, LayerReader, Readable
 from envpack.pack.writer import Source, WrittenLayer, write_layer
+
+_log = logging.getLogger(__name__)
 
 _NO_ROOM = "no room left"
 _NO_QUOTA = "quota used up"
@@ -179,6 +182,7 @@ class LayerFolder:
         os.rename(folder / "list", self._layers / f"{digest}.json")
         if not self.unpacked_path(digest).exists():
             os.rename(content, self.unpacked_path(digest))
+            _log.info("unpacked layer %s", digest)
 
     def _keep_blob(self, file: Path, digest: str) -> None:
         if not self.has_blob(digest):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, cast, get_args
@@ -19,6 +20,8 @@ SCHEMA = 1
 LayerKind = Literal["wheel", "conda", "editable", "local", "system"]
 
 T = TypeVar("T")
+
+_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 def canonical_json(value: object) -> bytes:
@@ -181,4 +184,4 @@ def _digest(data: object, key: str, where: str) -> str:
 
 def is_digest(text: str) -> bool:
     """Tell whether the text is a sha256 as it is written here, and so also safe as a file name."""
-    return len(text) == 64 and all(character in "0123456789abcdef" for character in text)
+    return _DIGEST.fullmatch(text) is not None

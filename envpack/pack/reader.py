@@ -283,6 +283,7 @@ class _FolderStack:
         self._path: list[str] = []
         self._descriptors: list[int] = []
         self._parent = ""
+        self._made: set[str] = set()
 
     def __enter__(self) -> _FolderStack:
         return self
@@ -309,10 +310,13 @@ class _FolderStack:
 
     def _push(self, part: str) -> None:
         here = self._descriptors[-1] if self._descriptors else self._root
-        try:
-            os.mkdir(part, 0o755, dir_fd=here)
-        except FileExistsError:
-            pass  # made for an earlier entry; were it anything but a folder, opening it would fail
+        path = "/".join([*self._path, part])
+        if path not in self._made:
+            self._made.add(path)
+            try:
+                os.mkdir(part, 0o755, dir_fd=here)
+            except FileExistsError:
+                pass  # made for another layer; were it anything but a folder, opening it would fail
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
         self._descriptors.append(os.open(part, flags, dir_fd=here))
         self._path.append(part)

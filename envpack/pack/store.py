@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
@@ -28,6 +29,8 @@ from envpack.pack.layers import LayerFolder, store_errors
 from envpack.pack.manifest import LayerRef, Manifest
 from envpack.pack.packfile import layer_chunks, open_pack, pairs, read_end, write_pack
 from envpack.pack.writer import Source, WrittenLayer
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +207,7 @@ class Store:
                 for ref, folder in zip(manifest.layers, folders, strict=True):
                     link_layer(ref, parse_entries(self._layers.listing(ref.digest)), folder, made, claims)
                 os.rename(made, target)
+            _log.info("made environment %s in %s", manifest.id, target)
 
     # Packs
 
