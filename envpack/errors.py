@@ -65,10 +65,9 @@ class SourceSyntaxError(EnvpackError):
 
     def __init__(self, path: str, line: int, offset: int, text: str, reason: str) -> None:
         message = f"{path}:{line}: {reason}"
-        if text.strip():
-            stripped = text.strip("\n\r\f ")
-            indent = max(0, offset - 1 - (len(text.rstrip()) - len(text.strip())))
-            message += f"\n    {stripped}\n    {' ' * min(indent, len(stripped))}^"
+        if shown := text.strip():
+            indent = len(text) - len(text.lstrip())
+            message += f"\n    {shown}\n    {' ' * min(max(0, offset - 1 - indent), len(shown))}^"
         super().__init__(message)
         self.args = (path, line, offset, text, reason)
         self.path = path

@@ -12,7 +12,7 @@ import click
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from envpack.discover import Dependencies, Distribution
+    from envpack.discover import Dependencies, Distribution, FunctionDependencies
 
 
 def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -106,38 +106,43 @@ def _table(found: Dependencies, *, is_terminal: bool) -> str:
     console = Console(file=text, force_terminal=is_terminal, width=None if is_terminal else 10_000, highlight=False)
     console.print(f"{found.target}: Python {found.python}, {found.platform}", markup=False)
     for function in found.functions:
-        names = set(function.distributions)
         console.print()
         console.print(f"{function.name or 'whole script'} needs", style="bold", markup=False)
-        _print_distributions(console, [item for item in found.distributions if item.name in names], found)
+        _print_distributions(console, function, found)
         for path in function.local_files:
             console.print(f"  local file  {_short(path)}", markup=False)
     _print_undecided(console, found)
-    return text.getvalue()
+    return "".join(line.rstrip() + "\n" for line in text.getvalue().splitlines())
 
 
-def _print_distributions(console: Console, distributions: list[Distribution], found: Dependencies) -> None:
+def _print_distributions(console: Console, function: FunctionDependencies, found: Dependencies) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    if not distributions:
+    order = {"direct": 0, "hidden": 1, "optional": 2, "transitive": 3}
+    rows = [_row(item, function) for item in found.distributions if item.name in function.distributions]
+    if not rows:
         console.print("  only the standard library")
         return
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False, pad_edge=False)
-    order = {"direct": 0, "hidden": 1, "optional": 2, "transitive": 3}
-    for item in sorted(distributions, key=lambda one: (order[one.role], one.name)):
-        table.add_row(*(Text(cell) for cell in ("", item.name, item.version, item.role, _reason(item))))
+    for row in sorted(rows, key=lambda one: (order[one[2]], one)):
+        table.add_row("", *map(Text, row))
     console.print(table)
 
 
-def _reason(item: Distribution) -> str:
-    if not item.evidence:
-        return f"required by {', '.join(item.required_by)}"
-    first = item.evidence[0]
+def _row(item: Distribution, function: FunctionDependencies) -> tuple[str, str, str, str]:
+    """Return name, version, role and reason of a distribution, as this function has them."""
+    evidence = [one for one in item.evidence if one.kind == "included" or one.module in function.modules]
+    if not evidence:
+        role = "optional" if item.role == "optional" else "transitive"
+        by = [name for name in item.required_by if name in function.distributions]
+        return item.name, item.version, role, f"required by {', '.join(by)}"
+    first = evidence[0]
     if first.kind == "included":
-        return "asked for"
-    more = f" and {len(item.evidence) - 1} more" if len(item.evidence) > 1 else ""
-    return f"{first.module} at {_short(first.file)}:{first.line} ({first.kind}){more}"
+        return item.name, item.version, item.role, "asked for"
+    more = f" and {len(evidence) - 1} more" if len(evidence) > 1 else ""
+    reason = f"{first.module} at {_short(first.file)}:{first.line} ({first.kind}){more}"
+    return item.name, item.version, item.role, reason
 
 
 def _print_undecided(console: Console, found: Dependencies) -> None:

@@ -18,7 +18,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from envpack.discover.dependencies import Source
-from envpack.discover.editable import editable_modules
+from envpack.discover.editable import editable_folders, editable_modules
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,14 @@ class InstalledDistribution:
         return editable_modules(self.location, starters) if starters else {}
 
     @cached_property
+    def import_folders(self) -> frozenset[str]:
+        """Folders that its development install puts on the search path."""
+        if self._is_link:
+            return frozenset({self.location})
+        starters = [name for name in self._first_parts() if name.endswith(".pth") and "/" not in name]
+        return frozenset(editable_folders(self.location, starters))
+
+    @cached_property
     def _recorded(self) -> tuple[str, ...]:
         if record := self._text("RECORD"):
             return tuple(row[0] for row in csv.reader(record.splitlines()) if row)
@@ -188,20 +196,23 @@ class DistributionIndex:
         """Return the distribution of that name, spelt in any way, or `None`."""
         return self._by_name.get(str(canonicalize_name(name)))
 
-    def owner(self, file: str, top_level: str) -> InstalledDistribution | None:
+    def owner(self, file: str, module: str, root: str) -> InstalledDistribution | None:
         """Return the distribution that a file belongs to, or `None` where none claims it.
 
         Args:
             file: absolute path of the file of a module.
-            top_level: the first part of the module's name.
+            module: the name under which it was found.
+            root: the folder from which it was found under that name.
         """
-        candidates = self._by_top_level.get(top_level, [])
+        candidates = self._by_top_level.get(module.partition(".")[0], [])
         path = os.path.normpath(file)
         for distribution in candidates:
             if path in distribution.files:
                 return distribution
         for distribution in self._editables:
-            if _inside(path, distribution.project_folder):
+            # Not every file in the project's folder: an example there that imports its neighbour means a local file.
+            mapped = any(_inside(path, place) for place in distribution.editable.values())
+            if mapped or root in distribution.import_folders:
                 return distribution
         folder = os.path.dirname(path)
         # No list of files (old egg-info, Debian): its top_level.txt is then the installer's only word.
@@ -226,7 +237,7 @@ class DistributionIndex:
     @cached_property
     def _editables(self) -> list[InstalledDistribution]:
         # The deepest project first, for projects that lie inside one another.
-        found = [item for item in self if item.project_folder]
+        found = [item for item in self if item.is_editable]
         return sorted(found, key=lambda item: -len(item.project_folder or ""))
 
 

@@ -30,13 +30,29 @@ def editable_modules(folder: str, starters: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def _imported(starter: str) -> Iterator[str]:
+def editable_folders(folder: str, starters: Iterable[str]) -> Iterator[str]:
+    """Give the folders that start files put on the search path.
+
+    Args:
+        folder: the folder that the start files lie in.
+        starters: names of the start files.
+    """
+    for starter in starters:
+        for line in _lines(os.path.join(folder, starter)):
+            if line and not line.startswith(("#", "import ", "import\t")):
+                yield os.path.normpath(os.path.join(folder, line))
+
+
+def _lines(starter: str) -> list[str]:
     try:
         with open(starter, encoding="utf-8", errors="replace") as file:
-            lines = file.read().splitlines()
+            return [line.rstrip() for line in file]
     except OSError:
-        return  # RECORD may list what somebody removed
-    for line in lines:
+        return []  # RECORD may list what somebody removed
+
+
+def _imported(starter: str) -> Iterator[str]:
+    for line in _lines(starter):
         if match := _IMPORT.match(line):
             yield match.group(1)
 

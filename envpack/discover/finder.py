@@ -128,9 +128,9 @@ class ModuleFinder:
         return (*((f".{soabi}.so",) if soabi else ()), ".abi3.so", ".so", ".py", ".pyc")
 
     def _located(self, module: str, file: str, folders: tuple[str, ...]) -> Location:
-        owner = self.index.owner(file, module.partition(".")[0])
-        kind: LocationKind = "local" if owner is None else "distribution"
-        return Location(module, kind, file, folders, _root_of(module, file), owner)
+        root = _root_of(module, file)
+        owner = self.index.owner(file, module, root)
+        return Location(module, "local" if owner is None else "distribution", file, folders, root, owner)
 
     def _mapped(self, module: str) -> Location:
         path = self._editable_paths.get(module)

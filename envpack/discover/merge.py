@@ -128,6 +128,7 @@ def _judge(part: Part, choices: Choices, markers: Mapping[str, str]) -> _Judged:
     for item in part.reach.unresolved:
         mapped = choices.distribution_of(item.module)
         if mapped is not None and item.kind in ("missing", "conditional"):
+            modules.add(item.module)
             evidence.setdefault(mapped, []).append(Evidence(item.file, item.line, "static", item.module))
         elif not choices.leaves_out(item.module):
             unresolved.append(item)

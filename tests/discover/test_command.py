@@ -1,0 +1,143 @@
+"""`envpack analyze`, run as its users run it, good input and bad."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from envpack.discover import Dependencies
+from tests.discover.conftest import Project
+
+
+def envpack(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "envpack", "analyze", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=cwd)
+
+
+@pytest.fixture
+def script(project: Project) -> Path:
+    return project(
+        {
+            "main.py": "import numpy as np\nimport scipy.special as sp\nimport mine\n"
+            "def area(x): return sp.gamma(x)\ndef total(x): return mine.add(np.sum(x))\n",
+            "mine.py": "try: import yaml\nexcept ImportError: yaml = None\ndef add(x): return x",
+        }
+    )
+
+
+def test_table_says_for_each_function_what_and_why(script: Path) -> None:
+    answer = envpack("main.py", "--function", "area", "--function", "total", cwd=script.parent)
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stderr == ""
+    lines = [" ".join(line.split()) for line in answer.stdout.splitlines()]
+    area, total = lines.index("area needs"), lines.index("total needs")
+    assert any(
+        line.startswith("scipy ") and "scipy.special at main.py:2 (static)" in line for line in lines[area:total]
+    )
+    assert any(line.startswith("numpy ") and line.endswith("required by scipy") for line in lines[area:total])
+    assert any(line.startswith("numpy ") and "numpy at main.py:1 (static)" in line for line in lines[total:])
+    assert any(line.startswith("pyyaml ") and " optional " in line for line in lines[total:])
+    assert "local file mine.py" in lines[total:]
+    assert not any(line.startswith("scipy") for line in lines[total:])
+
+
+def test_json_is_the_documented_object(script: Path) -> None:
+    data = json.loads(envpack(f"{script}:total", "--format", "json").stdout)
+    assert list(data) == [
+        "schema",
+        "target",
+        "python",
+        "platform",
+        "functions",
+        "distributions",
+        "local_files",
+        "local_roots",
+        "unresolved",
+    ]
+    assert list(data["functions"][0]) == ["name", "modules", "distributions", "local_files", "unresolved"]
+    assert list(data["distributions"][0]) == ["name", "version", "role", "required_by", "source", "evidence"]
+    assert list(data["distributions"][0]["evidence"][0]) == ["file", "line", "kind", "module"]
+    assert Dependencies.from_dict(data).to_dict() == data
+
+
+def test_requirements_pin_what_the_code_itself_needs(script: Path) -> None:
+    import numpy
+    import scipy
+
+    expected = f"numpy=={numpy.__version__}\nscipy=={scipy.__version__}\n"
+    assert envpack(script, "--format", "requirements").stdout == expected
+
+
+def test_output_is_replaced_as_a_whole(script: Path, tmp_path: Path) -> None:
+    target = tmp_path / "requirements.txt"
+    target.write_text("old")
+    answer = envpack(script, "--format", "requirements", "-o", target)
+    assert (answer.returncode, answer.stdout) == (0, "")
+    assert target.read_text().startswith("numpy==")
+    assert sorted(os.listdir(tmp_path)) == ["project", "requirements.txt"]
+
+
+def test_missing_module_is_answered_and_named(project: Project) -> None:
+    script = project({"main.py": "import numpy\n\nimport nowhere.deep\n"})
+    answer = envpack(script)
+    assert answer.returncode == 1
+    assert "numpy" in answer.stdout
+    assert "could not decide" in answer.stdout
+    assert answer.stderr.startswith("envpack: error: not installed in the analysed environment: 'nowhere.deep'")
+    assert f"{script}:3" in answer.stderr
+    assert "--exclude" in answer.stderr
+    assert envpack(script, "--exclude", "nowhere").returncode == 0
+    assert envpack(script, "--map", "nowhere=PyYAML").returncode == 0
+
+
+def test_syntax_error_shows_the_line_with_a_caret(project: Project) -> None:
+    answer = envpack(project({"main.py": "import numpy\n    \nif True:\n    x = (1 +* 2)\n"}))
+    assert answer.returncode == 1
+    first, line, caret = answer.stderr.splitlines()
+    assert first.startswith("envpack: error: ")
+    assert "main.py:4: invalid syntax" in first
+    assert line.strip() == "x = (1 +* 2)"
+    assert line[caret.index("^")] == "*"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["no_such.py"], "no such file"),
+        (["."], "is a folder"),
+        (["main.py:totl"], "did you mean total?"),
+        (["main.py", "--function", "area.inner"], "no function 'area.inner'"),
+        (["main.py", "--python", "/no/such/python"], "no such interpreter"),
+        (["main.py", "--python", "/bin/true"], "not a Python interpreter"),
+        (["main.py", "--include", "nmpy"], "did you mean numpy"),
+        (["main.py", "--include", "not a name"], "not a distribution name"),
+        (["main.py", "--map", "yaml"], "IMPORT=DIST expected"),
+        (["main.py", "--map", "yaml=nowhere"], "distribution not installed"),
+        (["main.py", "-o", "no/folder/file"], "cannot write"),
+        (["main.py", "--format", "docx"], "docx"),
+        (["/proc/self/mem"], "cannot read"),
+        (["/dev/null"], "not a regular file"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_code_2(arguments: list[str], said: str, script: Path) -> None:
+    answer = envpack(*arguments, cwd=script.parent)
+    assert answer.returncode == 2
+    assert answer.stdout == ""
+    assert said in answer.stderr.splitlines()[-1]
+    assert "Traceback" not in answer.stderr
+
+
+def test_source_in_another_encoding_is_read(tmp_path: Path) -> None:
+    script = tmp_path / "main.py"
+    script.write_bytes("# -*- coding: latin-1 -*-\nname = 'é'\nimport yaml\n".encode("latin-1"))
+    assert "pyyaml" in envpack(script).stdout
+    script.write_bytes(b"\xef\xbb\xbfimport yaml\r\n")
+    assert "pyyaml" in envpack(script).stdout
+    script.write_bytes(b"# coding: no-such-encoding\nimport yaml\n")
+    answer = envpack(script)
+    assert (answer.returncode, "no-such-encoding" in answer.stderr) == (1, True)
