@@ -90,30 +90,34 @@ class InstalledDistribution:
     @cached_property
     def top_level(self) -> frozenset[str]:
         """The first parts of the names in its list of files, and what its `top_level.txt` names."""
-        parts = {part.partition("/")[0] for part in self._first_parts()}
-        modules = {part.partition(".")[0] for part in parts if not part.endswith((".dist-info", ".egg-info", ".."))}
+        others = (".dist-info", ".egg-info", "..", ".pth")
+        modules = {part.partition(".")[0] for part in self._roots if not part.endswith(others)}
         return frozenset(modules | set(self._text("top_level.txt").split()) | set(self.editable))
 
-    def _first_parts(self) -> Iterable[str]:
+    @cached_property
+    def _roots(self) -> frozenset[str]:
+        """The files and folders in its location that its list of files begins with."""
         record = self._text("RECORD")
         if not record or '"' in record:
-            return self._recorded
+            return frozenset(name.partition("/")[0] for name in self._recorded)
         # Five times as fast as reading every row; this is done for all distributions of an environment.
-        return [line.partition(",")[0] for line in record.splitlines()]
+        return frozenset(line.partition(",")[0].partition("/")[0] for line in record.splitlines())
+
+    @cached_property
+    def _starters(self) -> tuple[str, ...]:
+        return tuple(sorted(name for name in self._roots if name.endswith(".pth")))
 
     @cached_property
     def editable(self) -> dict[str, str]:
         """Modules that its development install maps to a path; empty for others."""
-        starters = [name for name in self._first_parts() if name.endswith(".pth") and "/" not in name]
-        return editable_modules(self.location, starters) if starters else {}
+        return editable_modules(self.location, self._starters)
 
     @cached_property
     def import_folders(self) -> frozenset[str]:
         """Folders that its development install puts on the search path."""
         if self._is_link:
             return frozenset({self.location})
-        starters = [name for name in self._first_parts() if name.endswith(".pth") and "/" not in name]
-        return frozenset(editable_folders(self.location, starters))
+        return frozenset(editable_folders(self.location, self._starters))
 
     @cached_property
     def _recorded(self) -> tuple[str, ...]:
