@@ -6,20 +6,35 @@
 - `locks`, `layers`, `environment`, `packfile`, `store`: the store, safe for many processes and for sudden death.
 - `packing`: the function `pack`.
 - `unpacking`: a pack into a folder of its own.
+
+A node that only unpacks and runs needs the store; what builds layers is loaded when it is first used.
 """
 
 from __future__ import annotations
 
+import importlib
 import sys
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from envpack.pack.manifest import LayerRef, Manifest
-from envpack.pack.packing import LayerEvent, pack
 from envpack.pack.store import Store, StoreContent, StoredLayer
-from envpack.pack.unpacking import unpack
+
+if TYPE_CHECKING:
+    from envpack.pack.packing import LayerEvent, pack
+    from envpack.pack.unpacking import unpack
 
 __all__ = ["pack", "unpack", "Manifest", "LayerRef", "LayerEvent", "Store", "StoreContent", "StoredLayer"]
+
+_HOMES = {"pack": "packing", "LayerEvent": "packing", "unpack": "unpacking"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 class _CallablePackage(ModuleType):
@@ -30,6 +45,8 @@ class _CallablePackage(ModuleType):
     """
 
     def __call__(self, *args: Any, **kwargs: Any) -> Manifest:
+        from envpack.pack.packing import pack
+
         return pack(*args, **kwargs)
 
 

@@ -44,13 +44,13 @@ out.write(importlib.util.MAGIC_NUMBER)
 out.flush()
 for line in sys.stdin.buffer:
     path, name = json.loads(line)
-    with open(path, "rb") as stream:
-        source = stream.read()
     try:
+        with open(path, "rb") as stream:
+            source = stream.read()
         code = compile(source, name, "exec", dont_inherit=True, optimize=0)
         data = marshal.dumps(code)
         data = importlib.util.MAGIC_NUMBER + b"\1\0\0\0" + importlib.util.source_hash(source) + data
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError, OSError):
         data = b""
     out.write(struct.pack("<I", len(data)) + data)
     out.flush()

@@ -14,11 +14,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from errno import EMLINK, ENOTSUP, EPERM, EXDEV
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from envpack.discover.interpreter import Interpreter, inspect_interpreter
 from envpack.errors import IncompatiblePackError, LayerConflictError
 from envpack.pack.entries import FOLDER, LINK, Entry
 from envpack.pack.manifest import LayerRef, Manifest
+
+if TYPE_CHECKING:
+    from envpack.discover.interpreter import Interpreter
 
 _CANNOT_LINK = (EXDEV, EMLINK, EPERM, ENOTSUP)
 
@@ -67,6 +70,9 @@ def check_base(manifest: Manifest, executable: str) -> BaseInterpreter:
         IncompatiblePackError: it differs in version, ABI or platform.
         InterpreterError: it cannot be run.
     """
+    # Only here: an environment that is there is found without what looks into interpreters.
+    from envpack.discover.interpreter import inspect_interpreter
+
     running = executable == sys.executable
     return _checked(inspect_interpreter(None if running else executable), manifest)
 

@@ -104,6 +104,8 @@ class LayerFolder:
 
     def receive(self, digest: str, chunks: Iterable[bytes], source: str, ref: LayerRef | None) -> None:
         """Take a layer file in: kept, verified and unpacked while it arrives."""
+        if self.has_blob(digest):
+            return
         with self.making(digest):
             if self.has_blob(digest):
                 return

@@ -195,7 +195,7 @@ class Store:
     def _make(self, manifest: Manifest, executable: str, target: Path) -> None:
         base = check_base(manifest, executable)
         with self._layers.making(target.name):
-            if target.exists():
+            if (target / "bin" / "python").exists():
                 return
             self.add_manifest(manifest)
             folders = [self._layers.unpack(ref) for ref in manifest.layers]
@@ -206,6 +206,8 @@ class Store:
                 claims = Claims(write_skeleton(made, manifest, base))
                 for ref, folder in zip(manifest.layers, folders, strict=True):
                     link_layer(ref, parse_entries(self._layers.listing(ref.digest)), folder, made, claims)
+                if target.exists():
+                    os.rename(target, work / "broken")  # its interpreter is gone
                 os.rename(made, target)
             _log.info("made environment %s in %s", manifest.id, target)
 
@@ -233,11 +235,13 @@ class Store:
         """
         with ExitStack() as stack:
             stream, index = open_pack(stack, file)
+            position = stream.tell()
             for ref, size in pairs(index):
-                if self._layers.has_blob(ref.digest):
-                    stream.seek(size, os.SEEK_CUR)
-                    continue
+                # Each time from its own place: a layer that came meanwhile from somebody else is not read at all.
+                stream.seek(position)
                 self.add_blob(ref.digest, layer_chunks(stream, size, str(file)), source=str(file), ref=ref)
+                position += size
+            stream.seek(position)
             read_end(stream, str(file))
         self.add_manifest(index.manifest)
         return index.manifest

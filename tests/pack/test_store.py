@@ -1,0 +1,176 @@
+"""The store: what is asked for is there, once, and unharmed."""
+
+import os
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from envpack.errors import (
+    DigestMismatchError,
+    IncompatiblePackError,
+    LayerMissingError,
+    ManifestNotFoundError,
+    PackFormatError,
+)
+from envpack.pack import LayerRef, Manifest, Store, pack
+
+
+@pytest.fixture
+def manifest(prefix, store, needs) -> Manifest:
+    prefix.install("one", "1.0", {"one/__init__.py": "value = 1\n", "one/data.bin": os.urandom(5000)})
+    prefix.install("two", "1.0", {"two.py": "value = 2\n"})
+    return pack(needs(("one", "1.0"), ("two", "1.0")), python=prefix.python, store=store)
+
+
+def test_asking_again_gives_the_same_folder_without_making_it(manifest: Manifest, store: Store) -> None:
+    first = store.materialise(manifest)
+    inode = first.stat().st_ino
+    assert store.materialise(manifest) == Store(store.folder).materialise(manifest) == first
+    assert first.stat().st_ino == inode
+
+
+def test_asking_for_what_is_there_is_fast(manifest: Manifest, store: Store) -> None:
+    store.materialise(manifest)
+    times = []
+    for _ in range(20):
+        start = time.perf_counter()
+        Store(store.folder).materialise(manifest)
+        times.append(time.perf_counter() - start)
+    assert min(times) < 0.001
+
+
+def test_files_of_an_environment_are_read_only_and_cost_no_space(manifest: Manifest, store: Store) -> None:
+    environment = store.materialise(manifest)
+    (data,) = environment.glob("lib/python*/site-packages/one/data.bin")
+    assert stat.S_IMODE(data.stat().st_mode) & 0o222 == 0
+    assert data.stat().st_nlink == 2
+
+
+def test_an_environment_whose_interpreter_is_gone_is_made_again(manifest: Manifest, store: Store) -> None:
+    environment = store.materialise(manifest)
+    (environment / "bin" / "python").unlink()
+    again = store.materialise(manifest)
+    assert subprocess.run([again / "bin" / "python", "-c", "import one"], timeout=60).returncode == 0
+
+
+def test_a_layer_that_is_nowhere_is_named(store: Store, manifest: Manifest) -> None:
+    absent = LayerRef("f" * 64, "wheel", "absent", "1.0", 1, 1)
+    more = Manifest(
+        manifest.python, manifest.implementation, manifest.abi, manifest.platform, (*manifest.layers, absent)
+    )
+    assert store.missing(more) == (absent,)
+    with pytest.raises(LayerMissingError, match=r"absent 1\.0 \(ffffffffffff\)"):
+        store.materialise(more)
+    with pytest.raises(LayerMissingError, match=r"absent 1\.0"):
+        store.export(more, store.folder / "x.tar.zst")
+
+
+def test_a_damaged_layer_file_is_refused_and_fetched_again(manifest: Manifest, store: Store, stores) -> None:
+    ref = manifest.layers[0]
+    good = store.blob(ref.digest).read_bytes()
+    store.blob(ref.digest).chmod(0o644)
+    store.blob(ref.digest).write_bytes(good[:-40] + bytes(20) + good[-20:])
+    with pytest.raises(PackFormatError, match=r"one 1\.0"):
+        store.materialise(manifest)
+    assert store.missing(manifest) == (ref,)
+    store.add_blob(ref.digest, [good], ref=ref)
+    assert (store.materialise(manifest) / "bin" / "python").exists()
+
+
+def test_a_layer_from_a_peer_is_verified_and_unpacked_on_arrival(manifest: Manifest, store: Store, stores) -> None:
+    other = stores()
+    ref = manifest.layers[0]
+    data = store.blob(ref.digest).read_bytes()
+    with pytest.raises(PackFormatError):
+        other.add_blob(ref.digest, [data[:-30]], source="10.0.0.1")
+    with pytest.raises(PackFormatError):
+        other.add_blob("0" * 64, [data], source="10.0.0.1")
+    assert not other.has(ref.digest)
+    other.add_blob(ref.digest, (data[start : start + 100] for start in range(0, len(data), 100)), source="10.0.0.1")
+    assert other.blob(ref.digest).read_bytes() == data
+    assert (other.folder / "layers" / ref.digest).is_dir()
+
+
+def test_content_that_is_not_what_its_list_says_names_layer_and_source(
+    manifest: Manifest, store: Store, stores
+) -> None:
+    import zstandard
+
+    ref = next(ref for ref in manifest.layers if ref.name == "two")
+    stream = zstandard.ZstdDecompressor().stream_reader(store.blob(ref.digest).read_bytes(), read_across_frames=True)
+    changed = stream.read().replace(b"value = 2\n", b"value = 3\n")
+    with pytest.raises(DigestMismatchError, match=r"two 1\.0 .* from peer 7 .*two\.py' differs"):
+        stores().add_blob(ref.digest, [zstandard.compress(changed)], source="peer 7", ref=ref)
+
+
+def test_manifest_is_found_by_the_first_digits_of_its_id(manifest: Manifest, store: Store) -> None:
+    assert store.manifest(manifest.id) == store.manifest(manifest.id[:8]) == manifest
+    for wrong in ("", "zz", manifest.id + "0", "../x"):
+        with pytest.raises(ManifestNotFoundError):
+            store.manifest(wrong)
+
+
+def test_a_damaged_manifest_is_refused(manifest: Manifest, store: Store) -> None:
+    file = store.folder / "manifests" / f"{manifest.id}.json"
+    file.write_bytes(file.read_bytes().replace(b'"python":"3', b'"python":"4'))
+    with pytest.raises(PackFormatError, match="damaged"):
+        store.manifest(manifest.id)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("python", "3.99"), ("implementation", "pypy"), ("abi", "cp311d"), ("platform", "linux-s390x")],
+)
+def test_an_environment_for_another_machine_is_refused(
+    manifest: Manifest, store: Store, field: str, value: str
+) -> None:
+    data = {**manifest.to_dict(), field: value}
+    with pytest.raises(IncompatiblePackError, match="pack needs"):
+        store.materialise(Manifest.from_dict(data))
+    with pytest.raises(IncompatiblePackError, match=value):
+        store.materialise(Manifest.from_dict(data), python=sys.executable)
+
+
+def test_the_store_tells_what_it_holds(manifest: Manifest, store: Store, stores) -> None:
+    assert stores().ls().layers == ()
+    environment = store.materialise(manifest)
+    content = store.ls()
+    assert {layer.ref for layer in content.layers} == set(manifest.layers)
+    assert all(layer.unpacked and layer.blob_bytes and layer.environments == (manifest.id,) for layer in content.layers)
+    assert content.manifests == (manifest,)
+    assert content.ready == (environment,)
+
+
+@pytest.mark.parametrize("harm", ["edit", "remove", "add", "mode", "list"])
+def test_verification_finds_what_was_changed_in_an_unpacked_layer(manifest: Manifest, store: Store, harm: str) -> None:
+    store.materialise(manifest)
+    digest = next(ref.digest for ref in manifest.layers if ref.name == "two")
+    assert dict(store.verify()) == {ref.digest: "" for ref in manifest.layers}
+    (file,) = (store.folder / "layers" / digest).rglob("two.py")
+    match harm:
+        case "edit":
+            file.chmod(0o644)
+            file.write_text("value = 9\n")
+        case "remove":
+            file.unlink()
+        case "add":
+            file.with_name("three.py").write_text("")
+        case "mode":
+            file.chmod(0o555)
+        case "list":
+            (store.folder / "layers" / f"{digest}.json").write_text("{}")
+    problems = {key for key, problem in store.verify() if problem}
+    assert problems == {digest}
+
+
+def test_environments_of_two_interpreters_live_side_by_side(manifest: Manifest, store: Store, tmp_path: Path) -> None:
+    copy = tmp_path / "python-copy"
+    subprocess.run([sys.executable, "-m", "venv", "--copies", "--without-pip", copy], check=True)
+    first = store.materialise(manifest)
+    second = store.materialise(manifest, python=str(copy / "bin" / "python"))
+    assert first != second
+    assert {first, second} == set(store.ls().ready)
