@@ -32,7 +32,18 @@ Figures = dict[str, float | int | str]
 class Bracket:
     """Measures what this process uses between `start` and `stop`; may be used again and again, one at a time."""
 
-    __slots__ = ("_children", "_io", "_own", "_peak_kib", "_process", "_shared", "_started_at", "_thread", "_wall")
+    __slots__ = (
+        "_before_kib",
+        "_children",
+        "_io",
+        "_own",
+        "_peak_kib",
+        "_process",
+        "_shared",
+        "_started_at",
+        "_thread",
+        "_wall",
+    )
 
     def start(self) -> None:
         """Begin. Brackets may nest, and may run in several threads."""
@@ -48,6 +59,7 @@ class Bracket:
             process.reset()
         self._started_at = time.time()
         self._own = getrusage(RUSAGE_SELF)
+        self._before_kib = process.peak_kib(self._own[2])
         self._children = getrusage(RUSAGE_CHILDREN)
         self._io = process.read_io()
         self._wall = time.perf_counter()
@@ -58,8 +70,8 @@ class Bracket:
         Returns:
             Fields of `Usage`: `started_at`, `wall_s`, `cpu_user_s`, `cpu_system_s`, `memory_before_bytes`,
             `peak_memory_bytes`, `bytes_read`, `bytes_written`, `voluntary_switches`, `involuntary_switches`,
-            `minor_faults`, `major_faults` and `quality`. In a process that was forked in between: only those that are
-            still true.
+            `minor_faults`, `major_faults` and `quality`. Without those that /proc does not tell, and in a process that
+            was forked in between without those that are not true of it.
         """
         wall_s = time.perf_counter() - self._wall
         process = self._process
@@ -76,15 +88,13 @@ class Bracket:
             "wall_s": wall_s,
             "cpu_user_s": own[0] - own_before[0] + children[0] - children_before[0],
             "cpu_system_s": own[1] - own_before[1] + children[1] - children_before[1],
+            "memory_before_bytes": self._before_kib * 1024,
             "peak_memory_bytes": peak_kib * 1024,
             "voluntary_switches": own[14] - own_before[14] + children[14] - children_before[14],
             "involuntary_switches": own[15] - own_before[15] + children[15] - children_before[15],
             "minor_faults": own[6] - own_before[6] + children[6] - children_before[6],
             "major_faults": own[7] - own_before[7] + children[7] - children_before[7],
         }
-        if own_before[2] > process.floor_kib:
-            # Below the floor it would be the peak of the program that ran here before exec.
-            figures["memory_before_bytes"] = own_before[2] * 1024
         if io is not None and io_before is not None:
             # Reading the counters is itself counted, in the next reading.
             figures["bytes_read"] = io[0] - io_before[0] - io_before[2]
@@ -96,7 +106,7 @@ class Bracket:
         """Return one word for all figures, then exceptions as `; FIGURE: WORD`."""
         if self._shared:
             return "upper bound; wall_s: exact"
-        if not process.can_reset and peak_kib <= self._own[2]:
+        if not process.can_reset and peak_kib <= self._before_kib:
             return "exact; peak_memory_bytes: upper bound; memory_before_bytes: upper bound"
         # The memory of children is not in this process's peak, and nobody can tell how much of it was there at once.
         return "exact; peak_memory_bytes: lower bound" if had_children else "exact"
@@ -109,9 +119,7 @@ class _Process:
         self.pid = os.getpid()
         self.lock = threading.Lock()
         self.running: list[Bracket] = []
-        self._clear_refs = _open_high("/proc/self/clear_refs", os.O_WRONLY)
-        self._status = _open_high("/proc/self/status", os.O_RDONLY)
-        self._io = _open_high("/proc/self/io", os.O_RDONLY)
+        self._open()
         self.can_reset = True
         self.reset()
         self.floor_kib = self._find_floor()
@@ -122,8 +130,21 @@ class _Process:
             try:
                 os.write(self._clear_refs, b"5")
             except OSError:
-                # No /proc, a kernel without this file, or somebody closed our descriptors: say less, go on.
-                self.can_reset = False
+                self._reset_again()
+
+    def _reset_again(self) -> None:
+        try:
+            # Perhaps the program has closed all descriptors, as daemons do.
+            self._open()
+            os.write(self._clear_refs, b"5")
+        except OSError:
+            # No /proc, or a kernel without this file: say less, go on.
+            self.can_reset = False
+
+    def _open(self) -> None:
+        self._clear_refs = _open_high("/proc/self/clear_refs", os.O_WRONLY)
+        self._status = _open_high("/proc/self/status", os.O_RDONLY)
+        self._io = _open_high("/proc/self/io", os.O_RDONLY)
 
     def peak_kib(self, maxrss_kib: int) -> int:
         """Return the peak since the last reset, given what `getrusage` says."""

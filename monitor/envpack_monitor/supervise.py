@@ -167,7 +167,7 @@ class _Supervision:
                 preexec_fn=prepare,
             )
         except OSError as error:
-            if order.cwd is not None and error.filename == str(order.cwd):
+            if order.cwd is not None and str(error.filename) == str(order.cwd):
                 raise CommandNotFoundError(f"no such folder to run in: {order.cwd}") from error
             hint = "check the spelling and PATH" if isinstance(error, FileNotFoundError) else ""
             raise CommandNotFoundError(f"command {order.argv[0]!r}: {error.strerror}", hint) from error

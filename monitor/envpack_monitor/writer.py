@@ -16,6 +16,7 @@ import logging
 import os
 import sys
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Mapping
@@ -52,6 +53,7 @@ class HistoryWriter:
         self._closed = False
         self._thread: threading.Thread | None = None
         self._error: HistoryError | None = None
+        self._finalizer: Any = None
         self._begin()
         _writers.add(self)
 
@@ -79,8 +81,7 @@ class HistoryWriter:
             self._queue.append(written)
             self._hurry.set()
             self._wake.set()
-            if not written.wait(DEADLINE_S):
-                raise HistoryError(f"history {self.history.path}: not written within {DEADLINE_S:.0f} s")
+            self._await(written, self._thread)
         if (error := self._error) is not None:
             self._error = None
             raise error
@@ -91,6 +92,8 @@ class HistoryWriter:
         Raises:
             HistoryError: as `flush`.
         """
+        if self._closed:
+            return
         try:
             self.flush()
         finally:
@@ -99,7 +102,8 @@ class HistoryWriter:
             self._wake.set()
             if self._thread is not None:
                 self._thread.join(DEADLINE_S)
-            atexit.unregister(self._close_at_exit)
+                self._thread = None
+            self._forget_exit()
             self.history.close()
 
     def __enter__(self) -> HistoryWriter:
@@ -116,12 +120,19 @@ class HistoryWriter:
         self._start_lock = threading.Lock()
         self._thread = None
         self._error = None
+        self._finalizer = None
         self._is_awake = False
 
     def _begin_in_child(self) -> None:
         # The lock of the parent's history may be held by a thread that does not exist here.
         self.history = History(self.history.path)
         self._begin()
+
+    def _await(self, written: threading.Event, thread: threading.Thread) -> None:
+        deadline = time.monotonic() + DEADLINE_S
+        while not written.wait(1.0):
+            if not thread.is_alive() or time.monotonic() > deadline:
+                raise HistoryError(f"history {self.history.path}: {len(self._queue)} calls were not written in time")
 
     def _wake_thread(self) -> None:
         if self._closed:
@@ -139,7 +150,12 @@ class HistoryWriter:
         atexit.register(self._close_at_exit)
         if (util := sys.modules.get("multiprocessing.util")) is not None:
             # Children of multiprocessing leave without the interpreter's own exit handlers.
-            util.Finalize(None, self._close_at_exit, exitpriority=0)
+            self._finalizer = util.Finalize(None, self._close_at_exit, exitpriority=0)
+
+    def _forget_exit(self) -> None:
+        atexit.unregister(self._close_at_exit)
+        if self._finalizer is not None:
+            self._finalizer.cancel()
 
     def _close_at_exit(self) -> None:
         try:

@@ -1,0 +1,212 @@
+"""Predictors: the ladder against brute force, policies against each other on traces made here."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import pickle
+import random
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from envpack_monitor import Allocation, History, Usage
+from envpack_monitor.learning import learn
+from envpack_monitor.predict import (
+    HINT,
+    POLICIES,
+    BestLadder,
+    Fixed,
+    MaxSeen,
+    Percentile,
+    Predictor,
+    WholeNode,
+    default_predictor,
+    killed_on_crossing,
+    replay,
+)
+from envpack_monitor.predict.ladder import best_ladder, cost_of
+from tests.monitor.helpers import MB
+
+GB = 1000 * MB
+NODE = Allocation(memory_bytes=128 * GB)
+
+
+def call(peak: float, wall_s: float = 10.0, category: str = "work", **features: float) -> Usage:
+    return Usage(category=category, wall_s=wall_s, peak_memory_bytes=int(peak), features=features)
+
+
+def ladder_cost(rungs: tuple[float, ...], values: list[float], weights: list[float], failed_share: float) -> float:
+    return sum(weight * cost_of(rungs, value, failed_share) for value, weight in zip(values, weights, strict=True))
+
+
+def brute_force(values: list[float], weights: list[float], failed_share: float) -> float:
+    """The least cost over every ladder that ends with the largest value."""
+    lower = sorted(set(values))[:-1]
+    ladders = (
+        (*chosen, max(values)) for count in range(len(lower) + 1) for chosen in itertools.combinations(lower, count)
+    )
+    return min(ladder_cost(rungs, values, weights, failed_share) for rungs in ladders)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    samples=st.lists(st.tuples(st.integers(1, 50), st.integers(1, 20)), min_size=1, max_size=8),
+    failed_share=st.sampled_from([0.0, 0.25, 0.7, 1.0]),
+)
+def test_ladder_costs_what_the_best_of_all_ladders_costs(samples: list[tuple[int, int]], failed_share: float) -> None:
+    samples.sort()
+    values, weights = [float(value) for value, _ in samples], [float(weight) for _, weight in samples]
+    rungs, cost = best_ladder(values, weights, failed_share)
+    assert rungs == sorted(set(rungs))
+    assert rungs[-1] == values[-1]
+    assert cost == pytest.approx(brute_force(values, weights, failed_share))
+    assert cost == pytest.approx(ladder_cost(tuple(rungs), values, weights, failed_share))
+
+
+def test_ladder_of_two_clusters_begins_at_the_lower_one() -> None:
+    values = [1.0] * 90 + [100.0] * 10
+    assert best_ladder(values, [1.0] * 100)[0] == [1.0, 100.0]
+
+
+def test_cost_counts_failed_attempts_and_doubles_beyond_the_ladder() -> None:
+    assert cost_of([10.0, 30.0], 5) == 10
+    assert cost_of([10.0, 30.0], 20) == 10 + 30
+    assert cost_of([10.0, 30.0], 100, failed_share=0.5) == 5 + 15 + 30 + 120
+
+
+@pytest.mark.parametrize("make", [*POLICIES.values(), lambda node: Fixed(Allocation(memory_bytes=GB), node)])
+def test_every_policy_ends_every_call_that_fits_the_node(make: Callable[[Allocation], Predictor]) -> None:
+    rng = random.Random(1)
+    calls = [call(rng.lognormvariate(21, 1.5)) for _ in range(200)]
+    calls = [each for each in calls if (each.peak_memory_bytes or 0) < 128 * GB]
+    result = replay(make(NODE), calls)
+    assert (result.calls, result.impossible) == (len(calls), 0)
+    assert 0 < result.awe <= 1
+
+
+def test_call_that_no_node_can_hold_is_counted_and_does_not_hang() -> None:
+    result = replay(default_predictor(Allocation(memory_bytes=GB)), [call(5 * GB)])
+    assert result.impossible == 1
+
+
+def test_replay_counts_what_the_policies_must_cost_by_hand() -> None:
+    calls = [call(2 * GB, 10), call(4 * GB, 10)]
+    whole = replay(WholeNode(Allocation(memory_bytes=8 * GB)), calls)
+    assert (whole.failures, whole.awe) == (0, pytest.approx(60 / 160))
+    guess = replay(Fixed(Allocation(memory_bytes=3 * GB), Allocation(memory_bytes=8 * GB)), calls)
+    assert (guess.failures, guess.awe) == (1, pytest.approx(60 / (30 + 30 + 80)))
+    kinder = replay(Fixed(Allocation(memory_bytes=3 * GB), Allocation(memory_bytes=8 * GB)), calls, killed_on_crossing)
+    assert guess.awe < kinder.awe < 60 / (30 + 80)
+
+
+def test_simple_policies_say_what_they_promise() -> None:
+    for policy, expected in ((Percentile(NODE, 0.5), 50 * MB), (MaxSeen(NODE), 250 * MB), (WholeNode(NODE), 128 * GB)):
+        for number in range(1, 101):
+            policy.observe("work", {}, call(number * MB))
+        assert policy.predict("work", {}).memory_bytes == expected
+        assert policy.explain("work", {}).allocation.memory_bytes == expected
+
+
+def traces() -> dict[str, list[Usage]]:
+    rng = random.Random(7)
+    return {
+        "steady": [call(rng.gauss(2e9, 5e7)) for _ in range(400)],
+        "two clusters": [call(rng.choice((1e9, 1e9, 1e9, 8e9)) * rng.uniform(0.95, 1.05)) for _ in range(400)],
+        "changed in the middle": [call((1e9 if n < 200 else 4e9) * rng.uniform(0.9, 1.1)) for n in range(400)],
+        "grows with the input": [
+            call(2e8 + 3 * size, 10, "work", bytes=size) for size in (rng.uniform(1e8, 4e9) for _ in range(400))
+        ],
+        "many young categories": [call(rng.gauss(1e9, 5e7), 10, f"category {n // 4}") for n in range(400)],
+    }
+
+
+@pytest.mark.parametrize("name", traces())
+def test_default_wastes_less_than_every_simple_policy(name: str) -> None:
+    calls = traces()[name]
+    ours = replay(default_predictor(NODE), calls).awe
+    for other in (MaxSeen(NODE), Percentile(NODE), WholeNode(NODE), Fixed(Allocation(memory_bytes=8 * GB), NODE)):
+        assert ours >= 0.98 * replay(other, calls).awe, type(other).__name__
+
+
+def test_default_finds_that_peaks_grow_with_a_feature() -> None:
+    predictor = default_predictor(NODE)
+    calls = traces()["grows with the input"]
+    replay(predictor, calls)
+    small, large = (predictor.predict("work", {"bytes": size}).memory_bytes or 0 for size in (2e8, 3.5e9))
+    assert 8e8 <= small < 1.5e9
+    assert 1.07e10 <= large < 1.5e10
+    assert replay(default_predictor(NODE), calls).awe > 0.85
+
+
+def test_default_on_one_shape_comes_near_the_best_ladder_in_hindsight() -> None:
+    rng = random.Random(3)
+    for draw in (lambda: rng.uniform(1e9, 8e9), lambda: 1e9 + rng.expovariate(1 / 2e9)):
+        calls = [call(draw()) for _ in range(1500)]
+        peaks = sorted(float(each.peak_memory_bytes or 0) for each in calls)
+        bound = sum(peaks) / best_ladder(peaks, [1.0] * len(peaks))[1]
+        assert replay(default_predictor(NODE), calls).awe > 0.93 * bound
+
+
+def test_first_call_follows_the_hint_and_then_what_hints_were_worth() -> None:
+    predictor = default_predictor(NODE)
+    assert predictor.predict("new", {HINT: 4 * GB}).memory_bytes == 4 * GB
+    for number in range(20):
+        predictor.observe(f"other {number}", {HINT: 4 * GB}, call(1 * GB))
+    assert (predictor.predict("new", {HINT: 8 * GB}).memory_bytes or 0) < 3 * GB
+
+
+def test_retry_is_always_larger_until_the_node_is_full() -> None:
+    predictor = default_predictor(NODE)
+    for number in range(50):
+        predictor.observe("work", {}, call((1 + number % 5) * GB))
+    allocation = predictor.predict("work", {})
+    while allocation.memory_bytes != NODE.memory_bytes:
+        larger = predictor.retry("work", {}, allocation)
+        assert (larger.memory_bytes or 0) > (allocation.memory_bytes or 0)
+        assert larger.attempt == allocation.attempt + 1
+        allocation = larger
+
+
+def test_cores_and_wall_time_follow_what_was_seen() -> None:
+    predictor = default_predictor(NODE)
+    for _ in range(10):
+        seen = Usage(wall_s=10.0, cpu_user_s=19.0, cpu_system_s=1.0, peak_memory_bytes=GB)
+        predictor.observe("work", {}, seen)
+    allocation = predictor.predict("work", {})
+    assert allocation.cores == pytest.approx(2.0, abs=0.11)
+    assert allocation.wall_s is not None
+    assert allocation.wall_s >= 20
+
+
+def test_explanation_says_rule_calls_and_cost_of_retries() -> None:
+    predictor = default_predictor(NODE)
+    assert predictor.explain("new", {}).calls == 0
+    replay(predictor, traces()["two clusters"])
+    explanation = predictor.explain("work", {})
+    assert explanation.calls == 400
+    assert explanation.ladder_bytes[0] == explanation.allocation.memory_bytes
+    assert 0.1 < (explanation.retry_chance or 0) < 0.4
+    assert 0 < (explanation.retry_cost or 0) < 0.3
+    assert "headroom" in explanation.rule
+
+
+def test_default_is_deterministic_and_survives_pickling() -> None:
+    calls = [each for trace in traces().values() for each in trace]
+    first, second = BestLadder(NODE), BestLadder(NODE)
+    replay(first, calls)
+    replay(second, calls)
+    copy = pickle.loads(pickle.dumps(first))
+    answers = [policy.predict("work", {"bytes": 1e9}) for policy in (first, second, copy)]
+    assert answers[0] == answers[1] == answers[2]
+
+
+def test_new_run_learns_from_the_history_without_the_calls_that_failed(history_file: str) -> None:
+    history = History(history_file)
+    good = [call(GB) for _ in range(5)]
+    history.add_many([*good, Usage(category="work", wall_s=1.0, peak_memory_bytes=90 * GB, exception="KeyError")])
+    predictor = default_predictor(NODE)
+    assert learn(predictor, history) == 5
+    assert (predictor.predict("work", {}).memory_bytes or math.inf) < 3 * GB
