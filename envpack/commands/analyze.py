@@ -59,7 +59,9 @@ def analyze(
     from envpack.discover import analyze as find
     from envpack.errors import ModuleNotInstalledError
 
-    found = find(target, functions=functions, python=python, include=include, exclude=exclude, mapping=mapping)
+    # Asked as another one: with `python -m envpack` the folder that we stand in is on our own search path.
+    asked = python or sys.executable
+    found = find(target, functions=functions, python=asked, include=include, exclude=exclude, mapping=mapping)
     _write(_render(found, form, sys.stdout if output is None else None), output)
     try:
         found.raise_missing()

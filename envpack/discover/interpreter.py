@@ -22,7 +22,7 @@ _TIMEOUT_S = 30.0
 # Runs in the asked interpreter, so it keeps to what Python 3.8 understands. The marker variables are those of PEP 508.
 _PROBE = """
 import json, os, platform, sys, sysconfig
-if {foreign}:
+if {foreign} and sys.path[:1] == [""]:
     sys.path.pop(0)
 info = sys.implementation.version
 full = "%d.%d.%d" % info[:3] + ("" if info[3] == "final" else info[3][0] + str(info[4]))

@@ -141,3 +141,10 @@ def test_source_in_another_encoding_is_read(tmp_path: Path) -> None:
     script.write_bytes(b"# coding: no-such-encoding\nimport yaml\n")
     answer = envpack(script)
     assert (answer.returncode, "no-such-encoding" in answer.stderr) == (1, True)
+
+
+def test_folder_that_the_command_stands_in_is_not_searched(project: Project) -> None:
+    main = project({"sub/main.py": "import mine", "mine.py": ""})
+    answer = envpack(main.parent / "sub" / "main.py", cwd=main.parent)
+    assert answer.returncode == 1
+    assert "'mine'" in answer.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -125,3 +126,10 @@ def test_star_import_gives_the_name_it_holds(needs: Needs) -> None:
     source = "from numpy import *\nfrom yaml import *\ndef f(x): return safe_load(x)\ndef g(x): return len(x)"
     assert "pyyaml" in needs(source, "f")
     assert needs(source, "g") == {}
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="syntax of Python 3.12")
+def test_type_parameters_and_aliases_are_followed(needs: Needs) -> None:
+    source = HEAD + "type A = np.ndarray\ndef f[T: yaml.Node](x: A) -> T: return x\nclass K[np]:\n    x = np"
+    assert set(needs(source, "f")) == {"numpy", "pyyaml"}
+    assert needs(source, "K") == {}
