@@ -194,7 +194,7 @@ def test_explanation_says_rule_calls_and_cost_of_retries() -> None:
 
 
 def test_default_is_deterministic_and_survives_pickling() -> None:
-    calls = [each for trace in traces().values() for each in trace]
+    calls = [each for trace in traces().values() for each in trace[::4]]
     first, second = BestLadder(NODE), BestLadder(NODE)
     replay(first, calls)
     replay(second, calls)

@@ -45,10 +45,9 @@ class _Model:
         self.residuals = Residuals(window, failed_share)
         self.scores = [_Score() for _ in HEADROOMS]
 
-    def ladder(self, features: Features) -> list[float] | None:
-        """Return the ladder for a call without headroom, in bytes, or `None` if the model cannot say."""
-        place = self._locate(features)
-        return None if place is None or not len(self.residuals) else [place * rung for rung in self.residuals.rungs()]
+    def place(self, features: Features) -> float | None:
+        """Return where the peak is expected, or `None` while the model cannot say."""
+        return self._locate(features) if len(self.residuals) else None
 
     def learn(self, features: Features, peak: float, wall_s: float) -> None:
         """Learn from a call, the residual first: it is one of a call that the model had not seen."""
@@ -77,6 +76,7 @@ class _Category:
         ]
         self.cores: list[float] = []
         self.longest_s = 0.0
+        self.ranking: list[tuple[_Model, float]] | None = None
         self._features: set[str] = set()
 
     def meet(self, features: Features) -> None:
@@ -138,6 +138,7 @@ class BestLadder:
         for model in known.models:
             model.learn(features, peak, wall_s)
         known.calls += 1
+        known.ranking = None
         known.longest_s = max(known.longest_s, usage.wall_s)
         if usage.cores is not None:
             known.cores = [*known.cores[-WINDOW:], usage.cores]
@@ -168,18 +169,22 @@ class BestLadder:
         known = self._categories.get(category)
         if known is None:
             return self._cold_ladder(features)
-        best: tuple[float, Sequence[float], str] | None = None
-        for model in known.models:
-            ladder = model.ladder(features)
-            if ladder is None:
-                continue
-            for number, headroom in enumerate(HEADROOMS):
-                score = self._judge(known, model, number)
-                if best is None or score < best[0]:
-                    what = f"{model.kind} {model.feature}".strip()
-                    best = score, [rung * headroom for rung in ladder], f"{what}, headroom {headroom:g}"
-        assert best is not None, "the model of all calls can always say"
-        return best[1], best[2]
+        for model, headroom in self._ranking(known):
+            place = model.place(features)
+            if place is not None:
+                rule = f"{model.kind} {model.feature}".strip() + f", headroom {headroom:g}"
+                return [place * headroom * rung for rung in model.residuals.rungs()], rule
+        raise AssertionError("the model of all calls can always say")
+
+    def _ranking(self, known: _Category) -> list[tuple[_Model, float]]:
+        """Return the models, the best first, each with its best headroom."""
+        if known.ranking is None:
+            best = []
+            for position, model in enumerate(known.models):
+                score, number = min((self._judge(known, model, number), number) for number in range(len(HEADROOMS)))
+                best.append((score, position, model, HEADROOMS[number]))
+            known.ranking = [(model, headroom) for _, _, model, headroom in sorted(best, key=lambda each: each[:2])]
+        return known.ranking
 
     def _cold_ladder(self, features: Features) -> tuple[Sequence[float], str]:
         hint = features.get(HINT, 0.0)
@@ -210,11 +215,11 @@ class BestLadder:
         known.ideal.long = known.ideal.long * LONG_MEMORY + ideal
         known.ideal.short = known.ideal.short * SHORT_MEMORY + ideal
         for model in known.models:
-            ladder = model.ladder(features)
+            place = model.place(features)
             for number, headroom in enumerate(HEADROOMS):
                 # A model that could not say is taken to have cost double, so that silence is no merit.
-                need = peak / headroom
-                ratio = 2.0 if ladder is None else cost_of(ladder, need, self.failed_share) / need
+                need = peak / (place * headroom) if place is not None else 0.0
+                ratio = model.residuals.cost(need) / need if place is not None else 2.0
                 score = model.scores[number]
                 score.long = score.long * LONG_MEMORY + ratio * ideal
                 score.short = score.short * SHORT_MEMORY + ratio * ideal

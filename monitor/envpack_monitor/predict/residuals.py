@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import bisect
 from collections import deque
+from itertools import accumulate
 
-from envpack_monitor.predict.ladder import best_ladder
+from envpack_monitor.predict.ladder import best_ladder, cost_of
 
 
 class Residuals:
@@ -21,6 +22,7 @@ class Residuals:
         self._order: deque[tuple[float, float]] = deque(maxlen=window)
         self._sorted: list[tuple[float, float]] = []
         self._rungs: list[float] = []
+        self._sums: list[float] = []
         self._stale = 0
 
     def __len__(self) -> int:
@@ -39,14 +41,24 @@ class Residuals:
         bisect.insort(self._sorted, (ratio, weight))
         self._stale += 1
 
+    def cost(self, need: float) -> float:
+        """Return what a call that needs `need` costs on the best ladder, as `cost_of` does, in logarithmic time."""
+        rungs = self.rungs()
+        at = bisect.bisect_left(rungs, need)
+        if at < len(rungs):
+            return rungs[at] + self._failed_share * self._sums[at]
+        return cost_of(rungs[-1:], need, self._failed_share) + self._failed_share * self._sums[-2]
+
     def rungs(self) -> list[float]:
         """Return the best ladder over what was seen, at most 3 % of the residuals ago."""
         if self._stale > 0.03 * len(self._sorted) or (self._stale and not self._rungs):
             values, weights = zip(*self._sorted, strict=True)
             self._rungs, _ = best_ladder(values, weights, self._failed_share)
+            self._sums = [0.0, *accumulate(self._rungs)]
             self._stale = 0
         elif self._stale and self._sorted[-1][0] > self._rungs[-1]:
             self._rungs[-1] = self._sorted[-1][0]
+            self._sums[-1] = self._sums[-2] + self._rungs[-1]
         return self._rungs
 
     def values(self) -> list[float]:
