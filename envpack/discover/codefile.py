@@ -84,7 +84,25 @@ class CodeFile:
 
     def folder(self, scope: Scope) -> Folder:
         """Return what folds expressions of a scope to constants."""
-        return Folder(lambda name: _values(scope, name), self._facts, lambda node: self.qualify(node, scope))
+        return Folder(lambda name: self._values(scope, name), self._facts, lambda node: self.qualify(node, scope))
+
+    def _values(self, scope: Scope, name: str) -> Iterator[ast.expr]:
+        yield from _values(scope, name)
+        yield from self._passed(scope, name)
+
+    def _passed(self, scope: Scope, name: str) -> Iterator[ast.expr]:
+        """Give the constants that calls in this file pass for a parameter."""
+        owner: Scope | None = scope
+        while owner is not None and name not in owner.bindings:
+            owner = owner.parent
+        function = owner.node if owner is not None else None
+        if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            return
+        positional = [parameter.arg for parameter in (*function.args.posonlyargs, *function.args.args)]
+        for call in self.scopes.calls.get(function.name, ()):
+            passed = [*zip(positional, call.args, strict=False), *((item.arg, item.value) for item in call.keywords)]
+            # Only constants: another expression would have to be folded where the call stands.
+            yield from (value for key, value in passed if key == name and isinstance(value, ast.Constant))
 
     def _truth(self, test: ast.expr, scope: Scope) -> bool | None:
         if isinstance(test, ast.Name | ast.Attribute) and _last(test) == "TYPE_CHECKING":

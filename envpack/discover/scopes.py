@@ -107,6 +107,7 @@ class ScopeTree:
         kinds: how needed each import is, by the identity of its node (statement, or call of `import_module`).
         truths: what is known about each `if`, by the identity of its node.
         unbacked: optional imports whose names nothing else binds when they fail: whoever uses a name needs the import.
+        calls: the calls of each plain name.
         lazy_annotations: whether annotations are not evaluated (`from __future__ import annotations`).
     """
 
@@ -115,6 +116,7 @@ class ScopeTree:
     kinds: dict[int, ImportKind] = field(default_factory=dict)
     truths: dict[int, bool | None] = field(default_factory=dict)
     unbacked: set[int] = field(default_factory=set)
+    calls: dict[str, list[ast.Call]] = field(default_factory=dict)
     lazy_annotations: bool = False
 
     def live(self, node: ast.If) -> list[ast.stmt]:
@@ -192,6 +194,10 @@ class _Builder:
         scope.bind(node.name, Binding("definition", node, scope))
         for decorator in node.decorator_list:
             self._registers(decorator, node, scope)
+        for base in node.bases:
+            # A base that is told of its subclasses may keep them, and its users may call them.
+            if isinstance(base, ast.Name) and any(_keeps_subclasses(one.node) for one in scope.lookup(base.id)):
+                scope.bind(base.id, Binding("definition", node, scope))
         inner = self._open("class", node, scope)
         for parameter in getattr(node, "type_params", ()):
             inner.bind(parameter.name, Binding("parameter", parameter, inner))
@@ -320,6 +326,8 @@ class _Builder:
 
     def _enter_call(self, node: ast.Call, scope: Scope, guard: ImportKind) -> None:
         self._result.kinds[id(node)] = guard
+        if isinstance(node.func, ast.Name):
+            self._result.calls.setdefault(node.func.id, []).append(node)
         self._push(list(ast.iter_child_nodes(node)), scope, guard)
 
     def _registers(self, decorator: ast.expr, node: ast.AST, scope: Scope) -> None:
@@ -377,6 +385,14 @@ class _Builder:
 def _binds_value(scope: Scope, name: str) -> bool:
     """Whether a name stands for something made in this file, rather than an imported module."""
     return any(binding.kind != "import" for binding in scope.bindings.get(name, ()))
+
+
+def _keeps_subclasses(node: ast.AST) -> bool:
+    if not isinstance(node, ast.ClassDef):
+        return False
+    hooks = (getattr(statement, "name", "") for statement in node.body)
+    metaclasses = [ast.unparse(keyword.value) for keyword in node.keywords if keyword.arg == "metaclass"]
+    return "__init_subclass__" in hooks or any(not name.endswith("ABCMeta") for name in metaclasses)
 
 
 def _root_name(node: ast.expr) -> str | None:

@@ -18,6 +18,8 @@ import dateutil.parser
 import sklearn.metrics as metrics
 """
 
+SUBCLASS = "class K(B):\n    def go(self): return yaml\ndef f(): return [k().go() for k in B.known]"
+
 CASES = {
     "module_level_import": ("def f(x): return np.sum(x)", {"numpy"}),
     "nothing_but_its_own_names": ("def f(np): yaml = 3; return np + yaml", set()),
@@ -60,6 +62,15 @@ CASES = {
         "M = None\ndef load():\n    global M\n    import yaml\n    M = yaml\ndef f(): return M",
         {"pyyaml"},
     ),
+    "subclass_registry": (
+        "class B:\n    known = []\n    def __init_subclass__(cls): B.known.append(cls)\n" + SUBCLASS,
+        {"pyyaml"},
+    ),
+    "subclass_of_abstract_base": (
+        "import abc\nclass B(metaclass=abc.ABCMeta): pass\nclass K(B):\n    x = yaml\ndef f(): return B()",
+        set(),
+    ),
+    "subclass_of_plain_base": ("class B: pass\nclass K(B):\n    x = yaml\ndef f(): return B()", set()),
     "loop_variable": ("for n in (np, sp): pass\ndef f(): return n", {"numpy", "scipy"}),
     "with_target": ("with np.errstate() as e: pass\ndef f(): return e", {"numpy"}),
     "match": ("def f(x):\n    match x:\n        case np.pi: return 1\n        case [yaml]: return yaml", {"numpy"}),

@@ -154,6 +154,8 @@ DYNAMIC = {
     "loop": "import importlib\nfor n in ('yaml', 'json'): importlib.import_module(n)",
     "comprehension": "import importlib\nx = [importlib.import_module(n) for n in ['yaml']]",
     "default": "import importlib\ndef f(n='yaml'): return importlib.import_module(n)",
+    "argument": "import importlib\ndef load(n): return importlib.import_module(n)\nload('yaml')",
+    "keyword_argument": "import importlib\ndef go(*, n): return importlib.import_module(f'{n}.nodes')\ngo(n='yaml')",
     "choice": "import importlib, os\nimportlib.import_module('yaml' if os.environ.get('Y') else 'json')",
     "relative": "import importlib\nimportlib.import_module('.nodes', 'yaml')",
     "resolve_name": "import pkgutil\npkgutil.resolve_name('yaml:dump')",
