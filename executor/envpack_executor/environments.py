@@ -134,11 +134,12 @@ class Preparer:
         return module in self._by_value
 
     def note_by_value(self, function: Callable[..., Any], environment: Any) -> None:
-        """Let the functions of a local module travel by value into a discovered environment.
+        """Let the functions of a local module travel by value into any environment but the inherited one.
 
-        Only then does each of them need just what it uses itself: by name, the whole module would be imported there.
+        The module's file is not there. And only so does each function need just what it uses itself: by name, the
+        whole module would have to be imported.
         """
-        if environment != "auto":
+        if environment is None:
             return
         name = getattr(function, "__module__", None)
         if isinstance(name, str) and name not in self._by_value and _is_local(name):

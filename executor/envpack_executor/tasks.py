@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from typing import Any, Generic, Literal, ParamSpec, TypeVar, overload
 
@@ -46,6 +46,10 @@ class TaskOptions:
     category: str | None = None
     environment: Any = INHERIT
     mode: Mode = "direct"
+
+    def with_mode(self, mode: Mode) -> TaskOptions:
+        """Return the same options with another mode."""
+        return replace(self, mode=mode)
 
 
 class Task(Generic[P, R]):

@@ -211,6 +211,8 @@ class ManagerLoop:
         while self._jobs:
             self._jobs.popleft()()
         timeout_s = self._timers_due()
+        if self._is_finished:
+            return  # nobody would wake us any more
         self._is_asleep = True
         ready = self.selector.select(0 if self._calls or self._jobs else timeout_s)
         self._is_asleep = False

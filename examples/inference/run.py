@@ -1,0 +1,277 @@
+"""The whole flow on real input: discover, pack, run in warm workers, measure, predict.
+
+Run it with `make demo`. It trains a classifier on the digits that come with scikit-learn, and then lets two workers
+that see nothing but packed environments run 200 calls of 16 predictions at three levels of reuse.
+"""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from functions import MODEL, classify, report, spectrum
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from envpack import Dependencies, Manifest, Store, analyze, pack
+from envpack_executor import ContextExecutor, Task
+from envpack_monitor import Allocation, History
+from envpack_monitor.learning import learn
+from envpack_monitor.predict import default_predictor
+from envpack_monitor.units import format_bytes, format_seconds
+
+TASKS = (classify, spectrum, report)
+CALLS = 200
+COLD_CALLS = 10
+IMAGES_PER_CALL = 16
+WORKERS = 2
+FIXED_GUESS = Allocation(memory_bytes=2_000_000_000)
+HERE = Path(__file__).parent
+
+console = Console(width=None if sys.stdout.isatty() else 118)
+progress_console = Console(stderr=True)
+
+
+@dataclass(frozen=True)
+class Level:
+    """What one level of reuse cost.
+
+    Args:
+        calls: how many ran.
+        elapsed_s: from the first submission to the last result.
+        set_ups: how often an interpreter was started, its packages imported and the classifier loaded.
+        inference_s: of that, the time inside `classify`, summed over the calls.
+    """
+
+    name: str
+    calls: int
+    elapsed_s: float
+    set_ups: int
+    inference_s: float
+
+    @property
+    def call_s(self) -> float:
+        """What a call cost one worker, in seconds."""
+        return self.elapsed_s * WORKERS / self.calls
+
+    @property
+    def inference_share(self) -> float:
+        return self.inference_s / self.calls / self.call_s
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory(prefix="envpack-demo-") as folder:
+        images = train(MODEL)
+        store = Store(Path(folder) / "store")
+        needed = discover()
+        manifests = pack_all(needed, store)
+        history = Path(folder) / "history.sqlite"
+        compare_levels(images, manifests["classify"], store, Path(folder), history)
+        run_others(images, store, history)
+        show_usage(history)
+
+
+def train(path: Path) -> np.ndarray:
+    """Train a classifier, save it to `path`, and return images that it has not seen."""
+    from sklearn.datasets import load_digits
+    from sklearn.ensemble import RandomForestClassifier
+
+    images, digits = load_digits(return_X_y=True)
+    half = len(images) // 2
+    classifier = RandomForestClassifier(n_estimators=200, random_state=0).fit(images[:half], digits[:half])
+    path.write_bytes(pickle.dumps(classifier))
+    score = classifier.score(images[half:], digits[half:])
+    saved = f"{path.name}, {size(path.stat().st_size)}"
+    console.print(f"Trained on {half} digits, {score:.1%} right on the others; saved to {saved}.")
+    return images[half:]
+
+
+def batches(images: np.ndarray, count: int) -> Iterator[np.ndarray]:
+    """Yield `count` batches of images, over and over."""
+    starts = itertools.cycle(range(0, len(images) - IMAGES_PER_CALL, IMAGES_PER_CALL))
+    for start in itertools.islice(starts, count):
+        yield images[start : start + IMAGES_PER_CALL]
+
+
+# --- 1. what does each function need, and why?
+
+
+def discover() -> dict[str, Dependencies]:
+    heading("1. What each function needs, and why")
+    needed = {task.__name__: analyze(task) for task in TASKS}
+    for name, dependencies in needed.items():
+        table = Table("distribution", "version", "because", box=None, padding=(0, 2, 0, 0), title_justify="left")
+        for distribution in dependencies.distributions:
+            why = [f"{e.module} at {Path(e.file).name}:{e.line}" for e in distribution.evidence]
+            because = ", ".join(why) or f"required by {', '.join(distribution.required_by)}"
+            table.add_row(distribution.name, distribution.version, because)
+        for file in dependencies.local_files:
+            table.add_row(Path(file).name, "", "local file")
+        console.print(f"\n[bold]{name}[/bold]")
+        console.print(table)
+    return needed
+
+
+# --- 2. pack it, once
+
+
+def pack_all(needed: dict[str, Dependencies], store: Store) -> dict[str, Manifest]:
+    heading("2. Packed into layers")
+    manifests, built, seconds = pack_each(needed, store)
+    users: dict[str, list[str]] = {}
+    for name, manifest in manifests.items():
+        for layer in manifest.layers:
+            users.setdefault(layer.digest, []).append(name)
+    table = Table("layer", "version", "unpacked", "packed", "digest", "used by", box=None, padding=(0, 2, 0, 0))
+    layers = {layer.digest: layer for manifest in manifests.values() for layer in manifest.layers}
+    for digest, layer in sorted(layers.items(), key=lambda item: item[1].name):
+        packed = store.blob(digest).stat().st_size
+        shared = ", ".join(users[digest])
+        table.add_row(layer.name, layer.version, size(layer.size_bytes), size(packed), digest[:12], shared)
+    console.print(table)
+    console.print(f"{built} layers built in {seconds:.2f} s.")
+    _, built, seconds = pack_each(needed, store)
+    console.print(f"Packed again: {built} layers built, in {seconds:.2f} s.")
+    return manifests
+
+
+def pack_each(needed: dict[str, Dependencies], store: Store) -> tuple[dict[str, Manifest], int, float]:
+    """Return the manifests by function, the number of layers that had to be built, and the seconds that it took."""
+    events = []
+    started = time.perf_counter()
+    with Progress(console=progress_console, transient=True) as progress:
+        bar = progress.add_task("packing", total=None)
+
+        def show(event) -> None:
+            events.append(event)
+            progress.update(bar, description=f"packed {event.ref.name}")
+
+        manifests = {name: pack(dependencies, store=store, progress=show) for name, dependencies in needed.items()}
+    return manifests, sum(event.built for event in events), time.perf_counter() - started
+
+
+# --- 3. three levels of reuse
+
+
+def compare_levels(images: np.ndarray, manifest: Manifest, store: Store, folder: Path, history: Path) -> None:
+    heading(f"3. {IMAGES_PER_CALL} predictions a call on {WORKERS} workers that see the pack alone")
+    pack_file = folder / "classify.tar.zst"
+    store.export(manifest, pack_file)
+    levels = [
+        nothing_kept(images, pack_file, folder),
+        environment_kept(images, manifest, store),
+        context_kept(images, manifest, store, history),
+    ]
+    table = Table("level", "calls", "s per call", "set-ups", "pure inference", box=None, padding=(0, 2, 0, 0))
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for level in levels:
+        share = f"{level.inference_share:.1%}"
+        table.add_row(level.name, str(level.calls), f"{level.call_s:.4f}", str(level.set_ups), share)
+    console.print(table)
+    first, last = levels[0], levels[-1]
+    saved = 1 - last.call_s / first.call_s
+    console.print(f"A call with everything kept costs {saved:.1%} less than one with nothing kept.")
+
+
+def nothing_kept(images: np.ndarray, pack_file: Path, folder: Path) -> Level:
+    """Each call unpacks the environment into an empty store, starts an interpreter, imports and loads."""
+
+    def one_call(number: int, batch: np.ndarray) -> float:
+        empty = folder / f"cold-{number}"
+        with ContextExecutor(1, environment=pack_file, store=empty, history=None) as executor:
+            executor.submit(classify, batch).result()
+            return executor.stats().categories["classify"].wall_s
+
+    started = time.perf_counter()
+    with ThreadPoolExecutor(WORKERS) as threads:
+        futures = [threads.submit(one_call, n, batch) for n, batch in enumerate(batches(images, COLD_CALLS))]
+        inference_s = sum(future.result() for future in watched("L1 nothing kept", futures))
+    return Level("L1 nothing kept", COLD_CALLS, time.perf_counter() - started, COLD_CALLS, inference_s)
+
+
+def environment_kept(images: np.ndarray, manifest: Manifest, store: Store) -> Level:
+    """Each call starts an interpreter in the unpacked environment, imports and loads."""
+    fresh = Task(classify.function, classify.options.with_mode("fresh"))
+    return run_level("L2 environment kept on disk", fresh, images, manifest, store, None)
+
+
+def context_kept(images: np.ndarray, manifest: Manifest, store: Store, history: Path) -> Level:
+    """Each call finds interpreter, modules and classifier in memory."""
+    return run_level("L3 context kept in memory", classify, images, manifest, store, history)
+
+
+def run_level(
+    name: str, task: Task, images: np.ndarray, manifest: Manifest, store: Store, history: Path | None
+) -> Level:
+    started = time.perf_counter()
+    with ContextExecutor(WORKERS, environment=manifest, store=store.folder, history=history) as executor:
+        futures = [executor.submit(task, batch) for batch in batches(images, CALLS)]
+        for future in watched(name, futures):
+            future.result()
+        elapsed_s = time.perf_counter() - started
+        stats = executor.stats()
+    return Level(name, CALLS, elapsed_s, stats.set_ups, stats.categories["classify"].wall_s)
+
+
+def watched(name: str, futures: Iterable[Future]) -> Iterator[Future]:
+    """Yield futures as they are done, with a progress bar."""
+    futures = list(futures)
+    with Progress(console=progress_console, transient=True) as progress:
+        yield from progress.track(as_completed(futures), total=len(futures), description=name)
+
+
+# --- 4. what was used, and what to set aside for the next call
+
+
+def run_others(images: np.ndarray, store: Store, history: Path) -> None:
+    """Run the two other functions, each in the environment that is discovered for it."""
+    with ContextExecutor(WORKERS, environment="auto", store=store.folder, history=history) as executor:
+        spectra = [executor.submit(spectrum, batch) for batch in batches(images, CALLS)]
+        digits = [executor.submit(report, list(range(10))) for _ in range(CALLS)]
+        for future in watched("spectrum and report", [*spectra, *digits]):
+            future.result()
+
+
+def show_usage(history: Path) -> None:
+    heading("4. What calls used, and what the next one gets")
+    remembered = History(history)
+    predictor = default_predictor()
+    learn(predictor, remembered)
+    titles = ("category", "calls", "wall a call", "CPU a call", "peak memory", "predicted", "fixed guess")
+    table = Table(*titles, box=None, padding=(0, 2, 0, 0))
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for summary in remembered.categories():
+        predicted = predictor.predict(summary.category, {})
+        table.add_row(
+            summary.category,
+            str(summary.calls),
+            format_seconds(summary.wall_s / summary.calls),
+            format_seconds(summary.cpu_s / summary.calls),
+            format_bytes(summary.peak_memory_bytes),
+            format_bytes(predicted.memory_bytes),
+            format_bytes(FIXED_GUESS.memory_bytes),
+        )
+    console.print(table)
+
+
+def heading(text: str) -> None:
+    console.print(f"\n[bold]{text}[/bold]\n{'-' * len(text)}")
+
+
+def size(size_bytes: int) -> str:
+    return format_bytes(size_bytes)
+
+
+if __name__ == "__main__":
+    main()
