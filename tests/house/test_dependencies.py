@@ -10,12 +10,7 @@ import pytest
 from packaging.requirements import Requirement
 
 ROOTS = ("envpack", "monitor/envpack_monitor", "executor/envpack_executor")
-MODULES = {
-    "pyzmq": "zmq",
-    "scikit-learn": "sklearn",
-    "conda-pack": "conda_pack",
-    "importlib-metadata": "importlib_metadata",
-}
+MODULES = {"pyzmq": "zmq", "scikit-learn": "sklearn", "conda-pack": "conda_pack"}
 
 
 def project(repository: Path) -> dict:
