@@ -18,12 +18,9 @@ def history_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
     """The history of this test; everything recorded is written before the test is over."""
     path = tmp_path / "history.sqlite"
     monkeypatch.setenv("ENVPACK_HISTORY", str(path))
-    recorder.default_writer.cache_clear()
+    recorder.close_default()
     yield path
-    writer = recorder.default_writer()
-    if writer is not None:
-        writer.close()
-    recorder.default_writer.cache_clear()
+    recorder.close_default()
 
 
 @pytest.fixture(autouse=True)

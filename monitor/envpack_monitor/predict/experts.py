@@ -22,6 +22,7 @@ from envpack_monitor.usage import Usage
 HEADROOMS = (1.0, 1.02, 1.05, 1.1, 1.2, 1.4, 1.8)
 FEATURES_USED = 3
 LONG_MEMORY, SHORT_MEMORY = 0.995, 0.85
+SILENCE = 1.3
 PRIOR_CALLS = 3.0
 AGES = (1, 2, 3, 5, 9, 17, 33)
 """Categories are as old as each other when they have seen about as many calls; the bounds of the age groups."""
@@ -217,9 +218,9 @@ class BestLadder:
         for model in known.models:
             place = model.place(features)
             for number, headroom in enumerate(HEADROOMS):
-                # A model that could not say is taken to have cost double, so that silence is no merit.
+                # A model that could not say is taken to have cost something, so that silence is no merit.
                 need = peak / (place * headroom) if place is not None else 0.0
-                ratio = model.residuals.cost(need) / need if place is not None else 2.0
+                ratio = model.residuals.cost(need) / need if place is not None else SILENCE
                 score = model.scores[number]
                 score.long = score.long * LONG_MEMORY + ratio * ideal
                 score.short = score.short * SHORT_MEMORY + ratio * ideal

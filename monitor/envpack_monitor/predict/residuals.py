@@ -50,8 +50,8 @@ class Residuals:
         return cost_of(rungs[-1:], need, self._failed_share) + self._failed_share * self._sums[-2]
 
     def rungs(self) -> list[float]:
-        """Return the best ladder over what was seen, at most 3 % of the residuals ago."""
-        if self._stale > 0.03 * len(self._sorted) or (self._stale and not self._rungs):
+        """Return the best ladder over what was seen, as it was at most a tenth of the residuals ago."""
+        if self._stale > 0.1 * len(self._sorted) or (self._stale and not self._rungs):
             values, weights = zip(*self._sorted, strict=True)
             self._rungs, _ = best_ladder(values, weights, self._failed_share)
             self._sums = [0.0, *accumulate(self._rungs)]
