@@ -54,7 +54,7 @@ def pack(
     target: Target,
     *,
     python: str | None = None,
-    functions: Sequence[str] = (),
+    functions: Sequence[str | Callable[..., Any]] = (),
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     mapping: Mapping[str, str] | None = None,
@@ -105,7 +105,7 @@ def pack(
 def _dependencies(
     target: Target,
     python: str | None,
-    functions: Sequence[str],
+    functions: Sequence[str | Callable[..., Any]],
     include: Sequence[str],
     exclude: Sequence[str],
     mapping: Mapping[str, str] | None,

@@ -81,10 +81,13 @@ def test_bytecode_older_than_its_source_is_compiled_again(compiler, tmp_path: Pa
     assert compiler.bytecode(str(source), "module.py") == compiler._compiled(str(source), "module.py")
 
 
-def test_bytecode_with_a_frozen_set_is_compiled_again(compiler, tmp_path: Path) -> None:
+@pytest.mark.parametrize("line", ["x in {'a', 'b'} or (lambda: x in {'a', 'c'})", "x + '{'"])
+def test_bytecode_that_varies_between_processes_is_compiled_again(compiler, tmp_path: Path, line: str) -> None:
     source = tmp_path / "module.py"
-    source.write_text("def f(x):\n    return x in {'a', 'b', '{'}\n")
-    compile_beside(source)
+    source.write_text(f"def f(x):\n    return {line}\n")
+    # Two processes that differ in what they had seen before.
+    code = f"import sys; sys.intern('{{'); import py_compile; py_compile.compile({str(source)!r})"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
     assert compiler._taken_over(str(source), "module.py") is None
 
 
