@@ -29,7 +29,7 @@ Target = str | os.PathLike[str] | Callable[..., Any]
 def analyze(
     target: Target,
     *,
-    functions: Sequence[str] = (),
+    functions: Sequence[str | Callable[..., Any]] = (),
     python: str | os.PathLike[str] | None = None,
     include: Iterable[str] = (),
     exclude: Iterable[str] = (),
@@ -39,7 +39,8 @@ def analyze(
 
     Args:
         target: a function or another callable, the path of a script, or `script.py:function`.
-        functions: qualified names of more functions of the script; with none at all the whole script is meant.
+        functions: more functions: their qualified names in the script, or the functions themselves; with none at all
+            the whole script is meant.
         python: the interpreter whose environment is asked about; the running one by default.
         include: distributions to add, as requirement strings (`pkg` or `pkg[extra]`).
         exclude: distributions or modules to leave out.
@@ -59,16 +60,18 @@ def analyze(
     index = installed_distributions(interpreter.sys_path)
     choices = Choices(index, include, exclude, mapping or {})
     finder = ModuleFinder(interpreter, index)
+    names = [function for function in functions if isinstance(function, str)]
+    others = [_live_part(locate(function), finder) for function in functions if not isinstance(function, str)]
     if isinstance(target, str | os.PathLike):
         name = os.fspath(target)
-        parts = _script_parts(name, functions, finder)
+        parts = _script_parts(name, names, finder)
     else:
         live = locate(target)
         name = f"{live.path}:{live.name}" if live.path else live.name
         parts = [_live_part(live, finder)]
-        if functions:
-            parts += _script_parts(live.path, functions, finder)
-    return merge(name, interpreter, parts, choices)
+        if names:
+            parts += _script_parts(live.path, names, finder)
+    return merge(name, interpreter, [*parts, *others], choices)
 
 
 def _live_part(live: LiveFunction, finder: ModuleFinder) -> Part:

@@ -91,7 +91,9 @@ def add_live(reach: Reach, program: Program, live: LiveFunction) -> None:
     file = _code_file(program, live)
     bindings = _bindings(file, live) if file is not None else []
     owner = program.finder.find(live.module)
-    if owner.kind in ("distribution", "stdlib") and live.module != "__main__":
+    is_installed = owner.kind == "stdlib" or (owner.distribution is not None and not owner.distribution.is_editable)
+    # The functions of the user's own modules, those under development included, travel by value.
+    if is_installed and live.module != "__main__":
         reach.add_module(live.module, live.path, live.line, "runtime")
     elif file is not None and bindings:
         for binding in bindings:

@@ -82,6 +82,18 @@ def environment_key(environment: Any, function_digest: str) -> str:
     )
 
 
+def module_by_value(function: Callable[..., Any], environment: Any) -> str | None:
+    """Return the module whose functions travel by value into `environment`, or None if all may go by name.
+
+    It is the function's own, if that is the user's file: it is not in the environment. And only so does each function
+    need just what it uses itself; by name, the whole module would have to be imported.
+    """
+    if environment is None:
+        return None
+    name = getattr(function, "__module__", None)
+    return name if isinstance(name, str) and _is_local(name) else None
+
+
 def boot_frame(initializer: bytes | None, setup: SetupPayload | None) -> bytes:
     """Return the first frame of a context's processes."""
     return frames.encode(frames.BOOT, pickle.dumps({"initializer": initializer, "setup": setup}, PROTOCOL))
@@ -99,7 +111,6 @@ class Preparer:
         self._store = store
         self._initializer = initializer
         self._requests: dict[int, Request] = {}
-        self._by_value: set[str] = set()
         self._thread = BackgroundThread("envpack-preparer")
         self._sink: ContextSink | None = None
 
@@ -129,22 +140,6 @@ class Preparer:
         """End the thread; what it is doing is waited for."""
         self._thread.close()
 
-    def is_by_value(self, module: str) -> bool:
-        """Tell whether functions of a module travel by value although it could be imported."""
-        return module in self._by_value
-
-    def note_by_value(self, function: Callable[..., Any], environment: Any) -> None:
-        """Let the functions of a local module travel by value into any environment but the inherited one.
-
-        The module's file is not there. And only so does each function need just what it uses itself: by name, the
-        whole module would have to be imported.
-        """
-        if environment is None:
-            return
-        name = getattr(function, "__module__", None)
-        if isinstance(name, str) and name not in self._by_value and _is_local(name):
-            self._by_value.add(name)
-
     def _prepare(self, context: ContextRecord) -> None:
         assert self._sink is not None
         request = self._requests[context.number]
@@ -172,7 +167,8 @@ class Preparer:
         from envpack.discover import analyze
         from envpack.pack import Store, pack
 
-        dependencies = analyze(request.function)
+        others = [] if request.setup is None else [request.setup]
+        dependencies = analyze(request.function, functions=others)
         return pack(dependencies, store=Store(self._store))
 
 
@@ -205,6 +201,7 @@ def _installed_folders() -> tuple[str, ...]:
     return tuple({os.path.join(os.path.realpath(paths[name]), "") for name in names})
 
 
+@functools.lru_cache(maxsize=4096)
 def _is_local(module_name: str) -> bool:
     """Tell whether a module is the user's own file rather than a part of an installed distribution."""
     module = sys.modules.get(module_name)

@@ -22,7 +22,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from envpack_executor import settings
 from envpack_executor.context import Context
-from envpack_executor.environments import Preparer, Request, SetupPayload, boot_frame, environment_key
+from envpack_executor.environments import Preparer, Request, SetupPayload, boot_frame, environment_key, module_by_value
 from envpack_executor.lifetime import Gate, close_at_end
 from envpack_executor.manager.loop import ManagerLoop
 from envpack_executor.manager.state import Call, ContextRecord, FunctionRecord
@@ -107,7 +107,7 @@ class ContextExecutor(Executor):
         self._usage = UsageSink(history)
         folder = None if store is None else os.fspath(store)
         self._preparer = Preparer(folder, self._initializer)
-        self._pickler = FunctionPickler(self._preparer.is_by_value)
+        self._pickler = FunctionPickler()
         self._loop = ManagerLoop(self._preparer.prepare, self._gate.breaks, self._usage, folder, max_tries)
         self._preparer.answer_to(self._loop)
         self._loop.add_closer(self._preparer.close)
@@ -132,8 +132,8 @@ class ContextExecutor(Executor):
             BrokenExecutor: the initializer failed, or the executor itself.
             pickle.PicklingError, TypeError: the function or an argument cannot be pickled.
         """
-        payload = dump_arguments(args, kwargs)
-        function, context = self._resolve(fn)
+        function, context, by_value = self._resolve(fn)
+        payload = dump_arguments(args, kwargs, by_value)
         future: Future[R] = Future()
         with self._gate:
             self._loop.submit(Call(next(self._numbers), function, context, payload, future))
@@ -175,8 +175,8 @@ class ContextExecutor(Executor):
             categories={name: copy.copy(usage) for name, usage in list(self._usage.categories.items())},
         )
 
-    def _resolve(self, fn: Callable[..., Any]) -> tuple[FunctionRecord, ContextRecord]:
-        """Return the function of a call as bytes, and its context."""
+    def _resolve(self, fn: Callable[..., Any]) -> tuple[FunctionRecord, ContextRecord, str | None]:
+        """Return the function of a call as bytes, its context, and the module that travels by value."""
         options = fn.options if isinstance(fn, Task) else _NO_OPTIONS
         bare = fn.function if isinstance(fn, Task) else fn
         category = options.category
@@ -186,8 +186,8 @@ class ContextExecutor(Executor):
             category = category or monitored.category
             bare = inspect.unwrap(bare, stop=lambda inner: not hasattr(inner, "__envpack_monitor__"))
         environment = self._environment if options.environment is INHERIT else options.environment
-        self._preparer.note_by_value(bare, environment)
-        pickled = self._pickler.pickle(bare)
+        by_value = module_by_value(bare, environment)
+        pickled = self._pickler.pickle(bare, by_value)
         category = category or _category(bare)
         key = (pickled.digest, category)
         function = self._functions.get(key)
@@ -195,13 +195,13 @@ class ContextExecutor(Executor):
             with self._lock:
                 record = FunctionRecord(len(self._functions), pickled.payload, _name(bare), category)
                 function = self._functions.setdefault(key, record)
-        return function, self._context(bare, pickled.digest, options, environment)
+        return function, self._context(bare, pickled.digest, options, environment), by_value
 
     def _context(self, bare: Callable[..., Any], digest: str, options: TaskOptions, environment: Any) -> ContextRecord:
         setup: SetupPayload | None = None
         if options.setup is not None:
-            self._preparer.note_by_value(options.setup, environment)
-            setup = (self._pickler.pickle(options.setup).payload, dump_arguments(options.setup_args, {}))
+            pickled = self._pickler.pickle(options.setup, module_by_value(options.setup, environment))
+            setup = (pickled.payload, dump_arguments(options.setup_args, {}))
         where = environment_key(environment, digest)
         key = (where, setup, options.mode)
         known = self._contexts.get(key)

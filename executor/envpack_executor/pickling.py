@@ -36,46 +36,52 @@ _CONSTANTS = frozenset(
 )
 
 
-def dump_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+def dump_arguments(args: tuple[Any, ...], kwargs: dict[str, Any], by_value: str | None = None) -> bytes:
     """Return the bytes of a call's arguments.
+
+    Args:
+        args: by position.
+        kwargs: by name.
+        by_value: name of a module whose classes and functions travel by value.
 
     Raises:
         pickle.PicklingError, TypeError, ...: whatever the argument that cannot be pickled raises.
     """
     if not args and not kwargs:
         return _NO_ARGUMENTS
-    return dump((args, kwargs))
+    return dump((args, kwargs), by_value)
 
 
-def dump(value: Any) -> bytes:
-    """Pickle by the C pickler where that is right, by cloudpickle where the ordinary pickle would name `__main__`."""
+def dump(value: Any, by_value: str | None = None) -> bytes:
+    """Pickle by the C pickler where that is right, by cloudpickle where it would name what the other end cannot import.
+
+    That is `__main__`, and the module `by_value`. Both names are looked for in the bytes: exact, and almost free.
+    """
     try:
         data = pickle.dumps(value, PROTOCOL)
-        if b"__main__" not in data:
+        if b"__main__" not in data and (by_value is None or by_value.encode() not in data):
             return data
     except (pickle.PicklingError, AttributeError, TypeError):
         pass  # cloudpickle may be able to; if not, it raises the error that the user sees
-    by_value: bytes = cloudpickle.dumps(value, protocol=PROTOCOL)
-    return by_value
+    return dump_by_value(value, by_value)
 
 
-def dump_by_value(value: Any, modules: tuple[types.ModuleType, ...]) -> bytes:
-    """Pickle `value` so that functions and classes of `modules` travel by value.
+def dump_by_value(value: Any, by_value: str | None) -> bytes:
+    """Pickle `value` by cloudpickle so that functions and classes of the module `by_value` travel by value.
 
     The registry of cloudpickle is global: it is changed for the length of this call, under a lock.
     """
+    if by_value is None or by_value in cloudpickle.list_registry_pickle_by_value():
+        data: bytes = cloudpickle.dumps(value, protocol=PROTOCOL)
+        return data
+    module = sys.modules[by_value]
     with _BY_VALUE_LOCK:
-        registered = [
-            module for module in modules if module.__name__ not in cloudpickle.list_registry_pickle_by_value()
-        ]
+        cloudpickle.register_pickle_by_value(module)
         try:
-            for module in registered:
-                cloudpickle.register_pickle_by_value(module)
-            data: bytes = cloudpickle.dumps(value, protocol=PROTOCOL)
-            return data
+            data = cloudpickle.dumps(value, protocol=PROTOCOL)
         finally:
-            for module in registered:
-                cloudpickle.unregister_pickle_by_value(module)
+            cloudpickle.unregister_pickle_by_value(module)
+    return data
 
 
 def load_outcome(outcome: bytes | tuple[bytes | None, str, str, str] | None) -> tuple[Any, BaseException | None]:
@@ -132,88 +138,88 @@ class PickledFunction:
 
 
 class FunctionPickler:
-    """Pickles functions once for as long as nothing that they capture has changed.
+    """Pickles functions once for as long as nothing that they capture has changed."""
 
-    Args:
-        is_by_value: decides by its name whether a module's functions travel by value although it could be imported.
-    """
+    def __init__(self) -> None:
+        self._pickled: dict[tuple[int, str | None], PickledFunction] = {}
 
-    def __init__(self, is_by_value: Callable[[str], bool] = lambda module: False) -> None:
-        self._is_by_value = is_by_value
-        self._pickled: dict[int, PickledFunction] = {}
-
-    def pickle(self, function: Callable[..., Any]) -> PickledFunction:
+    def pickle(self, function: Callable[..., Any], by_value: str | None = None) -> PickledFunction:
         """Return the bytes of `function` as it is now.
+
+        Args:
+            function: any callable.
+            by_value: name of the module whose functions and classes travel by value although it could be imported.
 
         Raises:
             pickle.PicklingError, TypeError, ...: it, or something that it captures, cannot be pickled.
         """
-        key = id(function)
+        key = (id(function), by_value)
         known = self._pickled.get(key)
-        if known is not None and known.reference() is function and self._is_current(function, known.snapshot):
+        if known is not None and known.reference() is function and _is_current(function, known.snapshot, by_value):
             return known
-        fresh = self._fresh(function)
+        fresh = _pickle_now(function, by_value)
         self._pickled[key] = fresh
         if isinstance(fresh.reference, weakref.ref):
             weakref.finalize(function, self._forget, key, fresh).atexit = False
         return fresh
 
-    def _forget(self, key: int, entry: PickledFunction) -> None:
+    def _forget(self, key: tuple[int, str | None], entry: PickledFunction) -> None:
         if self._pickled.get(key) is entry:
             del self._pickled[key]
 
-    def _fresh(self, function: Callable[..., Any]) -> PickledFunction:
-        if self._travels_by_name(function):
-            return PickledFunction(function, pickle.dumps(function, PROTOCOL), ())
-        snapshot = self._snapshot(function)
-        if snapshot is not None and not all(self._is_constant(value) for value in snapshot):
-            snapshot = None
-        module = sys.modules.get(getattr(function, "__module__", None) or "__main__")
-        modules = (module,) if module is not None and self._is_by_value(module.__name__) else ()
-        return PickledFunction(function, dump_by_value(function, modules), snapshot)
 
-    def _is_current(self, function: Callable[..., Any], snapshot: tuple[Any, ...] | None) -> bool:
-        if not snapshot:
-            return snapshot is not None
-        now = self._snapshot(function)
-        return now is not None and len(now) == len(snapshot) and all(map(operator.is_, now, snapshot))
+def _pickle_now(function: Callable[..., Any], by_value: str | None) -> PickledFunction:
+    if _travels_by_name(function, by_value):
+        return PickledFunction(function, pickle.dumps(function, PROTOCOL), ())
+    snapshot = _snapshot(function, by_value)
+    if snapshot is not None and not all(_is_constant(value, by_value) for value in snapshot):
+        snapshot = None
+    return PickledFunction(function, dump_by_value(function, by_value), snapshot)
 
-    def _snapshot(self, function: Callable[..., Any]) -> tuple[Any, ...] | None:
-        """Return everything that a plain function takes along, functions that it takes along included."""
-        if not isinstance(function, types.FunctionType):
-            return None
-        found: list[Any] = []
-        seen = set()
-        functions = [function]
-        while functions:
-            taken = functions.pop()
-            seen.add(id(taken))
-            for value in _captured(taken):
-                found.append(value)
-                if type(value) is types.FunctionType and id(value) not in seen and not self._travels_by_name(value):
-                    functions.append(value)
-        return tuple(found)
 
-    def _travels_by_name(self, value: Any) -> bool:
-        """Tell whether another process finds this very object by importing its module."""
-        module_name, path = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
-        if not isinstance(module_name, str) or not isinstance(path, str) or module_name == "__main__":
-            return False
-        if self._is_by_value(module_name):
-            return False
-        found: Any = sys.modules.get(module_name)
-        for part in path.split("."):
-            found = getattr(found, part, None)
-        return found is value
+def _is_current(function: Callable[..., Any], snapshot: tuple[Any, ...] | None, by_value: str | None) -> bool:
+    if not snapshot:
+        return snapshot is not None
+    now = _snapshot(function, by_value)
+    return now is not None and len(now) == len(snapshot) and all(map(operator.is_, now, snapshot))
 
-    def _is_constant(self, value: Any) -> bool:
-        """Tell whether the same object stays the same value, as far as a pickle of it goes."""
-        kind = type(value)
-        if kind in _CONSTANTS or kind is types.FunctionType:
-            return True  # what a function captures stands in the snapshot itself
-        if kind in (tuple, frozenset):
-            return all(type(item) is not types.FunctionType and self._is_constant(item) for item in value)
-        return isinstance(value, type) and self._travels_by_name(value)
+
+def _snapshot(function: Callable[..., Any], by_value: str | None) -> tuple[Any, ...] | None:
+    """Return everything that a plain function takes along, functions that it takes along included."""
+    if not isinstance(function, types.FunctionType):
+        return None
+    found: list[Any] = []
+    seen = set()
+    functions = [function]
+    while functions:
+        taken = functions.pop()
+        seen.add(id(taken))
+        for value in _captured(taken):
+            found.append(value)
+            if type(value) is types.FunctionType and id(value) not in seen and not _travels_by_name(value, by_value):
+                functions.append(value)
+    return tuple(found)
+
+
+def _travels_by_name(value: Any, by_value: str | None) -> bool:
+    """Tell whether another process finds this very object by importing its module."""
+    module_name, path = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
+    if not isinstance(module_name, str) or not isinstance(path, str) or module_name in ("__main__", by_value):
+        return False
+    found: Any = sys.modules.get(module_name)
+    for part in path.split("."):
+        found = getattr(found, part, None)
+    return found is value
+
+
+def _is_constant(value: Any, by_value: str | None) -> bool:
+    """Tell whether the same object stays the same value, as far as a pickle of it goes."""
+    kind = type(value)
+    if kind in _CONSTANTS or kind is types.FunctionType:
+        return True  # what a function captures stands in the snapshot itself
+    if kind in (tuple, frozenset):
+        return all(type(item) is not types.FunctionType and _is_constant(item, by_value) for item in value)
+    return isinstance(value, type) and _travels_by_name(value, by_value)
 
 
 def _reference(function: Callable[..., Any]) -> Callable[[], Any]:
