@@ -154,6 +154,11 @@ class History:
         with self._lock:
             self._disconnect()
 
+    def __del__(self) -> None:
+        if getattr(self, "_connection", None) is not None:
+            self._leave_to_parent()
+            self._disconnect()
+
     def _similar(self, category: str) -> str:
         import difflib
 
@@ -181,9 +186,7 @@ class History:
         raise AssertionError("the second attempt returned nor raised")
 
     def _connect(self) -> sqlite3.Connection:
-        if self._connection is not None and self._pid != os.getpid():
-            _inherited.append(self._connection)
-            self._connection = None
+        self._leave_to_parent()
         if self._connection is None:
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -194,9 +197,16 @@ class History:
         return self._connection
 
     def _disconnect(self) -> None:
-        if self._connection is not None and self._pid == os.getpid():
+        self._leave_to_parent()
+        if self._connection is not None:
             self._connection.close()
-        self._connection = None
+            self._connection = None
+
+    def _leave_to_parent(self) -> None:
+        """Keep a connection that came through a fork, unused and open."""
+        if self._connection is not None and self._pid != os.getpid():
+            _inherited.append(self._connection)
+            self._connection = None
 
 
 def _open_file(path: Path) -> sqlite3.Connection:

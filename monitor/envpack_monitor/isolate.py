@@ -270,10 +270,12 @@ def _call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
 def _dumps(value: Any) -> bytes:
     try:
         return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
-    except Exception:
-        # Functions and classes made at run time.
-        import cloudpickle
-
+    except Exception as error:
+        # Functions and classes made at run time need more.
+        try:
+            import cloudpickle
+        except ImportError:
+            raise error from None
         data: bytes = cloudpickle.dumps(value, pickle.HIGHEST_PROTOCOL)
         return data
 

@@ -31,7 +31,8 @@ Stream = int | IO[Any] | None
 LOOK_S = 0.025
 """How often a tree with limits, or without a cgroup, is looked at once it has run for a while."""
 _FIRST_LOOK_S = 0.002
-_FLOOR_SLACK_KIB = 1024
+_SLACK_KIB = 1024
+"""Two readings of the same peak may differ by this much: the kernel adds up its counters late."""
 _REAP_DEADLINE_S = 10.0
 
 
@@ -132,7 +133,7 @@ class _Supervision:
         order = self.order
         disk = FolderSize(order.folder) if order.folder is not None else None
         io_before, started_at = _children_io(), time.time()
-        floor_kib = tree.peak_kib(os.getpid()) + _FLOOR_SLACK_KIB
+        floor_kib = tree.peak_kib(os.getpid()) + _SLACK_KIB
         self.start = time.perf_counter()
         self._spawn()
         self._watch(disk)
@@ -320,9 +321,9 @@ class _Supervision:
         peak_bytes, quality = self.sampled_bytes, f"sampled({LOOK_S})"
         if self.group is not None:
             peak_bytes, quality = self.group.peak_and_quality()
-        elif self.largest_kib > floor_kib and self.largest_kib * 1024 >= self.sampled_bytes:
+        elif self.largest_kib > floor_kib and (self.largest_kib + _SLACK_KIB) * 1024 >= self.sampled_bytes:
             # Below the floor it may be the size of this process, from which the command was forked.
-            peak_bytes = self.largest_kib * 1024
+            peak_bytes = max(peak_bytes, self.largest_kib * 1024)
             quality = "exact" if alone else quality
         elif not self.sampled_bytes:
             # Over before anybody looked, and smaller than the floor.

@@ -73,7 +73,7 @@ def test_system_exit_comes_back_as_system_exit() -> None:
 
 def test_result_that_cannot_be_pickled_is_an_error_that_names_its_type() -> None:
     with pytest.raises(ResultNotPicklable, match="the result of type 'lock' cannot be pickled"):
-        isolated(threading.Lock)()
+        isolated(lambda: threading.Lock())()
 
 
 def test_exception_that_cannot_be_loaded_is_an_error_with_the_remote_traceback() -> None:
