@@ -156,9 +156,9 @@ class Host:
         self._store_folder = store
         self._store: Store | None = None
         self._processes: dict[ProcessId, ContextProcess] = {}
+        self._spawned: deque[ContextProcess] = deque()  # started by the launcher, not adopted by the loop yet
         self._arriving: dict[str, IO[bytes]] = {}
         self._launcher = BackgroundThread("envpack-launcher")
-        self._is_closed = False
 
     def execute(self, instruction: HostInstruction) -> None:
         """Do what the reactor decided; what follows comes back as events."""
@@ -191,11 +191,12 @@ class Host:
 
     def close(self) -> None:
         """Kill every process, stop the launcher, free everything. Nothing of this host is left afterwards."""
-        self._is_closed = True
         self._launcher.close()
         for process in list(self._processes.values()):
             self._forget(process)
             process.reap()
+        while self._spawned:
+            self._spawned.popleft().reap()
         for spool in self._arriving.values():
             spool.close()
         self._arriving.clear()
@@ -221,7 +222,9 @@ class Host:
             self._call_soon(functools.partial(self._emit, failed))
             return
         first = b"" if is_isolated else frames.encode(frames.PATHS, pickle.dumps(sys.path))
-        self._call_soon(functools.partial(self._adopt, context_process, first + instruction.boot))
+        # The loop may end without running what it was asked to run: then `close` finds the process here.
+        self._spawned.append(context_process)
+        self._call_soon(functools.partial(self._adopt, first + instruction.boot))
 
     def _interpreter(self, environment: Environment) -> tuple[str, bool]:
         """Return the interpreter of an environment, and whether it must see nothing else."""
@@ -248,10 +251,8 @@ class Host:
 
     # --- from here on in the loop's thread
 
-    def _adopt(self, process: ContextProcess, first: bytes) -> None:
-        if self._is_closed:
-            process.reap()
-            return
+    def _adopt(self, first: bytes) -> None:
+        process = self._spawned.popleft()
         self._processes[process.process] = process
         self._selector.register(process.connection, selectors.EVENT_READ, functools.partial(self._on_socket, process))
         self._selector.register(process.pidfd, selectors.EVENT_READ, functools.partial(self._on_exit, process))
