@@ -120,7 +120,9 @@ class Preparer:
 
     def expect(self, context: ContextRecord, request: Request) -> None:
         """Note what a new context was asked to be, before its first call is submitted."""
-        self._requests[context.number] = request
+        if context.environment is None:
+            # Only then: a request keeps its function, and with a bound method an object of the user's, alive.
+            self._requests[context.number] = request
 
     def prepare(self, context: ContextRecord) -> None:
         """Find out the environment of `context`; the sink is told, sooner or later."""

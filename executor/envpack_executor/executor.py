@@ -23,12 +23,20 @@ from typing import Any, ParamSpec, TypeVar
 from envpack_executor import settings
 from envpack_executor.context import Context
 from envpack_executor.environments import Preparer, Request, SetupPayload, boot_frame, environment_key, module_by_value
+from envpack_executor.futures import CallFuture
 from envpack_executor.lifetime import Gate, close_at_end
 from envpack_executor.manager.loop import ManagerLoop
 from envpack_executor.manager.state import Call, ContextRecord, FunctionRecord
 from envpack_executor.manager.usage import CategoryUsage, HistoryChoice, UsageSink
 from envpack_executor.nodes import RemoteNodes
-from envpack_executor.pickling import FunctionPickler, dump, dump_arguments
+from envpack_executor.pickling import (
+    FunctionPickler,
+    PickledFunction,
+    dump,
+    dump_arguments,
+    is_constant,
+    weak_reference,
+)
 from envpack_executor.tasks import INHERIT, Task, TaskOptions
 
 P = ParamSpec("P")
@@ -101,6 +109,7 @@ class ContextExecutor(Executor):
         self._initializer = None if initializer is None else dump((initializer, tuple(initargs)))
         self._contexts: dict[ContextKey, ContextRecord] = {}
         self._functions: dict[tuple[str, str], FunctionRecord] = {}
+        self._resolved: dict[int, _Resolved] = {}
         self._numbers = itertools.count()
         self._lock = threading.Lock()
         self._gate = Gate()
@@ -132,11 +141,13 @@ class ContextExecutor(Executor):
             BrokenExecutor: the initializer failed, or the executor itself.
             pickle.PicklingError, TypeError: the function or an argument cannot be pickled.
         """
-        function, context, by_value = self._resolve(fn)
-        payload = dump_arguments(args, kwargs, by_value)
-        future: Future[R] = Future()
-        with self._gate:
-            self._loop.submit(Call(next(self._numbers), function, context, payload, future))
+        resolved = self._resolved.get(id(fn))
+        if resolved is None or not resolved.is_current(fn):
+            resolved = self._resolve(fn)
+        payload = dump_arguments(args, kwargs, resolved.by_value)
+        future: CallFuture[R] = CallFuture()
+        self._gate.check()
+        self._loop.submit(Call(next(self._numbers), resolved.function, resolved.context, payload, future))
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -175,40 +186,37 @@ class ContextExecutor(Executor):
             categories={name: copy.copy(usage) for name, usage in list(self._usage.categories.items())},
         )
 
-    def _resolve(self, fn: Callable[..., Any]) -> tuple[FunctionRecord, ContextRecord, str | None]:
-        """Return the function of a call as bytes, its context, and the module that travels by value."""
+    def _resolve(self, fn: Callable[..., Any]) -> _Resolved:
+        """Find out the function of a call as bytes, its context, and the module that travels by value."""
         options = fn.options if isinstance(fn, Task) else _NO_OPTIONS
-        bare = fn.function if isinstance(fn, Task) else fn
-        category = options.category
-        monitored = getattr(bare, "__envpack_monitor__", None)
-        if monitored is not None:
-            # The context process measures every call: what is sent is the function without its monitor.
-            category = category or monitored.category
-            bare = inspect.unwrap(bare, stop=lambda inner: not hasattr(inner, "__envpack_monitor__"))
+        bare, category = _unwrapped(fn, options)
         environment = self._environment if options.environment is INHERIT else options.environment
         by_value = module_by_value(bare, environment)
         pickled = self._pickler.pickle(bare, by_value)
-        category = category or _category(bare)
-        key = (pickled.digest, category)
-        function = self._functions.get(key)
-        if function is None:
-            with self._lock:
-                record = FunctionRecord(len(self._functions), pickled.payload, _name(bare), category)
-                function = self._functions.setdefault(key, record)
-        return function, self._context(bare, pickled.digest, options, environment), by_value
-
-    def _context(self, bare: Callable[..., Any], digest: str, options: TaskOptions, environment: Any) -> ContextRecord:
-        setup: SetupPayload | None = None
+        setup = None
         if options.setup is not None:
-            pickled = self._pickler.pickle(options.setup, module_by_value(options.setup, environment))
-            setup = (pickled.payload, dump_arguments(options.setup_args, {}))
-        where = environment_key(environment, digest)
-        key = (where, setup, options.mode)
-        known = self._contexts.get(key)
-        if known is not None:
-            return known
+            setup = self._pickler.pickle(options.setup, module_by_value(options.setup, environment))
+        function = self._function(bare, pickled, category)
+        context = self._context(
+            Request(environment, bare, options.setup, _setup_payload(setup, options)), pickled, options
+        )
+        resolved = _Resolved(fn, bare, pickled, options, setup, function, context)
+        self._resolved[id(fn)] = resolved
+        return resolved
+
+    def _function(self, bare: Callable[..., Any], pickled: PickledFunction, category: str) -> FunctionRecord:
+        key = (pickled.digest, category)
         with self._lock:
-            return self._contexts.get(key) or self._new_context(key, Request(environment, bare, options.setup, setup))
+            known = self._functions.get(key)
+            if known is None:
+                known = FunctionRecord(len(self._functions), pickled.payload, _name(bare), category)
+                self._functions[key] = known
+            return known
+
+    def _context(self, request: Request, pickled: PickledFunction, options: TaskOptions) -> ContextRecord:
+        key = (environment_key(request.environment, pickled.digest), request.payload, options.mode)
+        with self._lock:
+            return self._contexts.get(key) or self._new_context(key, request)
 
     def _new_context(self, key: ContextKey, request: Request) -> ContextRecord:
         where, setup, mode = key
@@ -220,6 +228,72 @@ class ContextExecutor(Executor):
         self._preparer.expect(record, request)
         self._contexts[key] = record
         return record
+
+
+class _Resolved:
+    """What a callable was found to be, and how to tell that it still is.
+
+    Kept per callable, because finding it out costs ten times as much as the rest of `submit`.
+    """
+
+    __slots__ = (
+        "_bare",
+        "_is_reusable",
+        "_pickled",
+        "_reference",
+        "_setup",
+        "_setup_function",
+        "by_value",
+        "context",
+        "function",
+    )
+
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        bare: Callable[..., Any],
+        pickled: PickledFunction,
+        options: TaskOptions,
+        setup: PickledFunction | None,
+        function: FunctionRecord,
+        context: ContextRecord,
+    ) -> None:
+        self._bare = None if bare is fn else bare
+        self._pickled = pickled
+        self._setup = setup
+        self._setup_function = options.setup
+        # Arguments of the set-up that may change in place are pickled anew for each call.
+        self._is_reusable = all(map(is_constant, options.setup_args))
+        self._reference = weak_reference(fn)
+        self.function = function
+        self.context = context
+        self.by_value = pickled.by_value
+
+    def is_current(self, fn: Callable[..., Any]) -> bool:
+        """Tell whether `fn` is still what was resolved, down to the values that it captures."""
+        if self._reference() is not fn or not self._pickled.is_current(fn if self._bare is None else self._bare):
+            return False
+        if self._setup is None:
+            return True
+        assert self._setup_function is not None
+        return self._is_reusable and self._setup.is_current(self._setup_function)
+
+
+def _unwrapped(fn: Callable[..., Any], options: TaskOptions) -> tuple[Callable[..., Any], str]:
+    """Return the function that is sent, and the category of its calls.
+
+    The context process measures every call: a `@monitor` is taken off, and its category kept.
+    """
+    bare = fn.function if isinstance(fn, Task) else fn
+    monitored = getattr(bare, "__envpack_monitor__", None)
+    if monitored is None:
+        return bare, options.category or _category(bare)
+    category = options.category or monitored.category
+    return inspect.unwrap(bare, stop=lambda inner: not hasattr(inner, "__envpack_monitor__")), category
+
+
+def _setup_payload(setup: PickledFunction | None, options: TaskOptions) -> SetupPayload | None:
+    return None if setup is None else (setup.payload, dump_arguments(options.setup_args, {}, setup.by_value))
 
 
 def _resident(slots: int) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import weakref
-from types import TracebackType
 from typing import Protocol
 
 from envpack_executor.errors import InitializerError
@@ -21,36 +20,34 @@ class Closable(Protocol):
 
 
 class Gate:
-    """Lets calls in until the executor closes or breaks; a context manager around each submission."""
+    """Lets calls in until the executor closes or breaks.
+
+    A call that passes while another thread closes is either run or given back by the loop, never forgotten.
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._closed_because = ""
         self._broken: BaseException | None = None
 
-    def __enter__(self) -> None:
-        self._lock.acquire()
-        if self._broken is None and not self._closed_because:
-            return
-        self._lock.release()
+    def check(self) -> None:
+        """Let a call pass.
+
+        Raises:
+            RuntimeError: the executor is closed.
+            BrokenExecutor: it is broken.
+        """
         if self._broken is not None:
             raise InitializerError(str(self._broken)) from self._broken
-        raise RuntimeError(f"cannot schedule new futures after {self._closed_because}")
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._lock.release()
+        if self._closed_because:
+            raise RuntimeError(f"cannot schedule new futures after {self._closed_because}")
 
     def close(self, because: str = "shutdown") -> None:
         """Let no further call in."""
-        with self._lock:
-            self._closed_because = self._closed_because or because
+        self._closed_because = self._closed_because or because
 
     def breaks(self, error: BaseException) -> None:
         """Let no further call in, because the executor cannot run any."""
-        with self._lock:
-            self._broken = self._broken or error
+        self._broken = self._broken or error
 
 
 _open: weakref.WeakKeyDictionary[Closable, Gate] = weakref.WeakKeyDictionary()

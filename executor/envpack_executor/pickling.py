@@ -15,7 +15,7 @@ import sys
 import threading
 import types
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import cloudpickle
@@ -71,16 +71,21 @@ def dump_by_value(value: Any, by_value: str | None) -> bytes:
 
     The registry of cloudpickle is global: it is changed for the length of this call, under a lock.
     """
-    if by_value is None or by_value in cloudpickle.list_registry_pickle_by_value():
-        data: bytes = cloudpickle.dumps(value, protocol=PROTOCOL)
-        return data
+    if by_value is None:
+        return _dump_with_cloudpickle(value)
     module = sys.modules[by_value]
     with _BY_VALUE_LOCK:
+        if by_value in cloudpickle.list_registry_pickle_by_value():
+            return _dump_with_cloudpickle(value)
         cloudpickle.register_pickle_by_value(module)
         try:
-            data = cloudpickle.dumps(value, protocol=PROTOCOL)
+            return _dump_with_cloudpickle(value)
         finally:
             cloudpickle.unregister_pickle_by_value(module)
+
+
+def _dump_with_cloudpickle(value: Any) -> bytes:
+    data: bytes = cloudpickle.dumps(value, protocol=PROTOCOL)
     return data
 
 
@@ -124,17 +129,31 @@ class PickledFunction:
     Args:
         function: what was pickled.
         payload: the pickle.
+        by_value: name of the module whose functions travelled by value.
         snapshot: the objects that the function captured when it was pickled, or None when one of them may change
             without becoming another object, so that the bytes serve for one use only.
     """
 
-    __slots__ = ("digest", "payload", "reference", "snapshot")
+    __slots__ = ("by_value", "digest", "payload", "reference", "snapshot")
 
-    def __init__(self, function: Callable[..., Any], payload: bytes, snapshot: tuple[Any, ...] | None) -> None:
-        self.reference = _reference(function)
+    def __init__(
+        self, function: Callable[..., Any], payload: bytes, by_value: str | None, snapshot: tuple[Any, ...] | None
+    ) -> None:
+        self.reference = weak_reference(function)
         self.payload = payload
+        self.by_value = by_value
         self.digest = hashlib.sha256(payload).hexdigest()
         self.snapshot = snapshot
+
+    def is_current(self, function: Callable[..., Any]) -> bool:
+        """Tell whether the bytes are those of `function` as it is now."""
+        then = self.snapshot
+        if then is None or self.reference() is not function:
+            return False
+        if not then:
+            return True
+        now = _snapshot(function, self.by_value)
+        return now is not None and len(now) == len(then) and all(map(operator.is_, now, then))
 
 
 class FunctionPickler:
@@ -155,7 +174,7 @@ class FunctionPickler:
         """
         key = (id(function), by_value)
         known = self._pickled.get(key)
-        if known is not None and known.reference() is function and _is_current(function, known.snapshot, by_value):
+        if known is not None and known.is_current(function):
             return known
         fresh = _pickle_now(function, by_value)
         self._pickled[key] = fresh
@@ -170,34 +189,24 @@ class FunctionPickler:
 
 def _pickle_now(function: Callable[..., Any], by_value: str | None) -> PickledFunction:
     if _travels_by_name(function, by_value):
-        return PickledFunction(function, pickle.dumps(function, PROTOCOL), ())
+        return PickledFunction(function, pickle.dumps(function, PROTOCOL), by_value, ())
     snapshot = _snapshot(function, by_value)
-    if snapshot is not None and not all(_is_constant(value, by_value) for value in snapshot):
+    if snapshot is not None and not all(is_constant(value, by_value) for value in snapshot):
         snapshot = None
-    return PickledFunction(function, dump_by_value(function, by_value), snapshot)
-
-
-def _is_current(function: Callable[..., Any], snapshot: tuple[Any, ...] | None, by_value: str | None) -> bool:
-    if not snapshot:
-        return snapshot is not None
-    now = _snapshot(function, by_value)
-    return now is not None and len(now) == len(snapshot) and all(map(operator.is_, now, snapshot))
+    return PickledFunction(function, dump_by_value(function, by_value), by_value, snapshot)
 
 
 def _snapshot(function: Callable[..., Any], by_value: str | None) -> tuple[Any, ...] | None:
     """Return everything that a plain function takes along, functions that it takes along included."""
     if not isinstance(function, types.FunctionType):
         return None
-    found: list[Any] = []
-    seen = set()
-    functions = [function]
-    while functions:
-        taken = functions.pop()
-        seen.add(id(taken))
-        for value in _captured(taken):
-            found.append(value)
-            if type(value) is types.FunctionType and id(value) not in seen and not _travels_by_name(value, by_value):
-                functions.append(value)
+    found = _captured(function)
+    seen = {id(function)}
+    for value in found:  # grows while it is read
+        if type(value) is types.FunctionType and id(value) not in seen:
+            seen.add(id(value))
+            if not _travels_by_name(value, by_value):
+                found += _captured(value)
     return tuple(found)
 
 
@@ -212,21 +221,22 @@ def _travels_by_name(value: Any, by_value: str | None) -> bool:
     return found is value
 
 
-def _is_constant(value: Any, by_value: str | None) -> bool:
+def is_constant(value: Any, by_value: str | None = None) -> bool:
     """Tell whether the same object stays the same value, as far as a pickle of it goes."""
     kind = type(value)
     if kind in _CONSTANTS or kind is types.FunctionType:
         return True  # what a function captures stands in the snapshot itself
     if kind in (tuple, frozenset):
-        return all(type(item) is not types.FunctionType and _is_constant(item, by_value) for item in value)
+        return all(type(item) is not types.FunctionType and is_constant(item, by_value) for item in value)
     return isinstance(value, type) and _travels_by_name(value, by_value)
 
 
-def _reference(function: Callable[..., Any]) -> Callable[[], Any]:
+def weak_reference(function: Callable[..., Any]) -> Callable[[], Any]:
+    """Return a weak reference; to what cannot be watched, one that leads nowhere and is never taken for the same."""
     try:
         return weakref.ref(function)
     except TypeError:
-        return lambda: None  # cannot be watched, so it is never taken for the same
+        return lambda: None
 
 
 @functools.lru_cache(maxsize=4096)
@@ -236,17 +246,18 @@ def _names(code: types.CodeType) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*code.co_names, *inner]))
 
 
-def _captured(function: types.FunctionType) -> Iterator[Any]:
-    """Yield what a function sent by value takes along: code, defaults, closure and the globals that it names."""
-    yield function.__code__
-    yield from function.__defaults__ or ()
-    yield from (function.__kwdefaults__ or {}).values()
+def _captured(function: types.FunctionType) -> list[Any]:
+    """Return what a function sent by value takes along: code, defaults, closure and the globals that it names."""
+    found: list[Any] = [function.__code__]
+    if function.__defaults__:
+        found += function.__defaults__
+    if function.__kwdefaults__:
+        found += function.__kwdefaults__.values()
     for cell in function.__closure__ or ():
         try:
-            yield cell.cell_contents
+            found.append(cell.cell_contents)
         except ValueError:
-            yield None  # not assigned yet
+            found.append(None)  # not assigned yet
     available = function.__globals__
-    for name in _names(function.__code__):
-        if name in available:
-            yield available[name]
+    found += [available[name] for name in _names(function.__code__) if name in available]
+    return found

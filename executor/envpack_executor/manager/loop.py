@@ -19,10 +19,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future
 from typing import Any, assert_never
 
 from envpack_executor.errors import ContextSetupError, InitializerError, InternalError, ShutdownError
+from envpack_executor.futures import CallFuture
 from envpack_executor.manager import reactor as manager_reactor
 from envpack_executor.manager.nodes import LocalNode, NodePort
 from envpack_executor.manager.reactor import (
@@ -99,6 +99,7 @@ class ManagerLoop:
         self._wake_descriptor = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._is_asleep = False
         self._is_finished = False
+        self._is_over = False
         self._thread = threading.Thread(target=self._run, name="envpack-manager", daemon=True)
 
     # --- from any thread
@@ -110,6 +111,8 @@ class ManagerLoop:
     def submit(self, call: Call) -> None:
         """Take a call; its future is the call's token."""
         self._calls.append(call)
+        if self._is_over:
+            self._fail_all(ShutdownError("the executor was shut down while the call was submitted"))
         # First append, then look: the loop says that it sleeps first and looks then, so one of both sees the other.
         if self._is_asleep:
             self._wake()
@@ -347,7 +350,9 @@ class ManagerLoop:
                 call.token.set_exception(error)
 
     def _close(self) -> None:
-        """Leave nothing behind: processes, descriptors, the last rows of the history."""
+        """Leave nothing behind: processes, descriptors, the last rows of the history, calls that came too late."""
+        self._is_over = True
+        self._fail_all(ShutdownError("the executor was shut down while the call was submitted"))
         steps: Iterable[Callable[[], None]] = [*(port.close for port in self._ports.values()), *self._closers]
         for step in [*steps, self._usage.close]:
             try:
@@ -359,11 +364,11 @@ class ManagerLoop:
 
 
 def _claim(call: Call) -> bool:
-    future: Future[Any] = call.token
+    future: CallFuture[Any] = call.token
     return future.set_running_or_notify_cancel()
 
 
-def _settle(future: Future[Any], outcome: Any) -> None:
+def _settle(future: CallFuture[Any], outcome: Any) -> None:
     if outcome is None:
         future.set_result(None)
         return
