@@ -333,15 +333,21 @@ class ManagerReactor:
         return False
 
     def _lost(self, process: ProcessRecord, event: ProcessGone, todo: list[Instruction]) -> None:
-        """Blame the call that ran; the others, finished or not, did nothing wrong and are run again."""
+        """Blame the call that ran; the others, finished or not, did nothing wrong and are run again.
+
+        Between calls the next one is blamed: it may be its function that no process survives to load. Were nobody
+        blamed, such a call would be tried for ever.
+        """
         calls = list(process.outstanding)
         index = event.running_call - (process.sent - len(calls))
-        if event.running_call >= 0 and 0 <= index < len(calls):
-            culprit = calls.pop(index)
-            if event.exit_status is not None and event.exit_status >= 0:
-                self._fail([culprit], ProcessExitedError(culprit.function.name, event.exit_status), todo)
-            elif not self._blame(culprit, f"{_ending(event.exit_status)} on {process.node.name}", todo):
-                calls.insert(index, culprit)
+        was_running = event.running_call >= 0 and 0 <= index < len(calls)
+        if not was_running:
+            index = 0
+        culprit = calls.pop(index)
+        if was_running and event.exit_status is not None and event.exit_status >= 0:
+            self._fail([culprit], ProcessExitedError(culprit.function.name, event.exit_status), todo)
+        elif not self._blame(culprit, f"{_ending(event.exit_status)} on {process.node.name}", todo):
+            calls.insert(index, culprit)
         self._requeue(process.context, calls)
 
     def _blame(self, call: Call, loss: str, todo: list[Instruction]) -> bool:
