@@ -1,0 +1,67 @@
+"""What the executor's tests share: a store and a history of their own, and the law that nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.executor.helpers import wait_until
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A store, a history and a folder for temporary files that nobody else uses."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("ENVPACK_STORE", str(tmp_path / "store"))
+    monkeypatch.setenv("ENVPACK_HISTORY", str(tmp_path / "history.sqlite"))
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setattr(tempfile, "tempdir", None)  # so that TMPDIR is read again
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(own_folders: Path) -> Iterator[None]:
+    """No test leaves a process, a thread, a descriptor, a temporary file or a shared-memory segment."""
+    before = _belongings()
+    yield
+    kinds = before.keys()
+    try:
+        wait_until(lambda: all(_belongings()[kind] <= before[kind] for kind in kinds), "what the test began has ended")
+    except AssertionError as error:
+        left = {kind: sorted(_belongings()[kind] - before[kind]) for kind in kinds}
+        raise AssertionError(f"left behind: {left}") from error
+
+
+def _belongings() -> dict[str, set[str]]:
+    return {
+        "processes": {f"{child.pid} {_words(child)}" for child in psutil.Process().children(recursive=True)},
+        "threads": {f"{thread.name} {thread.ident}" for thread in threading.enumerate()},
+        "descriptors": _descriptors(),
+        "temporary files": {path.name for path in Path(tempfile.gettempdir()).glob("envpack*")},
+        # Other programs of this machine use it too: only names that could be ours tell something.
+        "shared memory": {path.name for path in Path("/dev/shm").glob("*envpack*")},
+    }
+
+
+def _words(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())[:80]
+    except psutil.Error:
+        return "ended"
+
+
+def _descriptors() -> set[str]:
+    found = set()
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found.add(f"{name} -> {os.readlink(f'/proc/self/fd/{name}')}")
+        except FileNotFoundError:
+            continue  # the descriptor of the listing itself
+    return found

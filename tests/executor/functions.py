@@ -1,0 +1,257 @@
+"""Functions that the tests call in context processes. They travel by name: this module must be cheap to import."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+from envpack_executor import task
+
+
+def add(left: int, right: int) -> int:
+    return left + right
+
+
+def double(value: Any) -> Any:
+    return 2 * value
+
+
+def pid() -> int:
+    return os.getpid()
+
+
+def keywords(**words: Any) -> dict[str, Any]:
+    return words
+
+
+def wait_for(path: str) -> str:
+    """Return when the file `path` is there; how a test holds a call for exactly as long as it wants."""
+    deadline = time.monotonic() + 100
+    while not os.path.exists(path):
+        if time.monotonic() > deadline:
+            raise TimeoutError(path)
+        time.sleep(0.005)
+    return path
+
+
+def announce_and_wait_for(started: str, path: str) -> str:
+    Path(started).touch()
+    return wait_for(path)
+
+
+def sleep_in(started: str, seconds: float) -> None:
+    Path(started).write_text(str(os.getpid()))
+    time.sleep(seconds)
+
+
+# --- failures
+
+
+def divide(left: int, right: int) -> float:
+    return left / right
+
+
+def raise_system_exit(code: int) -> NoReturn:
+    sys.exit(code)
+
+
+def raise_keyboard_interrupt() -> NoReturn:
+    raise KeyboardInterrupt
+
+
+class TwoArguments(Exception):
+    """Cannot be rebuilt from its `args`, as many exceptions of real libraries."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(f"{code}: {reason}")
+
+
+def raise_unbuildable() -> NoReturn:
+    raise TwoArguments(7, "seven things went wrong")
+
+
+class Unprintable(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no words")
+
+
+def raise_unprintable() -> NoReturn:
+    raise Unprintable
+
+
+def return_generator() -> Iterator[int]:
+    return (number for number in range(3))
+
+
+def _explode() -> NoReturn:
+    raise RuntimeError("boom while unpickling")
+
+
+class ExplodesWhenUnpickled:
+    def __reduce__(self) -> tuple[Callable[[], Any], tuple[()]]:
+        return _explode, ()
+
+
+class EndsTheReader:
+    def __reduce__(self) -> tuple[Callable[[int], Any], tuple[int]]:
+        return sys.exit, (9,)
+
+
+def return_explosive() -> ExplodesWhenUnpickled:
+    return ExplodesWhenUnpickled()
+
+
+def return_system_exit() -> EndsTheReader:
+    return EndsTheReader()
+
+
+# --- losses
+
+
+def leave(status: int) -> NoReturn:
+    os._exit(status)
+
+
+def kill_self(signal_number: int = signal.SIGKILL) -> None:
+    os.kill(os.getpid(), signal_number)
+    time.sleep(60)
+
+
+def kill_self_once(marker: str) -> str:
+    """Fall at the first try; the marker tells the second that it is the second."""
+    if not os.path.exists(marker):
+        Path(marker).touch()
+        kill_self()
+    return "survived"
+
+
+def read_nowhere() -> None:
+    ctypes.string_at(0)
+
+
+def leave_a_grandchild() -> tuple[int, int]:
+    child = subprocess.Popen(["sleep", "100"])
+    return os.getpid(), child.pid
+
+
+def spin(started: str) -> None:
+    Path(started).write_text(str(os.getpid()))
+    while True:
+        pass
+
+
+class EndsWhoeverLearnsIt:
+    """A function whose arrival ends the process, before any call of it began."""
+
+    def __call__(self) -> None:
+        raise AssertionError("never called")
+
+    def __reduce__(self) -> tuple[Callable[[int, int], None], tuple[int, int]]:
+        return _kill_reader, (os.getpid(), signal.SIGKILL)
+
+
+def _kill_reader(sender: int, signal_number: int) -> None:
+    if os.getpid() != sender:
+        os.kill(os.getpid(), signal_number)
+
+
+# --- what a process remembers
+
+_seen: list[weakref.ref[Any]] = []
+
+
+class Thing:
+    pass
+
+
+class Caller:
+    def call(self) -> int:
+        return 1
+
+
+def remember_weakly(thing: Thing) -> None:
+    _seen.append(weakref.ref(thing))
+
+
+def still_referenced() -> int:
+    return sum(reference() is not None for reference in _seen)
+
+
+# --- contexts
+
+
+def set_up(name: str = "model") -> dict[str, Any]:
+    return {"model": [name], "process": os.getpid()}
+
+
+def log_set_up(log: str) -> dict[str, Any]:
+    with open(log, "a") as file:
+        file.write(f"{os.getpid()}\n")
+    return {"log": log}
+
+
+def fail_to_set_up(path: str) -> NoReturn:
+    raise FileNotFoundError(2, "no such model", path)
+
+
+def set_up_nothing_useful() -> int:
+    return 42
+
+
+def leave_in_set_up() -> NoReturn:
+    os._exit(5)
+
+
+def no_set_up_result() -> None:
+    return None
+
+
+@task(context=(set_up, "resnet"))
+def infer(image: int, model: list[str]) -> tuple[int, list[str]]:
+    return image, model
+
+
+@task(context=(set_up, "resnet"))
+def infer_by_keyword(image: int, *, model: list[str], scale: int = 1) -> tuple[int, list[str]]:
+    return image * scale, model
+
+
+@task(context=set_up)
+def which_process(process: int) -> int:
+    return process
+
+
+@task(mode="fresh")
+def fresh_pid() -> int:
+    return os.getpid()
+
+
+def spike(size: int, seconds: float) -> None:
+    """Make `size` bytes resident for a moment, past the allocator, which might keep them."""
+    with mmap.mmap(-1, size) as memory:
+        for offset in range(0, size, 4096):
+            memory[offset] = 1
+        time.sleep(seconds)
+
+
+def initialize(path: str) -> None:
+    with open(path, "a") as file:
+        file.write(f"{os.getpid()}\n")
+
+
+def fail_to_initialize(word: str) -> NoReturn:
+    raise ValueError(f"cannot initialize: {word}")
+
+
+def pickled_size(value: Any) -> int:
+    return len(pickle.dumps(value))
