@@ -146,12 +146,13 @@ class Preparer:
         assert self._sink is not None
         request = self._requests[context.number]
         try:
-            environment = self.ready(request) or self._packed(request)
+            environment = self._packed(request)
         except Exception as error:
             failure = EnvironmentPreparationError(f"no environment for {context.name!r}: {error}")
             failure.__cause__ = error
             self._sink.context_failed(context, failure)
-            return
+            return  # the request is kept: the next call of the context tries again
+        del self._requests[context.number]
         self._sink.context_prepared(context, environment, boot_frame(self._initializer, request.payload))
 
     def _packed(self, request: Request) -> Environment:

@@ -201,8 +201,14 @@ class ContextExecutor(Executor):
             Request(environment, bare, options.setup, _setup_payload(setup, options)), pickled, options
         )
         resolved = _Resolved(fn, bare, pickled, options, setup, function, context)
-        self._resolved[id(fn)] = resolved
+        key = id(fn)
+        self._resolved[key] = resolved
+        resolved.reference = weak_reference(fn, lambda: self._forget(key, resolved))
         return resolved
+
+    def _forget(self, key: int, entry: _Resolved) -> None:
+        if self._resolved.get(key) is entry:
+            del self._resolved[key]
 
     def _function(self, bare: Callable[..., Any], pickled: PickledFunction, category: str) -> FunctionRecord:
         key = (pickled.digest, category)
@@ -225,7 +231,8 @@ class ContextExecutor(Executor):
         record.is_fresh = mode == "fresh"
         if (environment := self._preparer.ready(request)) is not None:
             record.environment, record.boot = environment, boot_frame(self._initializer, setup)
-        self._preparer.expect(record, request)
+        else:
+            self._preparer.expect(record, request)
         self._contexts[key] = record
         return record
 
@@ -240,12 +247,12 @@ class _Resolved:
         "_bare",
         "_is_reusable",
         "_pickled",
-        "_reference",
         "_setup",
         "_setup_function",
         "by_value",
         "context",
         "function",
+        "reference",
     )
 
     def __init__(
@@ -264,14 +271,14 @@ class _Resolved:
         self._setup_function = options.setup
         # Arguments of the set-up that may change in place are pickled anew for each call.
         self._is_reusable = all(map(is_constant, options.setup_args))
-        self._reference = weak_reference(fn)
+        self.reference: Callable[[], Any] = lambda: None
         self.function = function
         self.context = context
         self.by_value = pickled.by_value
 
     def is_current(self, fn: Callable[..., Any]) -> bool:
         """Tell whether `fn` is still what was resolved, down to the values that it captures."""
-        if self._reference() is not fn or not self._pickled.is_current(fn if self._bare is None else self._bare):
+        if self.reference() is not fn or not self._pickled.is_current(fn if self._bare is None else self._bare):
             return False
         if self._setup is None:
             return True

@@ -178,8 +178,7 @@ class FunctionPickler:
             return known
         fresh = _pickle_now(function, by_value)
         self._pickled[key] = fresh
-        if isinstance(fresh.reference, weakref.ref):
-            weakref.finalize(function, self._forget, key, fresh).atexit = False
+        fresh.reference = weak_reference(function, lambda: self._forget(key, fresh))
         return fresh
 
     def _forget(self, key: tuple[int, str | None], entry: PickledFunction) -> None:
@@ -231,11 +230,17 @@ def is_constant(value: Any, by_value: str | None = None) -> bool:
     return isinstance(value, type) and _travels_by_name(value, by_value)
 
 
-def weak_reference(function: Callable[..., Any]) -> Callable[[], Any]:
-    """Return a weak reference; to what cannot be watched, one that leads nowhere and is never taken for the same."""
+def weak_reference(function: Callable[..., Any], on_gone: Callable[[], None] = lambda: None) -> Callable[[], Any]:
+    """Return a weak reference; to what cannot be watched, one that leads nowhere and is never taken for the same.
+
+    Args:
+        function: what is referred to.
+        on_gone: called when it is collected.
+    """
     try:
-        return weakref.ref(function)
+        return weakref.ref(function, lambda reference: on_gone())
     except TypeError:
+        on_gone()
         return lambda: None
 
 

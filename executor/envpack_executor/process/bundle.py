@@ -10,6 +10,7 @@ import functools
 import importlib.util
 import marshal
 import sys
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 _OURS = ("envpack_executor.process.frames", "envpack_monitor.bracket", "envpack_executor.process.child")
@@ -52,10 +53,12 @@ def _compiled(name: str, source: str) -> bytes:
 
 
 def _cloudpickle_modules() -> list[tuple[str, str, bytes, bool]]:
-    import cloudpickle
-
+    # Found on disk rather than imported: in a context process, what is imported came out of a bundle itself.
+    spec = PathFinder.find_spec("cloudpickle")
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError("cloudpickle is not installed", name="cloudpickle")
     modules = []
-    for path in sorted(Path(cloudpickle.__file__).parent.glob("*.py")):
+    for path in sorted(Path(spec.origin).parent.glob("*.py")):
         is_package = path.stem == "__init__"
         name = "cloudpickle" if is_package else f"cloudpickle.{path.stem}"
         source = path.read_text(encoding="utf-8")
