@@ -212,6 +212,8 @@ class ManagerLoop:
         if self._calls:
             self._take_calls()
         while self._jobs:
+            if self._calls:
+                self._take_calls()  # submitted before the job: a request to close must not overtake it
             self._jobs.popleft()()
         timeout_s = self._timers_due()
         if self._is_finished:
