@@ -31,7 +31,7 @@ _CONSTANTS = frozenset(
     {
         *(int, float, complex, bool, str, bytes),
         *(type(None), type(Ellipsis), type(NotImplemented)),
-        *(types.ModuleType, types.CodeType, types.BuiltinFunctionType),
+        *(types.ModuleType, types.CodeType),
     }
 )
 
@@ -225,6 +225,8 @@ def is_constant(value: Any, by_value: str | None = None) -> bool:
     kind = type(value)
     if kind in _CONSTANTS or kind is types.FunctionType:
         return True  # what a function captures stands in the snapshot itself
+    if kind is types.BuiltinFunctionType:
+        return is_constant(value.__self__, by_value)  # a module, or what it is a method of: `table.get`
     if kind in (tuple, frozenset):
         return all(type(item) is not types.FunctionType and is_constant(item, by_value) for item in value)
     return isinstance(value, type) and _travels_by_name(value, by_value)
@@ -252,8 +254,11 @@ def _names(code: types.CodeType) -> tuple[str, ...]:
 
 
 def _captured(function: types.FunctionType) -> list[Any]:
-    """Return what a function sent by value takes along: code, defaults, closure and the globals that it names."""
+    """Return what a function sent by value takes along: code, attributes, defaults, closure, the globals it names."""
     found: list[Any] = [function.__code__]
+    if function.__dict__:
+        found += function.__dict__
+        found += function.__dict__.values()
     if function.__defaults__:
         found += function.__defaults__
     if function.__kwdefaults__:
