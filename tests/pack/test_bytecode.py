@@ -29,7 +29,8 @@ def other_pythons() -> list[str]:
     found = [shutil.which(name) for name in ("python3.11", "python3.12", "python3.13")]
     pyenv = Path.home() / ".pyenv" / "versions"
     found = [path for path in found if path and "shims" not in path]
-    found += [str(path) for path in pyenv.glob("3.1[123].*/bin/python")]
+    # Where several versions are installed side by side, in folders named for them.
+    found += [str(path) for path in Path(sys.base_prefix).parent.glob("3.1[123].*/bin/python")]
     return sorted({os.path.realpath(path) for path in found} - {os.path.realpath(sys.executable)})
 
 

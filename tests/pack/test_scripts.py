@@ -24,7 +24,7 @@ def environment(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     "script",
     [
-        b"#!/work/venv/bin/python\n" + BODY,
+        b"#!/some/venv/bin/python\n" + BODY,
         b"#!/usr/bin/python3.11 -sE\n" + BODY,
         b"#! /usr/bin/env python3\n".replace(b"! ", b"!") + BODY,
         LONG,
