@@ -69,12 +69,12 @@ def cpu_seconds(words: list[str], repeats: int = 7) -> float:
 
 
 def test_help_costs_under_100_ms_of_cpu_beyond_the_bare_interpreter():
-    # On a busy machine the same work takes more CPU time, so one quiet round out of three is proof enough.
-    costs: list[float] = []
-    while len(costs) < 3 and (not costs or costs[-1] >= HELP_CPU_S):
-        costs.append(cpu_seconds(["-m", "envpack", "--help"]) - cpu_seconds(["-c", "pass"]))
+    # Neighbours that compete for caches and clock double the CPU time of the same work, the bare interpreter's too. It
+    # costs 14 ms where this bound was set; where it costs more, the bound grows with it.
+    bare_s = cpu_seconds(["-c", "pass"])
+    bound_s = HELP_CPU_S * max(1.0, bare_s / 0.014)
 
-    assert costs[-1] < HELP_CPU_S, costs
+    assert cpu_seconds(["-m", "envpack", "--help"]) - bare_s < bound_s
 
 
 def test_unknown_command_is_wrong_usage_with_the_nearest_name(envpack):
