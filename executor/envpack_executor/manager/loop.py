@@ -293,9 +293,10 @@ class ManagerLoop:
     def _frame(self, message: ProcessFrame) -> None:
         match message.kind:
             case frames.RESULTS:
-                outcomes, usages = pickle.loads(message.body)
-                durations = [(number, figures["wall_s"] / calls) for number, calls, figures in usages]
-                self._usage.add((self._functions[number], calls, figures) for number, calls, figures in usages)
+                outcomes, times, usages = pickle.loads(message.body)
+                if usages:
+                    self._usage.add((self._functions[number], calls, figures) for number, calls, figures in usages)
+                durations = [(number, wall_ns / calls / 1e9) for number, calls, wall_ns in times]
                 self._handle(manager_reactor.ResultsArrived(message.process, outcomes, durations))
             case frames.READY:
                 self._handle(manager_reactor.ProcessReady(message.process))

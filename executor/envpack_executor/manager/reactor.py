@@ -172,7 +172,7 @@ class CallsCancelled:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """Every call has its end and the executor closes."""
+    """Every call has its end, every process is gone, and the executor closes."""
 
 
 Instruction = StartContext | SendCalls | EndProcess | CallsDone | CallsFailed | CallsCancelled | Finish
@@ -220,8 +220,7 @@ class ManagerReactor:
         if self.state.waiting:
             self._schedule(todo)
         if self.state.is_closing and not self.state.open_calls and not self.state.is_closed:
-            self.state.is_closed = True
-            todo.append(Finish())
+            self._wind_up(todo)
         return todo
 
     # --- calls
@@ -390,6 +389,15 @@ class ManagerReactor:
                 del self.state.waiting[context.number]
             self._end(calls)
             todo.append(CallsCancelled(calls))
+
+    def _wind_up(self, todo: list[Instruction]) -> None:
+        """End the processes that are left; when the last has said what its calls used, the executor is done."""
+        for process in list(self.state.processes.values()):
+            if process.phase is not Phase.STOPPING:
+                self._stop(process, process.phase is Phase.STARTING, todo)
+        if not self.state.processes:
+            self.state.is_closed = True
+            todo.append(Finish())
 
     # --- scheduling
 

@@ -13,7 +13,12 @@ import sys
 from importlib.machinery import PathFinder
 from pathlib import Path
 
-_OURS = ("envpack_executor.process.frames", "envpack_monitor.bracket", "envpack_executor.process.child")
+_OURS = (
+    "envpack_executor.process.frames",
+    "envpack_monitor.bracket",
+    "envpack_executor.process.meter",
+    "envpack_executor.process.child",
+)
 _MARSHAL_VERSION = 2  # what every supported Python reads alike
 
 # Our modules are in sys.modules only while they are loaded: afterwards the user's environment decides what these

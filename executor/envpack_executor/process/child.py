@@ -33,14 +33,11 @@ from envpack_executor.process.frames import (
     read_frame,
     write_frame,
 )
-from envpack_monitor.bracket import Bracket
+from envpack_executor.process.meter import Meter, Tally
 
 # A result waits at most this long for company: the clock is looked at between calls.
 FLUSH_AFTER_NS = 1_000_000
-# A call shorter than this is measured together with its neighbours: its own bracket would cost several percent.
-BRACKET_FROM_NS = 200_000
 PROTOCOL = 5
-_NOT_ADDITIVE = frozenset({"started_at", "peak_memory_bytes", "memory_before_bytes", "quality"})
 
 
 def type_name(value: object) -> str:
@@ -49,17 +46,14 @@ def type_name(value: object) -> str:
 
 
 class _Function:
-    """A function that calls name by its number, and which results of the set-up it takes."""
+    """A function that calls name by its number, which results of the set-up it takes, and what its calls used."""
 
-    __slots__ = ("calls", "function", "injected", "is_bracketed", "number", "wall_ns")
+    __slots__ = ("function", "injected", "tally")
 
     def __init__(self, number: int, function: Callable[..., Any], provided: Mapping[str, Any]) -> None:
-        self.number = number
         self.function = function
         self.injected = _injected(function, provided)
-        self.is_bracketed = True
-        self.calls = 0
-        self.wall_ns = 0
+        self.tally = Tally(number)
 
     def with_context(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Return `kwargs` with what the set-up provides for parameters that the caller left open."""
@@ -112,10 +106,8 @@ class ContextServer:
         self._progress = progress
         self._provided: Mapping[str, Any] = {}
         self._functions: dict[int, _Function] = {}
-        self._bracket = Bracket()
-        self._segment: dict[int, _Function] = {}  # functions called since the shared bracket was opened
+        self._meter = Meter()
         self._outcomes: list[Any] = []
-        self._usages: list[tuple[int, int, dict[str, Any]]] = []
 
     def serve(self) -> None:
         """Serve frames until the host closes the socket."""
@@ -130,6 +122,10 @@ class ContextServer:
                 sys.path[:] = pickle.loads(body)
             elif kind == BOOT and not self._boot(pickle.loads(body)):
                 return
+        try:
+            self._send_results(is_last=True)
+        except BrokenPipeError:
+            pass  # the host does not want to know any more
 
     def _boot(self, boot: Mapping[str, Any]) -> bool:
         started = monotonic_ns()
@@ -160,68 +156,34 @@ class ContextServer:
             self._functions[number] = _Function(number, _raiser(error), {})
 
     def _run_batch(self, sequence: int, calls: list[tuple[int, bytes]]) -> None:
-        progress, functions, outcomes = self._progress, self._functions, self._outcomes
+        progress, functions, meter = self._progress, self._functions, self._meter
         flushed = started = monotonic_ns()
         for number, payload in calls:
-            if started - flushed > FLUSH_AFTER_NS:
+            function = functions[number]
+            # Before a call that may take long, and now and then: nobody waits for a result that is there.
+            if self._outcomes and (function.tally.is_alone or started - flushed > FLUSH_AFTER_NS):
                 self._send_results()
-                outcomes = self._outcomes
                 flushed = started
             progress[0] = sequence
             progress[1] = started
             sequence += 1
-            function = functions[number]
-            if function.is_bracketed:
-                outcomes.append(self._run_bracketed(function, payload))
+            if function.tally.is_alone:
+                self._outcomes.append(meter.alone(function.tally, _run, function, payload))
                 started = monotonic_ns()
                 continue
-            if not self._segment:
-                self._bracket.start()
-            outcomes.append(_run(function, payload))
+            meter.open(started)
+            self._outcomes.append(_run(function, payload))
             now = monotonic_ns()
-            function.calls += 1
-            function.wall_ns += now - started
-            self._segment[number] = function
-            if now - started > BRACKET_FROM_NS:
-                function.is_bracketed = True
+            meter.note(function.tally, now - started)
             started = now
         self._send_results()
         progress[1] = 0
 
-    def _run_bracketed(self, function: _Function, payload: bytes) -> Any:
-        self._close_segment()
-        bracket = self._bracket
-        bracket.start()
-        outcome = _run(function, payload)
-        figures: dict[str, Any] = bracket.stop()
-        self._usages.append((function.number, 1, figures))
-        function.is_bracketed = figures["wall_s"] * 1e9 > BRACKET_FROM_NS
-        return outcome
-
-    def _close_segment(self) -> None:
-        """End the shared bracket: CPU by share of wall time, the peak of all as an upper bound for each."""
-        if not self._segment:
-            return
-        figures = self._bracket.stop()
-        total_ns = sum(function.wall_ns for function in self._segment.values()) or 1
-        for function in self._segment.values():
-            share = function.wall_ns / total_ns
-            self._usages.append((function.number, function.calls, _shared(figures, share, function.wall_ns)))
-            function.calls = function.wall_ns = 0
-        self._segment = {}
-
-    def _send_results(self) -> None:
-        self._close_segment()
+    def _send_results(self, is_last: bool = False) -> None:
         _flush_streams()
-        body = pickle.dumps((self._outcomes, self._usages), PROTOCOL)
-        self._outcomes, self._usages = [], []
+        body = pickle.dumps((self._outcomes, *self._meter.take(is_last)), PROTOCOL)
+        self._outcomes = []
         write_frame(self._descriptor, RESULTS, body)
-
-
-def _shared(figures: dict[str, Any], share: float, wall_ns: int) -> dict[str, Any]:
-    """Return the figures of one function out of those of a segment that it may have shared."""
-    scaled = {name: type(value)(value * share) for name, value in figures.items() if name not in _NOT_ADDITIVE}
-    return {**figures, **scaled, "wall_s": wall_ns / 1e9, "quality": "upper bound; wall_s: exact"}
 
 
 def _run(function: _Function, payload: bytes) -> Any:

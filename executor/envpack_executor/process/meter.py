@@ -1,0 +1,113 @@
+"""How calls are measured inside a context process. Standard library only.
+
+A call that is long enough has a bracket of its own: exact figures. Shorter ones share a bracket that stays open over
+many batches, because opening and closing one costs more than they do: their wall time is exact, their CPU is shared out
+by it, and the peak of all is an upper bound for each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import monotonic_ns
+from typing import Any
+
+from envpack_monitor.bracket import Bracket
+
+# From here on a bracket of its own costs less than about five percent.
+ALONE_FROM_NS = 200_000
+# A shared bracket is closed, and what it found is sent, this often.
+SHARED_FOR_NS = 500_000_000
+_NOT_ADDITIVE = frozenset({"started_at", "peak_memory_bytes", "memory_before_bytes", "quality"})
+
+Durations = list[tuple[int, int, int]]
+Usages = list[tuple[int, int, dict[str, Any]]]
+
+
+class Tally:
+    """The calls of one function that nobody has been told about.
+
+    Args:
+        number: of the function.
+    """
+
+    __slots__ = ("calls", "is_alone", "number", "shared_calls", "shared_ns", "wall_ns")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.is_alone = True
+        self.calls = self.wall_ns = 0
+        self.shared_calls = self.shared_ns = 0
+
+
+class Meter:
+    """Measures the calls of one process, one call at a time."""
+
+    def __init__(self) -> None:
+        self._bracket = Bracket()
+        self._shared: dict[int, Tally] = {}
+        self._opened_ns = 0
+        self._told: dict[int, Tally] = {}
+        self._usages: Usages = []
+
+    def alone(self, tally: Tally, run: Callable[[Any, bytes], Any], function: Any, payload: bytes) -> Any:
+        """Measure one call in a bracket of its own, and return its outcome."""
+        self._close()
+        self._bracket.start()
+        outcome = run(function, payload)
+        figures: dict[str, Any] = self._bracket.stop()
+        if type(outcome) is tuple:
+            figures["exception"] = outcome[1]
+        wall_ns = int(figures["wall_s"] * 1e9)
+        self._usages.append((tally.number, 1, figures))
+        self._count(tally, wall_ns)
+        tally.is_alone = wall_ns > ALONE_FROM_NS
+        return outcome
+
+    def open(self, now_ns: int) -> None:
+        """See that a shared bracket is open."""
+        if not self._opened_ns:
+            self._opened_ns = now_ns
+            self._bracket.start()
+
+    def note(self, tally: Tally, wall_ns: int) -> None:
+        """Note a call that ran in the shared bracket."""
+        tally.shared_calls += 1
+        tally.shared_ns += wall_ns
+        self._shared[tally.number] = tally
+        self._count(tally, wall_ns)
+        if wall_ns > ALONE_FROM_NS:
+            tally.is_alone = True
+
+    def take(self, is_last: bool = False) -> tuple[Durations, Usages]:
+        """Return (function, calls, wall time in ns), and the usages that are ready: (function, calls, figures)."""
+        if self._opened_ns and (is_last or monotonic_ns() - self._opened_ns > SHARED_FOR_NS):
+            self._close()
+        durations = [(tally.number, tally.calls, tally.wall_ns) for tally in self._told.values()]
+        for tally in self._told.values():
+            tally.calls = tally.wall_ns = 0
+        self._told = {}
+        usages, self._usages = self._usages, []
+        return durations, usages
+
+    def _count(self, tally: Tally, wall_ns: int) -> None:
+        tally.calls += 1
+        tally.wall_ns += wall_ns
+        self._told[tally.number] = tally
+
+    def _close(self) -> None:
+        if not self._opened_ns:
+            return
+        self._opened_ns = 0
+        figures: dict[str, Any] = self._bracket.stop()
+        total_ns = sum(tally.shared_ns for tally in self._shared.values()) or 1
+        for tally in self._shared.values():
+            share = _shared(figures, tally.shared_ns / total_ns, tally.shared_ns)
+            self._usages.append((tally.number, tally.shared_calls, share))
+            tally.shared_calls = tally.shared_ns = 0
+        self._shared = {}
+
+
+def _shared(figures: dict[str, Any], share: float, wall_ns: int) -> dict[str, Any]:
+    """Return the figures of one function out of those of a bracket that it may have shared."""
+    scaled = {name: type(value)(value * share) for name, value in figures.items() if name not in _NOT_ADDITIVE}
+    return {**figures, **scaled, "wall_s": wall_ns / 1e9, "quality": "upper bound; wall_s: exact"}
