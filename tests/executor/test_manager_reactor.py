@@ -1,0 +1,561 @@
+"""The manager's decisions, without any process: tables of the interesting orders, and random orders of everything."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from envpack_executor.errors import ProcessExitedError, ProcessLostError, ProcessStartError
+from envpack_executor.manager import reactor as manager
+from envpack_executor.manager.reactor import (
+    CallsCancelled,
+    CallsDone,
+    CallsFailed,
+    CallsQueued,
+    CloseRequested,
+    ContextFailed,
+    ContextPrepared,
+    EndProcess,
+    Finish,
+    ManagerReactor,
+    NodeJoined,
+    NodeLost,
+    ProcessReady,
+    ResultsArrived,
+    SendCalls,
+    StartContext,
+)
+from envpack_executor.manager.state import Call, ContextRecord, FunctionRecord, ManagerState, Phase, ProcessRecord
+from envpack_executor.messages import Environment, NodeId, ProcessGone, ProcessId
+
+INHERIT = Environment("inherit")
+HERE = NodeId("here")
+
+
+def check_invariants(state: ManagerState) -> None:
+    """Assert what must be true between any two events."""
+    for node in state.nodes.values():
+        holders = [process for process in node.processes.values() if holds_a_slot(process)]
+        alive = [process for process in node.processes.values() if process.phase is not Phase.STOPPING]
+        assert node.busy == len(holders), "a slot leaked"
+        assert 0 <= node.busy <= node.slots
+        assert len(alive) <= node.resident
+    for process in state.processes.values():
+        assert state.nodes[process.node.node].processes[process.process] is process
+        assert process.context.processes[process.process] is process
+        assert process.phase is Phase.READY or not process.outstanding
+        assert len(process.outstanding) <= process.sent
+    contexts = state.contexts.values()
+    assert {context.number for context in contexts if context.queue} == set(state.waiting)
+    at_processes = sum(len(process.outstanding) for process in state.processes.values())
+    assert state.open_calls == at_processes + sum(len(context.queue) for context in contexts)
+    has_free_slot = any(node.busy < node.slots for node in state.nodes.values())
+    for context in state.waiting.values():
+        if context.environment is not None and has_free_slot:
+            phases = {process.phase for process in context.processes.values()}
+            assert phases & {Phase.STARTING, Phase.READY}, f"context {context.number} is forgotten"
+
+
+def holds_a_slot(process: ProcessRecord) -> bool:
+    return process.phase is Phase.STARTING or bool(process.outstanding)
+
+
+class Manager:
+    """A reactor whose invariants are checked after each event, and short words for what the tests do with it."""
+
+    def __init__(self, slots: int = 1, resident: int = 8, max_tries: int = 3) -> None:
+        self.state = ManagerState(max_tries=max_tries)
+        self.cancelled: set[int] = set()
+        self.claimed: set[int] = set()
+        self.reactor = ManagerReactor(self.state, self._claim)
+        self.numbers = itertools.count()
+        self.function = FunctionRecord(0, b"", "work", "work")
+        if slots:
+            self.handle(NodeJoined(HERE, "here", slots, resident))
+
+    def _claim(self, call: Call) -> bool:
+        assert call.number not in self.claimed, "claimed twice"
+        if call.number in self.cancelled:
+            return False
+        self.claimed.add(call.number)
+        return True
+
+    def handle(self, event: manager.Event) -> list[manager.Instruction]:
+        instructions = self.reactor.handle(event)
+        check_invariants(self.state)
+        return instructions
+
+    def calls(self, context: ContextRecord, count: int = 1, function: FunctionRecord | None = None) -> list[Call]:
+        return [Call(next(self.numbers), function or self.function, context, b"", None) for _ in range(count)]
+
+    def queue(self, context: ContextRecord, count: int = 1, function: FunctionRecord | None = None) -> Any:
+        calls = self.calls(context, count, function)
+        return calls, self.handle(CallsQueued(calls))
+
+    def warm(self, context: ContextRecord, estimate_s: float | None = None) -> ProcessId:
+        """Let a context have one ready process that has served one call, and return its id."""
+        _, [start] = self.queue(context)
+        self.handle(ProcessReady(start.process))
+        self.results(start.process, 1, estimate_s or 1.0)
+        self.function.estimate_s = estimate_s
+        return ProcessId(start.process)
+
+    def results(self, process: ProcessId, count: int, wall_s: float = 1.0) -> list[manager.Instruction]:
+        return self.handle(ResultsArrived(process, list(range(count)), [(0, wall_s)]))
+
+
+def make_context(number: int = 1, **options: Any) -> ContextRecord:
+    return ContextRecord(number, f"key-{number}", f"context-{number}", **{"environment": INHERIT, **options})
+
+
+def kinds(instructions: Iterable[manager.Instruction]) -> list[str]:
+    return [type(instruction).__name__ for instruction in instructions]
+
+
+# --- the ordinary course
+
+
+def test_a_call_starts_a_process_and_is_sent_when_that_is_ready() -> None:
+    world, context = Manager(), make_context()
+    calls, instructions = world.queue(context)
+    assert instructions == [StartContext(HERE, ProcessId(1), INHERIT, b"")]
+    assert world.handle(ProcessReady(ProcessId(1))) == [SendCalls(HERE, ProcessId(1), [world.function], 0, calls)]
+    assert world.results(ProcessId(1), 1) == [CallsDone(calls, [0])]
+    assert (world.state.open_calls, world.state.nodes[HERE].busy) == (0, 0)
+
+
+def test_a_function_is_sent_once_to_each_process() -> None:
+    world, context = Manager(), make_context()
+    process = world.warm(context)
+    _, [again] = world.queue(context)
+    assert (again.process, again.functions, again.first) == (process, [], 1)
+
+
+def test_short_calls_travel_in_batches_and_long_ones_alone() -> None:
+    world, context = Manager(), make_context()
+    process = world.warm(context, estimate_s=1e-5)
+    _, [batch] = world.queue(context, 1000)
+    assert len(batch.calls) == manager.OUTSTANDING_S / 1e-5
+    world.results(process, len(batch.calls), 1e-5)
+    other = Manager()
+    other.warm(make_context(), estimate_s=1.0)
+    _, [alone] = other.queue(next(iter(other.state.contexts.values())), 1000)
+    assert len(alone.calls) == 1
+
+
+def test_work_too_short_for_another_process_starts_none() -> None:
+    world, context = Manager(slots=4), make_context()
+    world.warm(context, estimate_s=1e-5)
+    _, instructions = world.queue(context, 100)
+    assert kinds(instructions) == ["SendCalls"]
+    _, instructions = world.queue(context, 10_000)
+    assert "StartContext" in kinds(instructions)
+
+
+def test_no_more_processes_are_started_than_there_are_slots_or_calls() -> None:
+    world = Manager(slots=4)
+    _, instructions = world.queue(make_context(), 2)
+    assert kinds(instructions) == ["StartContext"] * 2
+    _, instructions = world.queue(make_context(2), 100)
+    assert kinds(instructions) == ["StartContext"] * 2
+
+
+def test_the_context_whose_call_waits_longest_gets_the_next_slot() -> None:
+    world, first, second = Manager(slots=1), make_context(1), make_context(2)
+    process = world.warm(first)
+    world.queue(first, 2)
+    world.queue(second)
+    world.queue(first, 5)
+    assert kinds(world.results(process, 1)) == ["CallsDone", "SendCalls"], "its second call came before"
+    instructions = world.results(process, 1)
+    assert kinds(instructions) == ["CallsDone", "StartContext"]
+    assert world.state.processes[instructions[1].process].context is second  # type: ignore[union-attr]
+
+
+def test_the_process_that_was_idle_longest_makes_room() -> None:
+    world = Manager(slots=1, resident=2)
+    oldest = world.warm(make_context(1))
+    world.warm(make_context(2))
+    _, instructions = world.queue(make_context(3))
+    assert kinds(instructions) == ["EndProcess", "StartContext"]
+    assert instructions[0] == EndProcess(HERE, oldest, False)
+
+
+def test_a_fresh_process_serves_one_call() -> None:
+    world, context = Manager(slots=1), make_context(is_fresh=True)
+    calls, [start] = world.queue(context, 2)
+    [sent] = world.handle(ProcessReady(start.process))
+    assert sent.calls == calls[:1]  # type: ignore[union-attr]
+    instructions = world.results(start.process, 1)
+    assert kinds(instructions) == ["EndProcess", "CallsDone", "StartContext"]
+    world.handle(ProcessGone(start.process, 0, -1))
+    assert set(world.state.processes) == {2}
+
+
+def test_calls_wait_for_their_environment_and_then_run_in_order() -> None:
+    world, context = Manager(), make_context(environment=None)
+    calls, instructions = world.queue(context, 3)
+    assert instructions == []
+    assert kinds(world.handle(ContextPrepared(1, INHERIT, b"boot"))) == ["StartContext"]
+    [sent] = world.handle(ProcessReady(ProcessId(1)))
+    assert sent.calls == calls[:1]  # type: ignore[union-attr]
+
+
+def test_calls_wait_for_a_node() -> None:
+    world = Manager(slots=0)
+    assert world.queue(make_context(), 3)[1] == []
+    assert kinds(world.handle(NodeJoined(HERE, "here", 2, 8))) == ["StartContext"] * 2
+
+
+# --- losses
+
+
+def lose_a_batch(exit_status: int | None, running_call: int) -> tuple[Manager, list[Call], Any]:
+    world, context = Manager(), make_context()
+    process = world.warm(context, estimate_s=1e-3)
+    calls, [sent] = world.queue(context, 4)
+    assert (sent.first, sent.calls) == (1, calls)
+    return world, calls, world.handle(ProcessGone(process, exit_status, running_call))
+
+
+def test_an_exit_is_the_end_of_the_call_that_ran_and_the_others_are_run_again_in_order() -> None:
+    world, calls, instructions = lose_a_batch(exit_status=3, running_call=2)
+    assert kinds(instructions) == ["CallsFailed", "StartContext"]
+    assert instructions[0].calls == [calls[1]]
+    assert isinstance(instructions[0].error, ProcessExitedError)
+    assert list(calls[0].context.queue) == [calls[0], calls[2], calls[3]]
+    assert not any(call.losses for call in (calls[0], calls[2], calls[3]))
+
+
+def test_a_signal_is_a_loss_of_the_call_that_ran_and_all_are_run_again_in_order() -> None:
+    world, calls, instructions = lose_a_batch(exit_status=-9, running_call=2)
+    assert kinds(instructions) == ["StartContext"]
+    assert list(calls[0].context.queue) == calls
+    assert [len(call.losses) for call in calls] == [0, 1, 0, 0]
+
+
+@pytest.mark.parametrize(("exit_status", "running_call"), [(-9, -1), (0, -1), (3, -1), (-9, 0), (1, 7)])
+def test_between_calls_the_next_one_is_blamed_but_not_given_back(exit_status: int, running_call: int) -> None:
+    world, calls, instructions = lose_a_batch(exit_status, running_call)
+    assert kinds(instructions) == ["StartContext"]
+    assert list(calls[0].context.queue) == calls
+    assert [len(call.losses) for call in calls] == [1, 0, 0, 0]
+
+
+def test_a_call_that_lost_every_try_is_given_back_with_all_losses() -> None:
+    world, context = Manager(max_tries=3), make_context()
+    calls, [start] = world.queue(context)
+    process = start.process
+    for _ in range(2):
+        world.handle(ProcessReady(process))
+        [start] = world.handle(ProcessGone(process, -11, 0))
+        process = start.process  # type: ignore[union-attr]
+    world.handle(ProcessReady(process))
+    [failed] = world.handle(ProcessGone(process, -9, 0))
+    assert isinstance(failed, CallsFailed)
+    assert failed.calls == calls
+    assert isinstance(failed.error, ProcessLostError)
+    assert failed.error.losses == ("killed by signal 11 on here",) * 2 + ("killed by signal 9 on here",)
+
+
+def test_results_that_came_before_the_loss_are_kept_and_those_after_it_ignored() -> None:
+    world, context = Manager(), make_context()
+    process = world.warm(context, estimate_s=1e-3)
+    calls, _ = world.queue(context, 4)
+    assert world.results(process, 2, 1e-3)[0] == CallsDone(calls[:2], [0, 1])
+    world.handle(ProcessGone(process, -9, 3))
+    assert list(context.queue) == calls[2:]
+    assert world.results(process, 2) == []
+    assert world.handle(ProcessGone(process, -9, 3)) == []
+    assert world.handle(ProcessReady(process)) == []
+
+
+def test_three_processes_lost_before_they_were_ready_fail_every_waiting_call() -> None:
+    world, context = Manager(), make_context()
+    calls, _ = world.queue(context, 2)
+    for process in (1, 2):
+        assert kinds(world.handle(ProcessGone(ProcessId(process), 1, -1))) == ["StartContext"]
+    [failed] = world.handle(ProcessGone(ProcessId(3), -9, -1))
+    assert isinstance(failed, CallsFailed)
+    assert failed.calls == calls
+    assert isinstance(failed.error, ProcessStartError)
+    assert "killed by signal 9 before it was ready" in str(failed.error)
+
+
+def test_a_process_that_cannot_be_started_at_all_is_not_tried_again() -> None:
+    world, context = Manager(), make_context()
+    world.queue(context, 2)
+    [failed] = world.handle(ProcessGone(ProcessId(1), None, -1, "no such interpreter"))
+    assert isinstance(failed, CallsFailed)
+    assert "no such interpreter" in str(failed.error)
+
+
+def test_a_failed_context_fails_what_waits_and_ends_what_starts() -> None:
+    world, context = Manager(slots=2), make_context()
+    calls, _ = world.queue(context, 3)
+    error = ValueError("no model")
+    instructions = world.handle(ContextFailed(1, error))
+    assert instructions == [CallsFailed(calls, error), EndProcess(HERE, ProcessId(1), True)] + [
+        EndProcess(HERE, ProcessId(2), True)
+    ]
+    assert kinds(world.queue(context)[1]) == ["StartContext"], "a later call tries again"
+
+
+def test_what_ran_on_a_lost_node_runs_on_another_with_the_loss_noted() -> None:
+    world, context = Manager(slots=1), make_context()
+    process = world.warm(context, estimate_s=1e-3)
+    calls, _ = world.queue(context, 3)
+    world.handle(NodeJoined(NodeId("there"), "there", 1, 8))
+    [start] = world.handle(NodeLost(HERE, "silent for 10.0 s"))
+    assert isinstance(start, StartContext)
+    assert start.node == "there"
+    assert list(context.queue) == calls
+    assert {call.losses for call in calls} == {("node here lost: silent for 10.0 s",)}
+    assert world.results(process, 3) == [], "the result of a lost node comes too late"
+    assert world.handle(NodeLost(HERE, "again")) == []
+
+
+# --- cancelling and closing
+
+
+def test_a_call_cancelled_in_the_queue_is_never_sent() -> None:
+    world, context = Manager(), make_context()
+    calls, [start] = world.queue(context, 2)
+    world.cancelled.add(calls[0].number)
+    [sent] = world.handle(ProcessReady(start.process))
+    assert sent.calls == calls[1:]  # type: ignore[union-attr]
+
+
+def test_closing_without_cancelling_finishes_after_the_last_call_and_the_last_process() -> None:
+    world, context = Manager(), make_context()
+    _, [start] = world.queue(context)
+    assert world.handle(CloseRequested(False)) == []
+    world.handle(ProcessReady(start.process))
+    assert kinds(world.results(start.process, 1)) == ["CallsDone", "EndProcess"]
+    assert world.handle(ProcessGone(start.process, 0, -1)) == [Finish()]
+    assert world.handle(CloseRequested(False)) == [], "finished once"
+
+
+def test_closing_ends_processes_that_are_not_ready_at_once_and_warm_ones_in_order() -> None:
+    world, context = Manager(slots=2), make_context()
+    warm = world.warm(context)
+    calls, [start] = world.queue(make_context(2))
+    world.cancelled.add(calls[0].number)
+    assert world.handle(CloseRequested(True))[1:] == [
+        EndProcess(HERE, warm, False),
+        EndProcess(HERE, start.process, True),
+    ]
+
+
+def test_closing_with_cancelling_drops_what_was_never_sent_and_keeps_what_was() -> None:
+    world, context = Manager(), make_context()
+    process = world.warm(context, estimate_s=1e-3)
+    calls, _ = world.queue(context, 4)
+    more, _ = world.queue(context, 4)
+    world.handle(ProcessGone(process, -9, 1))
+    [dropped] = world.handle(CloseRequested(True))
+    assert dropped == CallsCancelled(more)
+    assert list(context.queue) == calls
+
+
+def test_an_idle_executor_finishes_at_once() -> None:
+    assert Manager().handle(CloseRequested(False)) == [Finish()]
+
+
+# --- any order
+
+
+@dataclass
+class Ghost:
+    """A context process as the world outside knows it, which may be more than the manager still does."""
+
+    process: ProcessId
+    node: NodeId
+    context: int
+    is_ready: bool = False
+    is_ending: bool = False
+    unanswered: list[int] = field(default_factory=list)
+    received: int = 0
+
+
+class AnyOrder(RuleBasedStateMachine):
+    """Everything may happen at any time: calls, losses of anything in any phase, late messages, cancels, the end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = Manager(slots=0)
+        self.contexts = [make_context(number, environment=None, is_fresh=number == 2) for number in range(3)]
+        self.functions = [FunctionRecord(number, b"", f"f{number}", "f") for number in range(2)]
+        self.calls: dict[int, Call] = {}
+        self.ends: Counter[int] = Counter()
+        self.living: dict[ProcessId, Ghost] = {}
+        self.forgotten: dict[ProcessId, Ghost] = {}
+        self.node_numbers = itertools.count()
+        self.finished = 0
+
+    # -- the world
+
+    def tell(self, event: manager.Event) -> None:
+        for instruction in self.world.handle(event):
+            self.obey(instruction)
+
+    def obey(self, instruction: manager.Instruction) -> None:
+        match instruction:
+            case StartContext():
+                context = self.world.state.processes[instruction.process].context.number
+                self.living[instruction.process] = Ghost(instruction.process, instruction.node, context)
+            case SendCalls():
+                ghost = self.living[instruction.process]
+                assert ghost.is_ready, "sent to a process that is not ready"
+                assert instruction.first == ghost.received
+                ghost.received += len(instruction.calls)
+                assert all(call.context.number == ghost.context for call in instruction.calls)
+                ghost.unanswered += [call.number for call in instruction.calls]
+            case EndProcess():
+                ghost = self.living[instruction.process]
+                assert not ghost.is_ending, "ended twice"
+                assert not ghost.unanswered, "ended with calls"
+                ghost.is_ending = True
+            case CallsDone() | CallsFailed() | CallsCancelled():
+                self.ends.update(call.number for call in instruction.calls)
+            case Finish():
+                self.finished += 1
+
+    def pick(self, data: st.DataObject, values: Iterable[Any]) -> Any:
+        return data.draw(st.sampled_from(sorted(values)))
+
+    # -- events
+
+    @precondition(lambda self: len(self.world.state.nodes) < 3)
+    @rule(slots=st.integers(1, 3))
+    def node_joins(self, slots: int) -> None:
+        node = NodeId(f"n{next(self.node_numbers)}")
+        self.tell(NodeJoined(node, str(node), slots, slots + 1))
+
+    @precondition(lambda self: not self.finished)
+    @rule(context=st.integers(0, 2), function=st.integers(0, 1), count=st.integers(1, 30))
+    def calls_are_queued(self, context: int, function: int, count: int) -> None:
+        calls = self.world.calls(self.contexts[context], count, self.functions[function])
+        self.calls.update((call.number, call) for call in calls)
+        self.tell(CallsQueued(calls))
+
+    @precondition(lambda self: len(self.calls) > len(self.world.claimed | self.world.cancelled))
+    @rule(data=st.data())
+    def call_is_cancelled(self, data: st.DataObject) -> None:
+        number = self.pick(data, self.calls.keys() - self.world.claimed - self.world.cancelled)
+        if not self.ends[number]:
+            self.world.cancelled.add(number)
+
+    @rule(context=st.integers(0, 2), is_failure=st.booleans())
+    def context_is_prepared(self, context: int, is_failure: bool) -> None:
+        record = self.contexts[context]
+        if record.number not in self.world.state.contexts:
+            return
+        if record.environment is None and not is_failure:
+            self.tell(ContextPrepared(record.number, INHERIT, b""))
+        elif is_failure:
+            self.tell(ContextFailed(record.number, ValueError("cannot be had")))
+
+    @precondition(lambda self: self.living)
+    @rule(data=st.data())
+    def process_becomes_ready(self, data: st.DataObject) -> None:
+        self.make_ready(self.pick(data, self.living))
+
+    def make_ready(self, process: ProcessId) -> None:
+        ghost = self.living[process]
+        if not ghost.is_ready:
+            ghost.is_ready = True
+            self.tell(ProcessReady(process))
+
+    @precondition(lambda self: any(ghost.unanswered for ghost in self.living.values()))
+    @rule(data=st.data(), wall_s=st.sampled_from([1e-6, 1e-4, 1.0]))
+    def results_arrive(self, data: st.DataObject, wall_s: float) -> None:
+        process = self.pick(data, [process for process, ghost in self.living.items() if ghost.unanswered])
+        self.answer(process, data.draw(st.integers(1, len(self.living[process].unanswered))), wall_s)
+
+    def answer(self, process: ProcessId, count: int, wall_s: float) -> None:
+        ghost = self.living[process]
+        outcomes, ghost.unanswered = ghost.unanswered[:count], ghost.unanswered[count:]
+        before = self.ends.copy()
+        self.tell(ResultsArrived(process, outcomes, [(number, wall_s) for number in range(2)]))
+        assert all(self.ends[number] == before[number] + 1 for number in outcomes), "outcomes of other calls"
+
+    @precondition(lambda self: self.living)
+    @rule(data=st.data(), exit_status=st.sampled_from([None, 0, 3, -9]), between=st.booleans())
+    def process_is_gone(self, data: st.DataObject, exit_status: int | None, between: bool) -> None:
+        ghost = self.living.pop(self.pick(data, self.living))
+        if ghost.is_ready and exit_status is None:
+            exit_status = -9  # it had been started
+        first = ghost.received - len(ghost.unanswered)
+        running = -1 if between or not ghost.unanswered else data.draw(st.integers(first, ghost.received - 1))
+        self.forgotten[ghost.process] = ghost
+        self.tell(ProcessGone(ghost.process, exit_status, running))
+
+    @precondition(lambda self: self.world.state.nodes)
+    @rule(data=st.data())
+    def node_is_lost(self, data: st.DataObject) -> None:
+        node = self.pick(data, self.world.state.nodes)
+        lost = [ghost for ghost in self.living.values() if ghost.node == node]
+        for ghost in lost:
+            self.forgotten[ghost.process] = self.living.pop(ghost.process)
+        self.tell(NodeLost(node, "silent"))
+
+    @precondition(lambda self: self.forgotten)
+    @rule(data=st.data(), kind=st.integers(0, 2))
+    def message_comes_late(self, data: st.DataObject, kind: int) -> None:
+        process = self.pick(data, self.forgotten)
+        before = self.ends.copy()
+        self.tell(
+            (
+                ProcessReady(process),
+                ResultsArrived(process, self.forgotten[process].unanswered, []),
+                ProcessGone(process, 0, 0),
+            )[kind]
+        )
+        assert self.ends == before
+
+    @rule(is_cancelling=st.booleans())
+    def close_is_requested(self, is_cancelling: bool) -> None:
+        if len(self.calls) > 20:
+            self.tell(CloseRequested(is_cancelling))
+
+    @invariant()
+    def no_call_ends_twice(self) -> None:
+        assert all(count <= 1 for count in self.ends.values())
+        assert self.finished <= 1
+
+    def teardown(self) -> None:
+        """When nothing more goes wrong, every call gets its end and the executor finishes, once."""
+        self.tell(NodeJoined(NodeId("last"), "last", 2, 8))
+        for context in list(self.world.state.contexts.values()):
+            if context.environment is None:
+                self.tell(ContextPrepared(context.number, INHERIT, b""))
+        self.tell(CloseRequested(False))
+        for _ in range(5 * len(self.calls) + 10):
+            for process in list(self.living):
+                if process in self.living:
+                    self.make_ready(process)
+            for process, ghost in list(self.living.items()):
+                if ghost.unanswered:
+                    self.answer(process, len(ghost.unanswered), 1e-3)
+                elif ghost.is_ending:
+                    del self.living[process]
+                    self.tell(ProcessGone(process, 0, -1))
+        assert self.finished == 1
+        assert not self.living
+        assert not self.world.state.processes
+        # One that was cancelled may have met a failure or the end of the executor first; it has its end either way.
+        for number in self.calls:
+            assert self.ends[number] == 1 or number in self.world.cancelled
+
+
+TestAnyOrder = AnyOrder.TestCase
+TestAnyOrder.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)
