@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 import threading
@@ -22,7 +23,7 @@ def test_frames_survive_any_cuts(sent: list[tuple[int, bytes]], cuts: list[int])
     edges = sorted({0, len(stream), *(cut for cut in cuts if cut < len(stream))})
     buffer = frames.FrameBuffer()
     received = []
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in itertools.pairwise(edges):
         received += buffer.feed(stream[start:end])
     assert received == sent
     assert buffer.feed(b"") == []

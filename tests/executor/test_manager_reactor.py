@@ -227,7 +227,7 @@ def lose_a_batch(exit_status: int | None, running_call: int) -> tuple[Manager, l
 
 
 def test_an_exit_is_the_end_of_the_call_that_ran_and_the_others_are_run_again_in_order() -> None:
-    world, calls, instructions = lose_a_batch(exit_status=3, running_call=2)
+    _, calls, instructions = lose_a_batch(exit_status=3, running_call=2)
     assert kinds(instructions) == ["CallsFailed", "StartContext"]
     assert instructions[0].calls == [calls[1]]
     assert isinstance(instructions[0].error, ProcessExitedError)
@@ -236,7 +236,7 @@ def test_an_exit_is_the_end_of_the_call_that_ran_and_the_others_are_run_again_in
 
 
 def test_a_signal_is_a_loss_of_the_call_that_ran_and_all_are_run_again_in_order() -> None:
-    world, calls, instructions = lose_a_batch(exit_status=-9, running_call=2)
+    _, calls, instructions = lose_a_batch(exit_status=-9, running_call=2)
     assert kinds(instructions) == ["StartContext"]
     assert list(calls[0].context.queue) == calls
     assert [len(call.losses) for call in calls] == [0, 1, 0, 0]
@@ -244,7 +244,7 @@ def test_a_signal_is_a_loss_of_the_call_that_ran_and_all_are_run_again_in_order(
 
 @pytest.mark.parametrize(("exit_status", "running_call"), [(-9, -1), (0, -1), (3, -1), (-9, 0), (1, 7)])
 def test_between_calls_the_next_one_is_blamed_but_not_given_back(exit_status: int, running_call: int) -> None:
-    world, calls, instructions = lose_a_batch(exit_status, running_call)
+    _, calls, instructions = lose_a_batch(exit_status, running_call)
     assert kinds(instructions) == ["StartContext"]
     assert list(calls[0].context.queue) == calls
     assert [len(call.losses) for call in calls] == [1, 0, 0, 0]
@@ -303,9 +303,8 @@ def test_a_failed_context_fails_what_waits_and_ends_what_starts() -> None:
     calls, _ = world.queue(context, 3)
     error = ValueError("no model")
     instructions = world.handle(ContextFailed(1, error))
-    assert instructions == [CallsFailed(calls, error), EndProcess(HERE, ProcessId(1), True)] + [
-        EndProcess(HERE, ProcessId(2), True)
-    ]
+    ends = [EndProcess(HERE, ProcessId(number), True) for number in (1, 2)]
+    assert instructions == [CallsFailed(calls, error), *ends]
     assert kinds(world.queue(context)[1]) == ["StartContext"], "a later call tries again"
 
 
