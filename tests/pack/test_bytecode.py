@@ -27,7 +27,6 @@ def f(x, y=(1, 2.5, "s"), *, z=b"b"):
 
 def other_pythons() -> list[str]:
     found = [shutil.which(name) for name in ("python3.11", "python3.12", "python3.13")]
-    pyenv = Path.home() / ".pyenv" / "versions"
     found = [path for path in found if path and "shims" not in path]
     # Where several versions are installed side by side, in folders named for them.
     found += [str(path) for path in Path(sys.base_prefix).parent.glob("3.1[123].*/bin/python")]
