@@ -255,3 +255,12 @@ def fail_to_initialize(word: str) -> NoReturn:
 
 def pickled_size(value: Any) -> int:
     return len(pickle.dumps(value))
+
+
+class Model:
+    def __init__(self, factor: int) -> None:
+        self.factor = factor
+
+    @task(category="scaled")
+    def scaled(self, value: int) -> int:
+        return self.factor * value
