@@ -381,8 +381,11 @@ class ManagerReactor:
         if not event.is_cancelling:
             return
         for context in list(self.state.waiting.values()):
-            calls = [call for call in context.queue if not call.is_claimed]
-            kept = [call for call in context.queue if call.is_claimed]
+            # A call for which a process is being started counts as begun, as it does in `ProcessPoolExecutor`.
+            starting = sum(process.phase is Phase.STARTING for process in context.processes.values())
+            begun = set(itertools.islice((call.number for call in context.queue if not call.is_claimed), starting))
+            calls = [call for call in context.queue if not call.is_claimed and call.number not in begun]
+            kept = [call for call in context.queue if call.is_claimed or call.number in begun]
             context.queue.clear()
             context.queue.extend(kept)
             if not kept:

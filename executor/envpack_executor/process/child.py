@@ -18,7 +18,7 @@ import pickle
 import signal
 import sys
 from collections.abc import Callable, Mapping
-from time import monotonic_ns
+from time import monotonic_ns, sleep
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
@@ -33,10 +33,12 @@ from envpack_executor.process.frames import (
     read_frame,
     write_frame,
 )
-from envpack_executor.process.meter import Meter, Tally
+from envpack_executor.process.meter import Durations, Meter, Tally, Usages
 
 # A result waits at most this long for company: the clock is looked at between calls.
 FLUSH_AFTER_NS = 1_000_000
+# While a call runs, another thread sends the results before it. This often, because it takes turns with the call.
+FLUSH_EVERY_S = 0.005
 PROTOCOL = 5
 
 
@@ -108,6 +110,11 @@ class ContextServer:
         self._functions: dict[int, _Function] = {}
         self._meter = Meter()
         self._outcomes: list[Any] = []
+        self._sending = _thread.allocate_lock()
+        self._batch_runs = _thread.allocate_lock()
+        self._batch_runs.acquire()
+        self._is_in_batch = False
+        self._has_flusher = False
 
     def serve(self) -> None:
         """Serve frames until the host closes the socket."""
@@ -157,6 +164,8 @@ class ContextServer:
 
     def _run_batch(self, sequence: int, calls: list[tuple[int, bytes]]) -> None:
         progress, functions, meter = self._progress, self._functions, self._meter
+        if len(calls) > 1:
+            self._begin_long_batch()
         flushed = started = monotonic_ns()
         for number, payload in calls:
             function = functions[number]
@@ -176,14 +185,39 @@ class ContextServer:
             now = monotonic_ns()
             meter.note(function.tally, now - started)
             started = now
+        self._is_in_batch = False
         self._send_results()
         progress[1] = 0
 
     def _send_results(self, is_last: bool = False) -> None:
         _flush_streams()
-        body = pickle.dumps((self._outcomes, *self._meter.take(is_last)), PROTOCOL)
-        self._outcomes = []
+        with self._sending:
+            self._write_outcomes(*self._meter.take(is_last))
+
+    def _write_outcomes(self, durations: Durations, usages: Usages) -> None:
+        """Write what there is. The other thread may append meanwhile, so the list stays the same object."""
+        count = len(self._outcomes)
+        body = pickle.dumps((self._outcomes[:count], durations, usages), PROTOCOL)
+        del self._outcomes[:count]
         write_frame(self._descriptor, RESULTS, body)
+
+    def _begin_long_batch(self) -> None:
+        """Wake the thread that sends results which would otherwise wait behind a call that turns out to be long."""
+        self._is_in_batch = True
+        if not self._has_flusher:
+            self._has_flusher = True
+            _thread.start_new_thread(self._flush_now_and_then, ())
+        if self._batch_runs.locked():
+            self._batch_runs.release()
+
+    def _flush_now_and_then(self) -> None:
+        while True:
+            self._batch_runs.acquire()
+            while self._is_in_batch:
+                sleep(FLUSH_EVERY_S)
+                with self._sending:
+                    if self._outcomes and self._is_in_batch:
+                        self._write_outcomes([], [])
 
 
 def _run(function: _Function, payload: bytes) -> Any:
