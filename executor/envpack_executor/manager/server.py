@@ -108,8 +108,8 @@ class Server:
             self._guard.answer()
             if not has_input(self._socket):
                 break
-            identity, data = self._socket.recv_multipart()
-            self._take(identity, data)
+            identity, *parts = self._socket.recv_multipart()
+            self._take(identity, b"".join(parts))
         if now_s - self._last_beat_s >= self._heartbeat.every_s:
             self._last_beat_s = now_s
             self._beat(now_s)
