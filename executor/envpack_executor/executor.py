@@ -124,7 +124,11 @@ class ContextExecutor(Executor):
         if slots:
             self._loop.add_local_node(slots, resident=_resident(slots))
         if nodes is not None:
-            nodes.open(self._loop, _resident)
+            try:
+                nodes.open(self._loop, _resident)
+            except BaseException:
+                self._loop.abandon()
+                raise
         self._loop.start()
         close_at_end(self, self._loop, self._gate)
 

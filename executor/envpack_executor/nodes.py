@@ -85,7 +85,11 @@ class RemoteNodes:
         if key_file is None:
             self._folder = tempfile.TemporaryDirectory(prefix="envpack-key-")
             key_file = Path(self._folder.name) / "worker.key"
-        self._server = Server(self.bind, key_file, self.heartbeat, loop, resident)
+        try:
+            self._server = Server(self.bind, key_file, self.heartbeat, loop, resident)
+        except BaseException:
+            self._clean_up()
+            raise
         loop.add_closer(self._close)
 
     def _opened(self) -> Server:
@@ -98,5 +102,8 @@ class RemoteNodes:
     def _close(self) -> None:
         assert self._server is not None
         self._server.close()
+        self._clean_up()
+
+    def _clean_up(self) -> None:
         if self._folder is not None:
             self._folder.cleanup()

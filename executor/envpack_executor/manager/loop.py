@@ -161,6 +161,10 @@ class ManagerLoop:
         """Call `closer` in the loop's thread when it ends."""
         self._closers.append(closer)
 
+    def abandon(self) -> None:
+        """Free everything, instead of `start`."""
+        self._close()
+
     # --- nodes, in the loop's thread
 
     def node_joined(self, node: NodeId, name: str, port: NodePort, slots: int, resident: int) -> None:
