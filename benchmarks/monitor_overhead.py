@@ -5,7 +5,7 @@ and beside a thread that polls psutil. They take turns, so that a noisy machine 
 percentile of the rounds stand beside. Then the peak that each reports for a spike of 200 MB of some 20 ms.
 memory_profiler takes part where it can be imported.
 
-    python benchmarks/monitor_overhead.py [--rounds 30] [--calls 300]
+    python benchmarks/monitor_overhead.py [--rounds 30] [--calls 300] [--quick]
 """
 
 from __future__ import annotations
@@ -125,7 +125,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--calls", type=int, default=300)
+    parser.add_argument("--quick", action="store_true", help="fewer rounds")
     options = parser.parse_args()
+    if options.quick:
+        options.rounds, options.calls = 5, 100
     with tempfile.TemporaryDirectory() as folder:
         os.environ["ENVPACK_HISTORY"] = str(Path(folder) / "history.sqlite")
         found = overheads(options.rounds, options.calls)

@@ -2,7 +2,7 @@
 
 | variable | meaning | default |
 |---|---|---|
-| `ENVPACK_STORE` | folder of the store of layers and environments | `$XDG_CACHE_HOME/envpack`, else `~/.cache/envpack` |
+| `ENVPACK_STORE` | folder of the store | `$XDG_CACHE_HOME/envpack`, else `~/.cache/envpack` |
 """
 
 from __future__ import annotations

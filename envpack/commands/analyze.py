@@ -9,18 +9,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from envpack.commands.options import selection_options
+
 if TYPE_CHECKING:
     from rich.console import Console
 
     from envpack.discover import Dependencies, Distribution, FunctionDependencies
-
-
-def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    pairs = [value.partition("=") for value in values]
-    for value, (module, _, distribution) in zip(values, pairs, strict=True):
-        if not (module and distribution):
-            raise click.BadParameter(f"{value!r} met, IMPORT=DIST expected, such as yaml=PyYAML", ctx, param)
-    return {module: distribution for module, _, distribution in pairs}
 
 
 @click.command()
@@ -36,11 +30,7 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
     help="What to print.",
 )
 @click.option("-o", "--output", metavar="FILE", type=click.Path(dir_okay=False), help="Write to FILE instead.")
-@click.option("--include", multiple=True, metavar="DIST", help="Add a distribution; repeatable.")
-@click.option("--exclude", multiple=True, metavar="DIST", help="Leave out a distribution or module; repeatable.")
-@click.option(
-    "--map", "mapping", multiple=True, metavar="IMPORT=DIST", callback=_pairs, help="Name a module's distribution."
-)
+@selection_options
 def analyze(
     target: str,
     functions: tuple[str, ...],

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from envpack.commands.analyze import _pairs
+from envpack.commands.options import selection_options
 from envpack.commands.output import note, print_json, print_table, size_text
 
 if TYPE_CHECKING:
@@ -18,11 +18,7 @@ if TYPE_CHECKING:
 @click.argument("targets", metavar="TARGET[:FUNCTION]...", nargs=-1, required=True)
 @click.option("--python", metavar="PYTHON", help="Interpreter whose environment is packed.  [default: this one]")
 @click.option("-o", "--output", metavar="FILE", type=click.Path(dir_okay=False), help="Export to FILE (.tar.zst).")
-@click.option("--include", multiple=True, metavar="DIST", help="Add a distribution; repeatable.")
-@click.option("--exclude", multiple=True, metavar="DIST", help="Leave out a distribution or module; repeatable.")
-@click.option(
-    "--map", "mapping", multiple=True, metavar="IMPORT=DIST", callback=_pairs, help="Name a module's distribution."
-)
+@selection_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def pack(
     targets: tuple[str, ...],

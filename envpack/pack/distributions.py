@@ -7,8 +7,6 @@ line. What RECORD says about sizes and digests is kept, so that edited and missi
 
 from __future__ import annotations
 
-import base64
-import csv
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -19,6 +17,7 @@ from envpack.discover.interpreter import Interpreter
 from envpack.errors import DistributionFilesError
 from envpack.pack.bytecode import BytecodeCompiler
 from envpack.pack.manifest import LayerKind
+from envpack.pack.record import is_installed_note, portable_record, rows
 from envpack.pack.scripts import relocatable
 from envpack.pack.trees import editable_files, module_files, tree_files
 from envpack.pack.writer import Source
@@ -99,8 +98,8 @@ class InstalledFiles:
         files: list[tuple[str, str]] = []
         recorded: dict[str, str] = {}
         missing: list[str] = []
-        for path, digest in _rows(record):
-            if path.endswith((".pyc", ".pyo")):
+        for path, digest in rows(record):
+            if is_installed_note(path):
                 continue
             target, file = self._place(location, path)
             if not os.path.exists(file):
@@ -183,6 +182,9 @@ def layer_sources(layer: LayerFiles, compiler: BytecodeCompiler) -> Iterator[Sou
         if target.startswith("bin/"):
             yield _script(target, file)
             continue
+        if target.endswith(".dist-info/RECORD"):
+            yield Source(target, make=partial(_record, target, file, layer))
+            continue
         yield Source(target, file, follow=True)
         if target.endswith(".py") and not _is_test(target):
             yield _bytecode(target, file, compiler)
@@ -195,6 +197,17 @@ def _script(target: str, file: str) -> Source:
         stream.seek(0)
         data = stream.read()
     return Source(target, make=partial(relocatable, data), executable=True)
+
+
+def _record(target: str, file: str, layer: LayerFiles) -> bytes:
+    """Return the RECORD of a layer, in which the scripts are those that were packed."""
+    site = target.rsplit("/", 2)[0]
+    scripts = {
+        os.path.relpath(script, site): relocatable(_read(path))
+        for script, path in layer.files
+        if script.startswith("bin/")
+    }
+    return portable_record(_read(file), scripts)
 
 
 def _bytecode(target: str, file: str, compiler: BytecodeCompiler) -> Source:
@@ -212,16 +225,6 @@ def _is_test(target: str) -> bool:
 def _is_below(path: str) -> bool:
     """Tell cheaply, as it is asked for every file, whether a path needs no normalising."""
     return path[:1] not in ("/", ".") and "/." not in path and "//" not in path
-
-
-def _rows(record: bytes) -> Iterator[tuple[str, str]]:
-    """Yield path and hexadecimal sha256 (or an empty string) of each row of a RECORD."""
-    for row in csv.reader(record.decode("utf-8", "surrogateescape").splitlines()):
-        if not row:
-            continue
-        algorithm, _, digest = (row[1] if len(row) > 1 else "").partition("=")
-        known = algorithm == "sha256" and digest
-        yield row[0], base64.urlsafe_b64decode(digest + "=" * (-len(digest) % 4)).hex() if known else ""
 
 
 def _read(file: str) -> bytes:

@@ -17,7 +17,7 @@ from envpack.pack.distributions import LayerFiles
 from envpack.pack.manifest import LayerRef, canonical_json
 
 # Part of every key: another form of layers must not find the notes of this one.
-_FORM = "1"
+_FORM = "2"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,55 @@
+"""RECORD, the list of its files that an installed distribution carries (PEP 376, PEP 427): read, and made portable.
+
+An installer adds to a wheel what belongs to the machine: console scripts whose first line names an interpreter, rows
+for bytecode, its own name, and whether the user had asked for the distribution. The packed form leaves these out, so
+that two environments that installed the same wheel give the same layer, byte by byte.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import io
+from collections.abc import Iterator, Mapping
+
+# Notes of the installer about the installation, not about the distribution.
+INSTALLER_NOTES = frozenset({"INSTALLER", "REQUESTED"})
+
+
+def rows(record: bytes) -> Iterator[tuple[str, str]]:
+    """Yield path and hexadecimal sha256 (or an empty string) of each row of a RECORD."""
+    for row in _parsed(record):
+        algorithm, _, digest = (row[1] if len(row) > 1 else "").partition("=")
+        known = algorithm == "sha256" and digest
+        yield row[0], base64.urlsafe_b64decode(digest + "=" * (-len(digest) % 4)).hex() if known else ""
+
+
+def is_installed_note(path: str) -> bool:
+    """Tell whether a path of a RECORD is something that the installer, not the wheel, has put there."""
+    folder, _, name = path.rpartition("/")
+    return path.endswith((".pyc", ".pyo")) or (folder.endswith(".dist-info") and name in INSTALLER_NOTES)
+
+
+def portable_record(record: bytes, changed: Mapping[str, bytes]) -> bytes:
+    """Return a RECORD that says what is packed.
+
+    Args:
+        record: as the installer left it.
+        changed: content of the files that are packed otherwise than they lie on disk, by their path in the RECORD.
+    """
+    kept = [row for row in _parsed(record) if not is_installed_note(row[0])]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    for row in sorted(kept):
+        content = changed.get(row[0])
+        writer.writerow(row if content is None else (row[0], f"sha256={_digest(content)}", len(content)))
+    return text.getvalue().encode("utf-8", "surrogateescape")
+
+
+def _parsed(record: bytes) -> Iterator[list[str]]:
+    return (row for row in csv.reader(record.decode("utf-8", "surrogateescape").splitlines()) if row)
+
+
+def _digest(content: bytes) -> str:
+    return base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()

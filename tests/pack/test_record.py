@@ -1,0 +1,41 @@
+"""The packed RECORD says what is packed, and nothing of the machine that it was installed on."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+
+from envpack.pack.record import portable_record, rows
+
+RECORD = b"""\
+../../../bin/tool,sha256=AAAA,57
+pkg/__init__.py,sha256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU,0
+pkg/__pycache__/__init__.cpython-311.pyc,,
+"pkg/a,b.py",sha256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU,0
+pkg-1.0.dist-info/INSTALLER,sha256=BBBB,4
+pkg-1.0.dist-info/REQUESTED,sha256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU,0
+pkg-1.0.dist-info/RECORD,,
+"""
+
+
+def test_rows_give_paths_and_hexadecimal_digests() -> None:
+    found = dict(rows(RECORD))
+    assert found["pkg/a,b.py"] == hashlib.sha256(b"").hexdigest()
+    assert found["pkg-1.0.dist-info/RECORD"] == ""
+
+
+def test_scripts_are_recorded_as_packed_and_notes_of_the_installer_are_not() -> None:
+    script = b"#!/bin/sh\nmoved\n"
+    packed = portable_record(RECORD, {"../../../bin/tool": script})
+    digest = base64.urlsafe_b64encode(hashlib.sha256(script).digest()).rstrip(b"=")
+    assert b"../../../bin/tool,sha256=" + digest + b",%d\n" % len(script) in packed
+    assert b"INSTALLER" not in packed
+    assert b"REQUESTED" not in packed
+    assert b".pyc" not in packed
+    assert b'"pkg/a,b.py"' in packed
+
+
+def test_the_order_of_rows_and_what_else_was_installed_make_no_difference() -> None:
+    other = b"".join(reversed(RECORD.splitlines(keepends=True))).replace(b"AAAA,57", b"CCCC,61")
+    changed = {"../../../bin/tool": b"same"}
+    assert portable_record(RECORD, changed) == portable_record(other, changed)
