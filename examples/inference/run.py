@@ -2,16 +2,19 @@
 
 Run it with `make demo`. It trains a classifier on the digits that come with scikit-learn, and then lets two workers
 that see nothing but packed environments run 200 calls of 16 predictions at three levels of reuse.
+
+    python examples/inference/run.py [--calls 200] [--cold-calls 10]
 """
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import pickle
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,12 +33,10 @@ from envpack_monitor.predict import default_predictor
 from envpack_monitor.units import format_bytes, format_seconds
 
 TASKS = (classify, spectrum, report)
-CALLS = 200
-COLD_CALLS = 10
 IMAGES_PER_CALL = 16
 WORKERS = 2
 FIXED_GUESS = Allocation(memory_bytes=2_000_000_000)
-HERE = Path(__file__).parent
+Batches = Sequence[np.ndarray]
 
 console = Console(width=None if sys.stdout.isatty() else 118)
 progress_console = Console(stderr=True)
@@ -69,14 +70,19 @@ class Level:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--calls", type=int, default=200, help="calls at each level but the first (default: 200)")
+    parser.add_argument("--cold-calls", type=int, default=10, help="calls with nothing kept (default: 10)")
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="envpack-demo-") as folder:
         images = train(MODEL)
         store = Store(Path(folder) / "store")
         needed = discover()
         manifests = pack_all(needed, store)
         history = Path(folder) / "history.sqlite"
-        compare_levels(images, manifests["classify"], store, Path(folder), history)
-        run_others(images, store, history)
+        cold, warm = list(batches(images, options.cold_calls)), list(batches(images, options.calls))
+        compare_levels(cold, warm, manifests["classify"], store, Path(folder), history)
+        run_others(warm, store, history)
         show_usage(history)
 
 
@@ -162,14 +168,14 @@ def pack_each(needed: dict[str, Dependencies], store: Store) -> tuple[dict[str, 
 # --- 3. three levels of reuse
 
 
-def compare_levels(images: np.ndarray, manifest: Manifest, store: Store, folder: Path, history: Path) -> None:
+def compare_levels(cold: Batches, warm: Batches, manifest: Manifest, store: Store, folder: Path, history: Path) -> None:
     heading(f"3. {IMAGES_PER_CALL} predictions a call on {WORKERS} workers that see the pack alone")
     pack_file = folder / "classify.tar.zst"
     store.export(manifest, pack_file)
     levels = [
-        nothing_kept(images, pack_file, folder),
-        environment_kept(images, manifest, store),
-        context_kept(images, manifest, store, history),
+        nothing_kept(cold, pack_file, folder),
+        environment_kept(warm, manifest, store),
+        context_kept(warm, manifest, store, history),
     ]
     table = Table("level", "calls", "s per call", "set-ups", "pure inference", box=None, padding=(0, 2, 0, 0))
     for column in table.columns[1:]:
@@ -183,7 +189,7 @@ def compare_levels(images: np.ndarray, manifest: Manifest, store: Store, folder:
     console.print(f"A call with everything kept costs {saved:.1%} less than one with nothing kept.")
 
 
-def nothing_kept(images: np.ndarray, pack_file: Path, folder: Path) -> Level:
+def nothing_kept(batches: Batches, pack_file: Path, folder: Path) -> Level:
     """Each call unpacks the environment into an empty store, starts an interpreter, imports and loads."""
 
     def one_call(number: int, batch: np.ndarray) -> float:
@@ -194,33 +200,31 @@ def nothing_kept(images: np.ndarray, pack_file: Path, folder: Path) -> Level:
 
     started = time.perf_counter()
     with ThreadPoolExecutor(WORKERS) as threads:
-        futures = [threads.submit(one_call, n, batch) for n, batch in enumerate(batches(images, COLD_CALLS))]
+        futures = [threads.submit(one_call, n, batch) for n, batch in enumerate(batches)]
         inference_s = sum(future.result() for future in watched("L1 nothing kept", futures))
-    return Level("L1 nothing kept", COLD_CALLS, time.perf_counter() - started, COLD_CALLS, inference_s)
+    return Level("L1 nothing kept", len(batches), time.perf_counter() - started, len(batches), inference_s)
 
 
-def environment_kept(images: np.ndarray, manifest: Manifest, store: Store) -> Level:
+def environment_kept(batches: Batches, manifest: Manifest, store: Store) -> Level:
     """Each call starts an interpreter in the unpacked environment, imports and loads."""
     fresh = Task(classify.function, classify.options.with_mode("fresh"))
-    return run_level("L2 environment kept on disk", fresh, images, manifest, store, None)
+    return run_level("L2 environment kept on disk", fresh, batches, manifest, store, None)
 
 
-def context_kept(images: np.ndarray, manifest: Manifest, store: Store, history: Path) -> Level:
+def context_kept(batches: Batches, manifest: Manifest, store: Store, history: Path) -> Level:
     """Each call finds interpreter, modules and classifier in memory."""
-    return run_level("L3 context kept in memory", classify, images, manifest, store, history)
+    return run_level("L3 context kept in memory", classify, batches, manifest, store, history)
 
 
-def run_level(
-    name: str, task: Task, images: np.ndarray, manifest: Manifest, store: Store, history: Path | None
-) -> Level:
+def run_level(name: str, task: Task, batches: Batches, manifest: Manifest, store: Store, history: Path | None) -> Level:
     started = time.perf_counter()
     with ContextExecutor(WORKERS, environment=manifest, store=store.folder, history=history) as executor:
-        futures = [executor.submit(task, batch) for batch in batches(images, CALLS)]
+        futures = [executor.submit(task, batch) for batch in batches]
         for future in watched(name, futures):
             future.result()
         elapsed_s = time.perf_counter() - started
         stats = executor.stats()
-    return Level(name, CALLS, elapsed_s, stats.set_ups, stats.categories["classify"].wall_s)
+    return Level(name, len(batches), elapsed_s, stats.set_ups, stats.categories["classify"].wall_s)
 
 
 def watched(name: str, futures: Iterable[Future]) -> Iterator[Future]:
@@ -233,11 +237,11 @@ def watched(name: str, futures: Iterable[Future]) -> Iterator[Future]:
 # --- 4. what was used, and what to set aside for the next call
 
 
-def run_others(images: np.ndarray, store: Store, history: Path) -> None:
+def run_others(batches: Batches, store: Store, history: Path) -> None:
     """Run the two other functions, each in the environment that is discovered for it."""
     with ContextExecutor(WORKERS, environment="auto", store=store.folder, history=history) as executor:
-        spectra = [executor.submit(spectrum, batch) for batch in batches(images, CALLS)]
-        digits = [executor.submit(report, list(range(10))) for _ in range(CALLS)]
+        spectra = [executor.submit(spectrum, batch) for batch in batches]
+        digits = [executor.submit(report, list(range(10))) for _ in batches]
         for future in watched("spectrum and report", [*spectra, *digits]):
             future.result()
 
