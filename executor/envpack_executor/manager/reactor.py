@@ -383,7 +383,7 @@ class ManagerReactor:
         for context in list(self.state.waiting.values()):
             # A call for which a process is being started counts as begun, as it does in `ProcessPoolExecutor`.
             starting = sum(process.phase is Phase.STARTING for process in context.processes.values())
-            begun = set(itertools.islice((call.number for call in context.queue if not call.is_claimed), starting))
+            begun = {call.number for call in itertools.islice(context.queue, starting)}
             calls = [call for call in context.queue if not call.is_claimed and call.number not in begun]
             kept = [call for call in context.queue if call.is_claimed or call.number in begun]
             context.queue.clear()
