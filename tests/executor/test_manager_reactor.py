@@ -345,16 +345,25 @@ def test_closing_without_cancelling_finishes_after_the_last_call_and_the_last_pr
 
 def test_closing_ends_processes_that_are_not_ready_at_once_and_warm_ones_in_order() -> None:
     world, context = Manager(slots=2), make_context()
-    warm = world.warm(context)
-    calls, [start] = world.queue(make_context(2))
-    world.cancelled.add(calls[0].number)
-    assert world.handle(CloseRequested(True))[1:] == [
-        EndProcess(HERE, warm, False),
-        EndProcess(HERE, start.process, True),
+    world.queue(context, 2)
+    world.handle(ProcessReady(ProcessId(1)))
+    world.results(ProcessId(1), 1)
+    world.results(ProcessId(1), 1)
+    assert world.handle(CloseRequested(False)) == [
+        EndProcess(HERE, ProcessId(1), False),
+        EndProcess(HERE, ProcessId(2), True),
     ]
 
 
-def test_closing_with_cancelling_drops_what_was_never_sent_and_keeps_what_was() -> None:
+def test_closing_with_cancelling_drops_what_has_not_begun() -> None:
+    world, context = Manager(), make_context()
+    calls, _ = world.queue(context, 4)
+    [dropped] = world.handle(CloseRequested(True))
+    assert dropped == CallsCancelled(calls[1:]), "for the first one a process starts"
+    assert list(context.queue) == calls[:1]
+
+
+def test_closing_with_cancelling_keeps_what_was_sent_once() -> None:
     world, context = Manager(), make_context()
     process = world.warm(context, estimate_s=1e-3)
     calls, _ = world.queue(context, 4)
