@@ -16,7 +16,7 @@ from errno import EMLINK, ENOTSUP, EPERM, EXDEV
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from envpack.errors import IncompatiblePackError, LayerConflictError
+from envpack.errors import IncompatiblePackError, InterpreterError, LayerConflictError
 from envpack.pack.entries import FOLDER, LINK, Entry
 from envpack.pack.manifest import LayerRef, Manifest
 
@@ -67,14 +67,20 @@ def check_base(manifest: Manifest, executable: str) -> BaseInterpreter:
     """Ask an interpreter whether it is what the environment needs.
 
     Raises:
-        IncompatiblePackError: it differs in version, ABI or platform.
-        InterpreterError: it cannot be run.
+        IncompatiblePackError: it differs in version, ABI or platform, or cannot be run.
     """
     # Only here: an environment that is there is found without what looks into interpreters.
     from envpack.discover.interpreter import inspect_interpreter
 
     running = executable == sys.executable
-    return _checked(inspect_interpreter(None if running else executable), manifest)
+    try:
+        interpreter = inspect_interpreter(None if running else executable)
+    except InterpreterError as error:
+        raise IncompatiblePackError(
+            f"pack needs {manifest.implementation} {manifest.python}: {error.message}",
+            f"install Python {manifest.python} on this machine, or pack again with an interpreter that it has",
+        ) from error
+    return _checked(interpreter, manifest)
 
 
 def _fits_running(manifest: Manifest) -> bool:

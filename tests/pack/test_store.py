@@ -174,3 +174,16 @@ def test_environments_of_two_interpreters_live_side_by_side(manifest: Manifest, 
     second = store.materialise(manifest, python=str(copy / "bin" / "python"))
     assert first != second
     assert {first, second} == set(store.ls().ready)
+
+
+def test_interpreter_that_cannot_run_is_not_what_the_pack_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the stand-ins of version managers, which exist for versions that are not installed."""
+    stand_in = tmp_path / "python3.99"
+    stand_in.write_text("#!/bin/sh\necho not installed >&2\nexit 127\n")
+    stand_in.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    manifest = Manifest(python="3.99", implementation="cpython", abi="cp399", platform="linux-x86_64", layers=())
+    with pytest.raises(IncompatiblePackError, match=r"pack needs cpython 3\.99: .*127"):
+        Store(tmp_path / "store").materialise(manifest)
