@@ -205,14 +205,11 @@ class ContextExecutor(Executor):
             Request(environment, bare, options.setup, _setup_payload(setup, options)), pickled, options
         )
         resolved = _Resolved(fn, bare, pickled, options, setup, function, context)
-        key = id(fn)
-        self._resolved[key] = resolved
-        resolved.reference = weak_reference(fn, lambda: self._forget(key, resolved))
+        key, known = id(fn), self._resolved
+        known[key] = resolved
+        # Without a reference to this executor: that would be a cycle, and only the garbage collector would close it.
+        resolved.reference = weak_reference(fn, lambda: _forget(known, key, resolved))
         return resolved
-
-    def _forget(self, key: int, entry: _Resolved) -> None:
-        if self._resolved.get(key) is entry:
-            del self._resolved[key]
 
     def _function(self, bare: Callable[..., Any], pickled: PickledFunction, category: str) -> FunctionRecord:
         key = (pickled.digest, category)
@@ -288,6 +285,11 @@ class _Resolved:
             return True
         assert self._setup_function is not None
         return self._is_reusable and self._setup.is_current(self._setup_function)
+
+
+def _forget(known: dict[int, _Resolved], key: int, entry: _Resolved) -> None:
+    if known.get(key) is entry:
+        del known[key]
 
 
 def _unwrapped(fn: Callable[..., Any], options: TaskOptions) -> tuple[Callable[..., Any], str]:
