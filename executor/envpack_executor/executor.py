@@ -18,7 +18,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from envpack_executor import settings
 from envpack_executor.context import Context
@@ -38,6 +38,9 @@ from envpack_executor.pickling import (
     weak_reference,
 )
 from envpack_executor.tasks import INHERIT, Task, TaskOptions
+
+if TYPE_CHECKING:
+    from envpack_monitor.limits import Limits
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -108,7 +111,7 @@ class ContextExecutor(Executor):
         self._environment = environment
         self._initializer = None if initializer is None else dump((initializer, tuple(initargs)))
         self._contexts: dict[ContextKey, ContextRecord] = {}
-        self._functions: dict[tuple[str, str], FunctionRecord] = {}
+        self._functions: dict[tuple[str, str, Limits | None], FunctionRecord] = {}
         self._resolved: dict[int, _Resolved] = {}
         self._numbers = itertools.count()
         self._lock = threading.Lock()
@@ -193,14 +196,14 @@ class ContextExecutor(Executor):
     def _resolve(self, fn: Callable[..., Any]) -> _Resolved:
         """Find out the function of a call as bytes, its context, and the module that travels by value."""
         options = fn.options if isinstance(fn, Task) else _NO_OPTIONS
-        bare, category = _unwrapped(fn, options)
+        bare, category, limits = _unwrapped(fn, options)
         environment = self._environment if options.environment is INHERIT else options.environment
         by_value = module_by_value(bare, environment)
         pickled = self._pickler.pickle(bare, by_value)
         setup = None
         if options.setup is not None:
             setup = self._pickler.pickle(options.setup, module_by_value(options.setup, environment))
-        function = self._function(bare, pickled, category)
+        function = self._function(bare, pickled, category, limits)
         context = self._context(
             Request(environment, bare, options.setup, _setup_payload(setup, options)), pickled, options
         )
@@ -211,12 +214,14 @@ class ContextExecutor(Executor):
         resolved.reference = weak_reference(fn, lambda: _forget(known, key, resolved))
         return resolved
 
-    def _function(self, bare: Callable[..., Any], pickled: PickledFunction, category: str) -> FunctionRecord:
-        key = (pickled.digest, category)
+    def _function(
+        self, bare: Callable[..., Any], pickled: PickledFunction, category: str, limits: Limits | None
+    ) -> FunctionRecord:
+        key = (pickled.digest, category, limits)
         with self._lock:
             known = self._functions.get(key)
             if known is None:
-                known = FunctionRecord(len(self._functions), pickled.payload, _name(bare), category)
+                known = FunctionRecord(len(self._functions), pickled.payload, _name(bare), category, limits)
                 self._functions[key] = known
             return known
 
@@ -292,17 +297,18 @@ def _forget(known: dict[int, _Resolved], key: int, entry: _Resolved) -> None:
         del known[key]
 
 
-def _unwrapped(fn: Callable[..., Any], options: TaskOptions) -> tuple[Callable[..., Any], str]:
-    """Return the function that is sent, and the category of its calls.
+def _unwrapped(fn: Callable[..., Any], options: TaskOptions) -> tuple[Callable[..., Any], str, Limits | None]:
+    """Return the function that is sent, the category of its calls, and their limits.
 
-    The context process measures every call: a `@monitor` is taken off, and its category kept.
+    The context process measures every call: a `@monitor` is taken off, its category and its limits are kept.
     """
     bare = fn.function if isinstance(fn, Task) else fn
     monitored = getattr(bare, "__envpack_monitor__", None)
     if monitored is None:
-        return bare, options.category or _category(bare)
+        return bare, options.category or _category(bare), None
     category = options.category or monitored.category
-    return inspect.unwrap(bare, stop=lambda inner: not hasattr(inner, "__envpack_monitor__")), category
+    inner = inspect.unwrap(bare, stop=lambda inner: not hasattr(inner, "__envpack_monitor__"))
+    return inner, category, monitored.limits
 
 
 def _setup_payload(setup: PickledFunction | None, options: TaskOptions) -> SetupPayload | None:

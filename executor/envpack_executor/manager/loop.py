@@ -36,7 +36,7 @@ from envpack_executor.manager.reactor import (
     StartContext,
 )
 from envpack_executor.manager.state import Call, ContextRecord, FunctionRecord, ManagerState
-from envpack_executor.manager.usage import UsageSink
+from envpack_executor.manager.usage import UsageSink, load_limited
 from envpack_executor.messages import (
     Chunk,
     Deliver,
@@ -261,7 +261,7 @@ class ManagerLoop:
                 self._send_calls(instruction)
             case CallsDone():
                 for call, outcome in zip(instruction.calls, instruction.outcomes, strict=True):
-                    _settle(call.token, outcome)
+                    _settle(call, outcome)
             case StartContext():
                 start = StartProcess(instruction.process, instruction.environment, instruction.boot)
                 self._send(instruction.node, start)
@@ -288,7 +288,7 @@ class ManagerLoop:
         pieces = []
         for function in instruction.functions:
             self._functions[function.number] = function
-            pieces.append(frames.encode(frames.FUNCTION, pickle.dumps((function.number, function.payload), PROTOCOL)))
+            pieces.append(frames.encode(frames.FUNCTION, _function_body(function)))
         calls = [(call.function.number, call.payload) for call in instruction.calls]
         pieces.append(frames.encode(frames.CALLS, pickle.dumps((instruction.first, calls), PROTOCOL)))
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -375,11 +375,17 @@ def _claim(call: Call) -> bool:
     return future.set_running_or_notify_cancel()
 
 
-def _settle(future: CallFuture[Any], outcome: Any) -> None:
+def _function_body(function: FunctionRecord) -> bytes:
+    return pickle.dumps((function.number, function.payload, function.limits is not None), PROTOCOL)
+
+
+def _settle(call: Call, outcome: Any) -> None:
+    """Give a call its end."""
+    future: CallFuture[Any] = call.token
     if outcome is None:
         future.set_result(None)
         return
-    value, error = load_outcome(outcome)
+    value, error = load_outcome(outcome) if call.function.limits is None else load_limited(call.function, outcome)
     if error is None:
         future.set_result(value)
     else:

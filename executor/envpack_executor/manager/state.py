@@ -42,6 +42,7 @@ class FunctionRecord:
         payload: its pickle.
         name: for messages to people.
         category: under which its usage is remembered.
+        limits: what a call may use, as `@monitor` was told; the reactor never looks into it.
         estimate_s: recent wall time of a call in seconds; None before the first result.
     """
 
@@ -49,6 +50,7 @@ class FunctionRecord:
     payload: bytes
     name: str
     category: str
+    limits: Any = None
     estimate_s: float | None = None
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from envpack_executor.manager.state import FunctionRecord
+from envpack_executor.pickling import load_outcome
 
 if TYPE_CHECKING:
     from envpack_monitor.writer import HistoryWriter
@@ -40,6 +41,29 @@ class CategoryUsage:
     peak_memory_bytes: int = 0
 
 
+def excess_of(function: FunctionRecord, figures: Mapping[str, Any]) -> tuple[str, float, float] | None:
+    """Return (resource, allowed, measured) of the first limit that a call exceeded; None when it kept them all."""
+    if function.limits is None:
+        return None
+    from envpack_monitor.limits import measured_fields
+
+    return next(function.limits.exceeded_by(**measured_fields(figures)), None)
+
+
+def load_limited(function: FunctionRecord, outcome: Any) -> tuple[Any, BaseException | None]:
+    """Return the outcome of a call that has limits; one that exceeded them ends with `LimitExceeded`."""
+    from envpack_monitor.errors import LimitExceeded
+
+    inner, figures, pid = outcome
+    value, error = load_outcome(inner)
+    excess = excess_of(function, figures)
+    if excess is None:
+        return value, error
+    exceeded = LimitExceeded(*excess, function.category, pid)
+    exceeded.__cause__ = error
+    return None, exceeded
+
+
 class UsageSink:
     """Takes the usage of calls from the loop's thread.
 
@@ -62,6 +86,8 @@ class UsageSink:
             if not self._is_writing:
                 continue
             row = {**figures, "category": function.category, "calls": calls}
+            if (excess := excess_of(function, figures)) is not None:
+                row["limit_exceeded"] = excess[0]
             if calls == 1:
                 self._put(row)
             else:

@@ -52,10 +52,12 @@ class _Function:
 
     __slots__ = ("function", "injected", "tally")
 
-    def __init__(self, number: int, function: Callable[..., Any], provided: Mapping[str, Any]) -> None:
+    def __init__(
+        self, number: int, function: Callable[..., Any], provided: Mapping[str, Any], is_limited: bool = False
+    ) -> None:
         self.function = function
         self.injected = _injected(function, provided)
-        self.tally = Tally(number)
+        self.tally = Tally(number, is_limited)
 
     def with_context(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Return `kwargs` with what the set-up provides for parameters that the caller left open."""
@@ -123,8 +125,7 @@ class ContextServer:
             if kind == CALLS:
                 self._run_batch(*pickle.loads(body))
             elif kind == FUNCTION:
-                number, payload = pickle.loads(body)
-                self._learn(number, payload)
+                self._learn(*pickle.loads(body))
             elif kind == PATHS:
                 sys.path[:] = pickle.loads(body)
             elif kind == BOOT and not self._boot(pickle.loads(body)):
@@ -155,10 +156,10 @@ class ContextServer:
         write_frame(self._descriptor, READY, ready)
         return True
 
-    def _learn(self, number: int, payload: bytes) -> None:
+    def _learn(self, number: int, payload: bytes, is_limited: bool) -> None:
         """Keep a function; one that cannot be loaded here fails each of its calls, with the reason."""
         try:
-            self._functions[number] = _Function(number, pickle.loads(payload), self._provided)
+            self._functions[number] = _Function(number, pickle.loads(payload), self._provided, is_limited)
         except BaseException as error:
             self._functions[number] = _Function(number, _raiser(error), {})
 

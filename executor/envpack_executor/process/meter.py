@@ -7,6 +7,7 @@ by it, and the peak of all is an upper bound for each.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from time import monotonic_ns
 from typing import Any
@@ -28,12 +29,14 @@ class Tally:
 
     Args:
         number: of the function.
+        is_limited: its calls have limits, so each is measured alone, and its figures go with its outcome.
     """
 
-    __slots__ = ("calls", "is_alone", "number", "shared_calls", "shared_ns", "wall_ns")
+    __slots__ = ("calls", "is_alone", "is_limited", "number", "shared_calls", "shared_ns", "wall_ns")
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, is_limited: bool) -> None:
         self.number = number
+        self.is_limited = is_limited
         self.is_alone = True
         self.calls = self.wall_ns = 0
         self.shared_calls = self.shared_ns = 0
@@ -60,8 +63,8 @@ class Meter:
         wall_ns = int(figures["wall_s"] * 1e9)
         self._usages.append((tally.number, 1, figures))
         self._count(tally, wall_ns)
-        tally.is_alone = wall_ns > ALONE_FROM_NS
-        return outcome
+        tally.is_alone = tally.is_limited or wall_ns > ALONE_FROM_NS
+        return (outcome, figures, os.getpid()) if tally.is_limited else outcome
 
     def open(self, now_ns: int) -> None:
         """See that a shared bracket is open."""
