@@ -8,10 +8,9 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
-from tests.executor.helpers import wait_until
+from tests.executor.helpers import descendants, wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +40,7 @@ def nothing_left_behind(own_folders: Path) -> Iterator[None]:
 
 def _belongings() -> dict[str, set[str]]:
     return {
-        "processes": {f"{child.pid} {_words(child)}" for child in psutil.Process().children(recursive=True)},
+        "processes": {f"{pid} {_words(pid)}" for pid in descendants(os.getpid())},
         "threads": {f"{thread.name} {thread.ident}" for thread in threading.enumerate()},
         "descriptors": _descriptors(),
         "temporary files": {path.name for path in Path(tempfile.gettempdir()).glob("envpack*")},
@@ -50,10 +49,10 @@ def _belongings() -> dict[str, set[str]]:
     }
 
 
-def _words(process: psutil.Process) -> str:
+def _words(pid: int) -> str:
     try:
-        return " ".join(process.cmdline())[:80]
-    except psutil.Error:
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")[:80]
+    except (FileNotFoundError, ProcessLookupError):
         return "ended"
 
 

@@ -10,8 +10,6 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import psutil
-
 MB = 1_000_000
 ROOT = Path(__file__).resolve().parents[2]
 GENEROUS_S = 40.0
@@ -33,13 +31,20 @@ def are_gone(pids: Iterable[int]) -> bool:
 def is_alive(pid: int) -> bool:
     """Tell whether a process runs; one that waits to be reaped does not."""
     try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
         return False
+    return state not in ("Z", "X")
 
 
 def descendants(pid: int) -> list[int]:
-    return [child.pid for child in psutil.Process(pid).children(recursive=True)]
+    """Return the children of a process, and theirs."""
+    try:
+        lists = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    children = [int(word) for text in lists for word in text.split()]
+    return [*children, *(each for child in children for each in descendants(child))]
 
 
 def environ() -> dict[str, str]:
