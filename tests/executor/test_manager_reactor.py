@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from envpack_executor.errors import ProcessExitedError, ProcessLostError, ProcessStartError
-from envpack_executor.manager import reactor as manager
-from envpack_executor.manager.reactor import (
+from envpack_executor.manager import events as manager
+from envpack_executor.manager.events import (
     CallsCancelled,
     CallsDone,
     CallsFailed,
@@ -25,7 +25,6 @@ from envpack_executor.manager.reactor import (
     ContextPrepared,
     EndProcess,
     Finish,
-    ManagerReactor,
     NodeJoined,
     NodeLost,
     ProcessReady,
@@ -33,6 +32,7 @@ from envpack_executor.manager.reactor import (
     SendCalls,
     StartContext,
 )
+from envpack_executor.manager.reactor import OUTSTANDING_S, ManagerReactor
 from envpack_executor.manager.state import Call, ContextRecord, FunctionRecord, ManagerState, Phase, ProcessRecord
 from envpack_executor.messages import Environment, NodeId, ProcessGone, ProcessId
 
@@ -143,7 +143,7 @@ def test_short_calls_travel_in_batches_and_long_ones_alone() -> None:
     world, context = Manager(), make_context()
     process = world.warm(context, estimate_s=1e-5)
     _, [batch] = world.queue(context, 1000)
-    assert len(batch.calls) == manager.OUTSTANDING_S / 1e-5
+    assert len(batch.calls) == OUTSTANDING_S / 1e-5
     world.results(process, len(batch.calls), 1e-5)
     other = Manager()
     other.warm(make_context(), estimate_s=1.0)

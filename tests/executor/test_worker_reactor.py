@@ -13,8 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from envpack_executor import messages
 from envpack_executor.messages import Chunk, Deliver, Environment, NeedChunk, ProcessId, StartProcess, StopProcess
-from envpack_executor.worker import reactor as worker
-from envpack_executor.worker.reactor import (
+from envpack_executor.worker import events as worker
+from envpack_executor.worker.events import (
     CheckEnvironment,
     EnvironmentChecked,
     FrameArrived,
@@ -29,9 +29,9 @@ from envpack_executor.worker.reactor import (
     Stop,
     StoreChunk,
     Tick,
-    WorkerReactor,
     Write,
 )
+from envpack_executor.worker.reactor import WorkerReactor
 from envpack_executor.worker.state import Phase, WorkerState
 
 PACKED = Environment("manifest", manifest=b"{}", manifest_id="m")

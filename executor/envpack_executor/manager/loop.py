@@ -23,18 +23,18 @@ from typing import Any, assert_never
 
 from envpack_executor.errors import ContextSetupError, InitializerError, InternalError, ShutdownError
 from envpack_executor.futures import CallFuture
-from envpack_executor.manager import reactor as manager_reactor
-from envpack_executor.manager.nodes import LocalNode, NodePort
-from envpack_executor.manager.reactor import (
+from envpack_executor.manager import events
+from envpack_executor.manager.events import (
     CallsCancelled,
     CallsDone,
     CallsFailed,
     EndProcess,
     Finish,
-    ManagerReactor,
     SendCalls,
     StartContext,
 )
+from envpack_executor.manager.nodes import LocalNode, NodePort
+from envpack_executor.manager.reactor import ManagerReactor
 from envpack_executor.manager.state import Call, ContextRecord, FunctionRecord, ManagerState
 from envpack_executor.manager.usage import UsageSink, load_limited
 from envpack_executor.messages import (
@@ -130,7 +130,7 @@ class ManagerLoop:
 
     def request_close(self, is_cancelling: bool = False) -> None:
         """Ask the loop to end when every call has its end."""
-        self.call_soon(functools.partial(self._handle, manager_reactor.CloseRequested(is_cancelling)))
+        self.call_soon(functools.partial(self._handle, events.CloseRequested(is_cancelling)))
 
     def request_kill(self) -> None:
         """Ask the loop to give up every call that is not done and to end now."""
@@ -138,11 +138,11 @@ class ManagerLoop:
 
     def context_prepared(self, context: ContextRecord, environment: Environment, boot: bytes) -> None:
         """Say, from any thread, that the environment of a context is known."""
-        self._after_preparing(context, manager_reactor.ContextPrepared(context.number, environment, boot))
+        self._after_preparing(context, events.ContextPrepared(context.number, environment, boot))
 
     def context_failed(self, context: ContextRecord, error: BaseException) -> None:
         """Say, from any thread, that a context cannot be had."""
-        self._after_preparing(context, manager_reactor.ContextFailed(context.number, error))
+        self._after_preparing(context, events.ContextFailed(context.number, error))
 
     # --- set-up, before `start`
 
@@ -151,7 +151,7 @@ class ManagerLoop:
         node = NodeId("local")
         self._local = LocalNode(node, self.selector, self.call_soon, self.receive, slots, self._store)
         self._ports[node] = self._local
-        self._reactor.handle(manager_reactor.NodeJoined(node, "this machine", slots, resident))
+        self._reactor.handle(events.NodeJoined(node, "this machine", slots, resident))
 
     def add_timer(self, timer: Callable[[float], float | None]) -> None:
         """Call `timer(now)` whenever the loop comes round; it returns when it must be called next, or None."""
@@ -170,12 +170,12 @@ class ManagerLoop:
     def node_joined(self, node: NodeId, name: str, port: NodePort, slots: int, resident: int) -> None:
         """Let calls run on a node elsewhere."""
         self._ports[node] = port
-        self._handle(manager_reactor.NodeJoined(node, name, slots, resident))
+        self._handle(events.NodeJoined(node, name, slots, resident))
 
     def node_lost(self, node: NodeId, reason: str) -> None:
         """Forget a node; what ran there is run again elsewhere."""
         if self._ports.pop(node, None) is not None:
-            self._handle(manager_reactor.NodeLost(node, reason))
+            self._handle(events.NodeLost(node, reason))
 
     def receive(self, node: NodeId, message: FromWorker) -> None:
         """Take a message of a node."""
@@ -230,7 +230,7 @@ class ManagerLoop:
 
     def _take_calls(self) -> None:
         calls = [self._calls.popleft() for _ in range(len(self._calls))]
-        self._handle(manager_reactor.CallsQueued(calls))
+        self._handle(events.CallsQueued(calls))
         for context in [context for context in self.state.waiting.values() if context.environment is None]:
             if context.number not in self._preparing:
                 self._preparing.add(context.number)
@@ -251,11 +251,11 @@ class ManagerLoop:
     def _on_wake(self, mask: int) -> None:
         os.eventfd_read(self._wake_descriptor)
 
-    def _handle(self, event: manager_reactor.Event) -> None:
+    def _handle(self, event: events.Event) -> None:
         for instruction in self._reactor.handle(event):
             self._execute(instruction)
 
-    def _execute(self, instruction: manager_reactor.Instruction) -> None:
+    def _execute(self, instruction: events.Instruction) -> None:
         match instruction:
             case SendCalls():
                 self._send_calls(instruction)
@@ -301,9 +301,9 @@ class ManagerLoop:
                 if usages:
                     self._usage.add((self._functions[number], calls, figures) for number, calls, figures in usages)
                 durations = [(number, wall_ns / calls / 1e9) for number, calls, wall_ns in times]
-                self._handle(manager_reactor.ResultsArrived(message.process, outcomes, durations))
+                self._handle(events.ResultsArrived(message.process, outcomes, durations))
             case frames.READY:
-                self._handle(manager_reactor.ProcessReady(message.process))
+                self._handle(events.ProcessReady(message.process))
             case frames.SETUP_FAILED:
                 self._setup_failed(message.process, *pickle.loads(message.body))
 
@@ -321,16 +321,14 @@ class ManagerLoop:
         else:
             error = ContextSetupError(f"set-up of context {process.context.name!r} failed: {summary}")
             error.__cause__ = cause
-        self._handle(manager_reactor.ContextFailed(process.context.number, error))
+        self._handle(events.ContextFailed(process.context.number, error))
 
     def _send_chunk(self, node: NodeId, message: NeedChunk) -> None:
         from envpack_executor.manager.layers import read_chunk
 
         self._send(node, read_chunk(self._store, message.digest, message.offset))
 
-    def _after_preparing(
-        self, context: ContextRecord, event: manager_reactor.ContextPrepared | manager_reactor.ContextFailed
-    ) -> None:
+    def _after_preparing(self, context: ContextRecord, event: events.ContextPrepared | events.ContextFailed) -> None:
         def tell() -> None:
             self._preparing.discard(context.number)
             self._handle(event)
@@ -340,7 +338,7 @@ class ManagerLoop:
     # --- the end
 
     def _give_up(self) -> None:
-        self._handle(manager_reactor.CloseRequested(is_cancelling=True))
+        self._handle(events.CloseRequested(is_cancelling=True))
         self._fail_all(ShutdownError("the executor was shut down while the call ran"))
         self._is_finished = True
 

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Protocol
 
 from envpack_executor.messages import FromWorker, NodeId, ToWorker
+from envpack_executor.worker.events import Event, Leave, Reply
 from envpack_executor.worker.host import Host
-from envpack_executor.worker.reactor import Event, Leave, Reply, WorkerReactor
+from envpack_executor.worker.reactor import WorkerReactor
 from envpack_executor.worker.state import WorkerState
 
 

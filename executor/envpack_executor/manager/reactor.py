@@ -9,20 +9,37 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any, assert_never
+from typing import assert_never
 
 from envpack_executor.errors import ProcessExitedError, ProcessLostError, ProcessStartError
+from envpack_executor.manager.events import (
+    CallsCancelled,
+    CallsDone,
+    CallsFailed,
+    CallsQueued,
+    CloseRequested,
+    ContextFailed,
+    ContextPrepared,
+    EndProcess,
+    Event,
+    Finish,
+    Instruction,
+    NodeJoined,
+    NodeLost,
+    ProcessReady,
+    ResultsArrived,
+    SendCalls,
+    StartContext,
+)
 from envpack_executor.manager.state import (
     Call,
     ContextRecord,
-    FunctionRecord,
     ManagerState,
     NodeRecord,
     Phase,
     ProcessRecord,
 )
-from envpack_executor.messages import Environment, NodeId, ProcessGone, ProcessId
+from envpack_executor.messages import ProcessGone, ProcessId
 
 # Work that is sent ahead to a process: enough that it never waits for us, little enough that nothing waits long
 # behind a call that turns out slow.
@@ -33,149 +50,6 @@ WORTH_A_PROCESS_S = 0.02
 # The share of the newest observation in the estimate of a function's duration.
 NEWEST_SHARE = 0.3
 MAX_FAILED_STARTS = 3
-
-# --- events
-
-
-@dataclass(frozen=True, slots=True)
-class CallsQueued:
-    """Calls were submitted; their contexts may be new."""
-
-    calls: list[Call]
-
-
-@dataclass(frozen=True, slots=True)
-class ContextPrepared:
-    """The environment of a context is known now."""
-
-    context: int
-    environment: Environment
-    boot: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class ContextFailed:
-    """A context cannot be had: its environment, its initializer or its set-up function failed."""
-
-    context: int
-    error: BaseException
-
-
-@dataclass(frozen=True, slots=True)
-class NodeJoined:
-    """A machine offers to host `slots` working and `resident` warm processes."""
-
-    node: NodeId
-    name: str
-    slots: int
-    resident: int
-
-
-@dataclass(frozen=True, slots=True)
-class NodeLost:
-    """A machine is gone, with everything on it."""
-
-    node: NodeId
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessReady:
-    """A context process has done its set-up."""
-
-    process: ProcessId
-
-
-@dataclass(frozen=True, slots=True)
-class ResultsArrived:
-    """A context process sent outcomes, in the order of its calls, and (function number, wall time of a call in s)."""
-
-    process: ProcessId
-    outcomes: list[Any]
-    durations: list[tuple[int, float]]
-
-
-@dataclass(frozen=True, slots=True)
-class CloseRequested:
-    """No further calls will come. `is_cancelling`: those not yet at a process are dropped."""
-
-    is_cancelling: bool
-
-
-Event = (
-    CallsQueued
-    | ContextPrepared
-    | ContextFailed
-    | NodeJoined
-    | NodeLost
-    | ProcessReady
-    | ResultsArrived
-    | ProcessGone
-    | CloseRequested
-)
-
-# --- instructions
-
-
-@dataclass(frozen=True, slots=True)
-class StartContext:
-    """Start a process for a context on a node."""
-
-    node: NodeId
-    process: ProcessId
-    environment: Environment
-    boot: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class SendCalls:
-    """Send functions that the process does not have yet, then calls, numbered from `first` on."""
-
-    node: NodeId
-    process: ProcessId
-    functions: list[FunctionRecord]
-    first: int
-    calls: list[Call]
-
-
-@dataclass(frozen=True, slots=True)
-class EndProcess:
-    """End a process: it is not needed, or (`is_kill`) it must not go on."""
-
-    node: NodeId
-    process: ProcessId
-    is_kill: bool
-
-
-@dataclass(frozen=True, slots=True)
-class CallsDone:
-    """These calls have these outcomes."""
-
-    calls: list[Call]
-    outcomes: list[Any]
-
-
-@dataclass(frozen=True, slots=True)
-class CallsFailed:
-    """These calls end with an error of ours."""
-
-    calls: list[Call]
-    error: BaseException
-
-
-@dataclass(frozen=True, slots=True)
-class CallsCancelled:
-    """These calls were dropped because the executor closes."""
-
-    calls: list[Call]
-
-
-@dataclass(frozen=True, slots=True)
-class Finish:
-    """Every call has its end, every process is gone, and the executor closes."""
-
-
-Instruction = StartContext | SendCalls | EndProcess | CallsDone | CallsFailed | CallsCancelled | Finish
 
 
 class ManagerReactor:

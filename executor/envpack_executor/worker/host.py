@@ -33,8 +33,8 @@ from envpack_executor.errors import ProcessStartError
 from envpack_executor.messages import Environment, ProcessId
 from envpack_executor.process import frames
 from envpack_executor.process.bundle import bundle, command
-from envpack_executor.worker import reactor as worker_reactor
-from envpack_executor.worker.reactor import CheckEnvironment, Launch, Stop, StoreChunk, Write
+from envpack_executor.worker import events
+from envpack_executor.worker.events import CheckEnvironment, Launch, Stop, StoreChunk, Write
 
 if TYPE_CHECKING:
     from envpack.pack import Store
@@ -145,7 +145,7 @@ class Host:
         self,
         selector: selectors.BaseSelector,
         call_soon: Callable[[Callable[[], None]], None],
-        emit: Callable[[worker_reactor.Event], None],
+        emit: Callable[[events.Event], None],
         slots: int,
         store: str | None = None,
     ) -> None:
@@ -218,7 +218,7 @@ class Host:
             environ = settings.child_environ(os.environ, self._threads)
             context_process = spawn(process, python, is_isolated, environ)
         except Exception as error:
-            failed = worker_reactor.LaunchFailed(process, f"{type(error).__name__}: {error}")
+            failed = events.LaunchFailed(process, f"{type(error).__name__}: {error}")
             self._call_soon(functools.partial(self._emit, failed))
             return
         first = b"" if is_isolated else frames.encode(frames.PATHS, pickle.dumps(sys.path))
@@ -257,11 +257,11 @@ class Host:
         self._selector.register(process.connection, selectors.EVENT_READ, functools.partial(self._on_socket, process))
         self._selector.register(process.pidfd, selectors.EVENT_READ, functools.partial(self._on_exit, process))
         self._write(process.process, bundle() + first)
-        self._emit(worker_reactor.Launched(process.process, process.popen.pid))
+        self._emit(events.Launched(process.process, process.popen.pid))
 
     def _check(self, instruction: CheckEnvironment) -> None:
         if instruction.environment.kind != "manifest":
-            self._emit(worker_reactor.EnvironmentChecked(instruction.process, ()))
+            self._emit(events.EnvironmentChecked(instruction.process, ()))
             return
         self._launcher.run(functools.partial(self._check_layers, instruction))
 
@@ -270,13 +270,13 @@ class Host:
 
         from envpack.pack import Manifest
 
-        event: worker_reactor.Event
+        event: events.Event
         try:
             manifest = Manifest.from_dict(json.loads(instruction.environment.manifest))
             missing = tuple(layer.digest for layer in manifest.layers if not self.store().has(layer.digest))
-            event = worker_reactor.EnvironmentChecked(instruction.process, missing)
+            event = events.EnvironmentChecked(instruction.process, missing)
         except Exception as error:
-            event = worker_reactor.LaunchFailed(instruction.process, f"{type(error).__name__}: {error}")
+            event = events.LaunchFailed(instruction.process, f"{type(error).__name__}: {error}")
         self._call_soon(functools.partial(self._emit, event))
 
     def _store_chunk(self, instruction: StoreChunk) -> None:
@@ -290,14 +290,14 @@ class Host:
             self._launcher.run(functools.partial(self._add_blob, instruction.digest, spool))
 
     def _add_blob(self, digest: str, spool: IO[bytes]) -> None:
-        event: worker_reactor.Event
+        event: events.Event
         try:
             with spool:
                 spool.seek(0)
                 self.store().add_blob(digest, iter(lambda: spool.read(1 << 20), b""))
-            event = worker_reactor.LayerStored(digest)
+            event = events.LayerStored(digest)
         except Exception as error:
-            event = worker_reactor.LayerFailed(digest, f"{type(error).__name__}: {error}")
+            event = events.LayerFailed(digest, f"{type(error).__name__}: {error}")
         self._call_soon(functools.partial(self._emit, event))
 
     def _write(self, process_id: ProcessId, data: bytes) -> None:
@@ -353,7 +353,7 @@ class Host:
             self._watch(process, 0)
             return False
         for kind, body in process.frames.feed(data):
-            self._emit(worker_reactor.FrameArrived(process.process, kind, body))
+            self._emit(events.FrameArrived(process.process, kind, body))
         return True
 
     def _watch(self, process: ContextProcess, mask: int) -> None:
@@ -369,7 +369,7 @@ class Host:
             pass
         running_call = process.running_call
         self._forget(process)
-        self._emit(worker_reactor.ProcessEnded(process.process, process.reap(), running_call))
+        self._emit(events.ProcessEnded(process.process, process.reap(), running_call))
 
     def _forget(self, process: ContextProcess) -> None:
         del self._processes[process.process]

@@ -27,8 +27,9 @@ from envpack_executor import messages
 from envpack_executor.curve import WorkerKey, authenticate
 from envpack_executor.errors import ManagerSilentError, RefusedByManagerError
 from envpack_executor.messages import Goodbye, Hello
+from envpack_executor.worker.events import Event, Leave, Reply, Tick
 from envpack_executor.worker.host import Host
-from envpack_executor.worker.reactor import Event, Leave, Reply, Tick, WorkerReactor
+from envpack_executor.worker.reactor import WorkerReactor
 from envpack_executor.worker.state import WorkerState
 from envpack_executor.zeromq import Context, has_input, wake_on
 

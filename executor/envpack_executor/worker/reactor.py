@@ -6,154 +6,30 @@ exactly one `ProcessGone` in the end; a message about a process that is not know
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import assert_never
 
 from envpack_executor import messages
-from envpack_executor.messages import Environment, FromWorker, ProcessId, ToWorker
-from envpack_executor.worker.state import Phase, ProcessRecord, WorkerState
-
-# --- events that are not messages of the manager
-
-
-@dataclass(frozen=True, slots=True)
-class EnvironmentChecked:
-    """The store was asked for the environment of a process: these layers are not in it."""
-
-    process: ProcessId
-    missing: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class LayerStored:
-    """A layer has arrived whole and its digest is right."""
-
-    digest: str
-
-
-@dataclass(frozen=True, slots=True)
-class LayerFailed:
-    """A layer could not be stored."""
-
-    digest: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Launched:
-    """A context process runs."""
-
-    process: ProcessId
-    pid: int
-
-
-@dataclass(frozen=True, slots=True)
-class LaunchFailed:
-    """A context process could not be started."""
-
-    process: ProcessId
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class FrameArrived:
-    """A context process said something."""
-
-    process: ProcessId
-    kind: int
-    body: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessEnded:
-    """A context process has ended; see `messages.ProcessGone`."""
-
-    process: ProcessId
-    exit_status: int
-    running_call: int
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """Time has passed; `now_s` is on any clock that never goes back."""
-
-    now_s: float
-
-
-Event = (
-    EnvironmentChecked
-    | LayerStored
-    | LayerFailed
-    | Launched
-    | LaunchFailed
-    | FrameArrived
-    | ProcessEnded
-    | Tick
-    | ToWorker
+from envpack_executor.messages import ProcessId
+from envpack_executor.worker.events import (
+    CheckEnvironment,
+    EnvironmentChecked,
+    Event,
+    FrameArrived,
+    Instruction,
+    Launch,
+    Launched,
+    LaunchFailed,
+    LayerFailed,
+    LayerStored,
+    Leave,
+    ProcessEnded,
+    Reply,
+    Stop,
+    StoreChunk,
+    Tick,
+    Write,
 )
-
-# --- instructions
-
-
-@dataclass(frozen=True, slots=True)
-class CheckEnvironment:
-    """Find out which layers of the environment are not in the store."""
-
-    process: ProcessId
-    environment: Environment
-
-
-@dataclass(frozen=True, slots=True)
-class StoreChunk:
-    """Append a piece to the blob of a layer; after the last one, verify it and put it into the store."""
-
-    digest: str
-    data: bytes
-    is_last: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Launch:
-    """Put the environment together and start the context process."""
-
-    process: ProcessId
-    environment: Environment
-    boot: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Write:
-    """Write frames to a context process."""
-
-    process: ProcessId
-    frames: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """End a context process, at once or when it has served what it has."""
-
-    process: ProcessId
-    is_kill: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """Send a message to the manager."""
-
-    message: FromWorker
-
-
-@dataclass(frozen=True, slots=True)
-class Leave:
-    """Kill every context process and end. `is_refusal`, `is_silence`: whose decision it was."""
-
-    reason: str
-    is_refusal: bool = False
-    is_silence: bool = False
-
-
-Instruction = CheckEnvironment | StoreChunk | Launch | Write | Stop | Reply | Leave
+from envpack_executor.worker.state import Phase, ProcessRecord, WorkerState
 
 
 class WorkerReactor:

@@ -1,0 +1,152 @@
+"""What the manager's reactor is told, and what it says: typed events and typed instructions. Pure values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from envpack_executor.manager.state import Call, FunctionRecord
+from envpack_executor.messages import Environment, NodeId, ProcessGone, ProcessId
+
+# --- events
+
+
+@dataclass(frozen=True, slots=True)
+class CallsQueued:
+    """Calls were submitted; their contexts may be new."""
+
+    calls: list[Call]
+
+
+@dataclass(frozen=True, slots=True)
+class ContextPrepared:
+    """The environment of a context is known now."""
+
+    context: int
+    environment: Environment
+    boot: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ContextFailed:
+    """A context cannot be had: its environment, its initializer or its set-up function failed."""
+
+    context: int
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class NodeJoined:
+    """A machine offers to host `slots` working and `resident` warm processes."""
+
+    node: NodeId
+    name: str
+    slots: int
+    resident: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeLost:
+    """A machine is gone, with everything on it."""
+
+    node: NodeId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessReady:
+    """A context process has done its set-up."""
+
+    process: ProcessId
+
+
+@dataclass(frozen=True, slots=True)
+class ResultsArrived:
+    """A context process sent outcomes, in the order of its calls, and (function number, wall time of a call in s)."""
+
+    process: ProcessId
+    outcomes: list[Any]
+    durations: list[tuple[int, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class CloseRequested:
+    """No further calls will come. `is_cancelling`: those not yet at a process are dropped."""
+
+    is_cancelling: bool
+
+
+Event = (
+    CallsQueued
+    | ContextPrepared
+    | ContextFailed
+    | NodeJoined
+    | NodeLost
+    | ProcessReady
+    | ResultsArrived
+    | ProcessGone
+    | CloseRequested
+)
+
+# --- instructions
+
+
+@dataclass(frozen=True, slots=True)
+class StartContext:
+    """Start a process for a context on a node."""
+
+    node: NodeId
+    process: ProcessId
+    environment: Environment
+    boot: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SendCalls:
+    """Send functions that the process does not have yet, then calls, numbered from `first` on."""
+
+    node: NodeId
+    process: ProcessId
+    functions: list[FunctionRecord]
+    first: int
+    calls: list[Call]
+
+
+@dataclass(frozen=True, slots=True)
+class EndProcess:
+    """End a process: it is not needed, or (`is_kill`) it must not go on."""
+
+    node: NodeId
+    process: ProcessId
+    is_kill: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CallsDone:
+    """These calls have these outcomes."""
+
+    calls: list[Call]
+    outcomes: list[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class CallsFailed:
+    """These calls end with an error of ours."""
+
+    calls: list[Call]
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class CallsCancelled:
+    """These calls were dropped because the executor closes."""
+
+    calls: list[Call]
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """Every call has its end, every process is gone, and the executor closes."""
+
+
+Instruction = StartContext | SendCalls | EndProcess | CallsDone | CallsFailed | CallsCancelled | Finish
