@@ -72,7 +72,7 @@ class LayerFolder:
 
     def has_blob(self, digest: str) -> bool:
         """Tell whether the layer file is there."""
-        return self.blob_path(digest).exists()
+        return os.path.exists(self.blob_path(digest))
 
     def digests(self) -> list[str]:
         """Return all layers that are there as a file or unpacked."""

@@ -8,33 +8,31 @@ from collections.abc import Callable
 
 
 class BackgroundThread:
-    """Runs jobs one after another in a thread that is started by the first of them.
+    """Runs jobs one after another in a thread of its own.
 
-    A job must not raise: what it has to say, a failure too, it says by posting an event.
+    The thread is started at once: while the interpreter ends, Python 3.12 and later start none, and calls that were
+    accepted before must still be run. A job must not raise: what it has to say, failure or not, it says by posting an
+    event.
 
     Args:
         name: of the thread.
     """
 
     def __init__(self, name: str) -> None:
-        self._name = name
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
         self._is_closed = False
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._thread.start()
 
     def run(self, job: Callable[[], None]) -> None:
         """Queue a job; after `close` it is dropped."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
-            self._thread.start()
         self._jobs.put(job)
 
     def close(self) -> None:
         """Drop what has not begun and wait for what has."""
         self._is_closed = True
-        if self._thread is not None:
-            self._jobs.put(None)
-            self._thread.join()
+        self._jobs.put(None)
+        self._thread.join()
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:

@@ -140,11 +140,22 @@ class HistoryWriter:
             return
         self._is_awake = True
         with self._start_lock:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="envpack-history", daemon=True)
-                self._thread.start()
-                self._close_when_process_ends()
+            if self._thread is None and not self._start():
+                self._is_awake = False
+                self._write(self._take_batch())
+                return
         self._wake.set()
+
+    def _start(self) -> bool:
+        """Start the thread; return False where the interpreter is ending and starts none any more (3.12 and later)."""
+        thread = threading.Thread(target=self._work, name="envpack-history", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            return False
+        self._thread = thread
+        self._close_when_process_ends()
+        return True
 
     def _close_when_process_ends(self) -> None:
         atexit.register(self._close_at_exit)
