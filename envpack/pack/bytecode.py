@@ -5,8 +5,9 @@ part of packing, and most environments hold bytecode already. Such a file is tak
 and when it can be brought to the form that a fresh compilation has: only the path of the source in it differs, and that
 is replaced by the path below site-packages.
 What marshal writes differently from process to process is compiled afresh, in a child that is always the same. Both
-ways were compared byte by byte over 4,000 modules of installed distributions and of the standard libraries of 3.12 and
-3.13: none differed. One that did would cost a layer of its own, no more.
+ways were compared byte by byte over 4,000 modules of installed distributions and of the standard library of 3.12: none
+differed. One that did would cost a layer of its own, no more. From Python 3.13 on marshal marks names by who else in the
+process holds them, so nothing is taken over there.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from envpack.discover.interpreter import Interpreter
 from envpack.errors import InternalError
 
 _HEADER_BYTES = 16
+_TAKEN_OVER_BEFORE = (3, 13)
 _UNCHECKED_HASH = 0b01
 
 # What comes out differently in another process: whether two equal frozen sets are written once, which depends on the
@@ -71,6 +73,7 @@ class BytecodeCompiler:
         self._idle: queue.LifoQueue[_Child] = queue.LifoQueue()
         self._children: list[_Child] = []
         self._magic = b""
+        self._takes_over = interpreter.version_info < _TAKEN_OVER_BEFORE
         self.tag = f"{interpreter.implementation}-{''.join(interpreter.version.split('.')[:2])}"
 
     def __enter__(self) -> BytecodeCompiler:
@@ -90,6 +93,8 @@ class BytecodeCompiler:
         return self._taken_over(source, name) or self._compiled(source, name)
 
     def _taken_over(self, source: str, name: str) -> bytes | None:
+        if not self._takes_over:
+            return None
         folder, _, base = source.rpartition("/")
         try:
             with open(f"{folder}/__pycache__/{base[:-3]}.{self.tag}.pyc", "rb", buffering=0) as stream:
@@ -153,12 +158,10 @@ def _renamed(pyc: bytes, source: str, name: str) -> bytes | None:
         return None
     if pyc.count(old) != 1:
         return None
-    # Marshal writes the path once, as short ASCII text that is referred to later; interned from Python 3.13 on.
-    for kind in (b"\xfa", b"\xda"):
-        written = kind + bytes([len(old)]) + old
-        if written in pyc:
-            return pyc[_HEADER_BYTES:].replace(written, kind + bytes([len(new)]) + new)
-    return None
+    # Marshal writes the path once, as short ASCII text that is referred to later.
+    kind = b"\xfa"
+    written = kind + bytes([len(old)]) + old
+    return pyc[_HEADER_BYTES:].replace(written, kind + bytes([len(new)]) + new) if written in pyc else None
 
 
 class _Child:

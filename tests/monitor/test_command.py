@@ -43,7 +43,8 @@ def test_spike_of_a_command_is_exact(mechanism: Mechanism) -> None:
     result = python(SPIKE.format(size=200 * MB), mechanism)
     assert (result.exit_code, result.mechanism) == (0, mechanism)
     assert result.usage.quality_of("peak_memory_bytes") == "exact"
-    assert abs(peak(result) - peak(base) - 200 * MB) < (1 * MB if mechanism == "cgroup" else 8 * MB)
+    # Two runs of an interpreter differ by some hundred kilobytes themselves.
+    assert abs(peak(result) - peak(base) - 200 * MB) < (2 * MB if mechanism == "cgroup" else 8 * MB)
 
 
 @needs_cgroup

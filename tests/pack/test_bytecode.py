@@ -44,6 +44,10 @@ def compile_beside(source: Path) -> Path:
     return Path(importlib.util.cache_from_source(str(source)))
 
 
+takes_over = pytest.mark.skipif(sys.version_info >= (3, 13), reason="nothing is taken over from Python 3.13 on")
+
+
+@takes_over
 def test_existing_bytecode_and_fresh_compilation_give_the_same_bytes(compiler, tmp_path: Path) -> None:
     source = tmp_path / "module.py"
     source.write_text(SOURCE)
@@ -52,6 +56,7 @@ def test_existing_bytecode_and_fresh_compilation_give_the_same_bytes(compiler, t
     assert compiler._taken_over(str(source), "pkg/module.py") == fresh
 
 
+@takes_over
 def test_standard_library_bytecode_is_taken_over_as_it_would_be_compiled(compiler) -> None:
     files = sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))
     taken = 0
@@ -130,7 +135,8 @@ def test_bytecode_of_another_python_is_that_which_it_would_write(python: str, tm
         code = "import sys, py_compile, importlib.util, json; print(json.dumps(py_compile.compile(sys.argv[1])))"
         done = subprocess.run([python, "-c", code, source], capture_output=True, text=True, check=True, timeout=60)
         assert compiler.tag in json.loads(done.stdout)
-        assert compiler._taken_over(str(source), "module.py") == fresh
+        expected = None if compiler.tag == "cpython-313" else fresh
+        assert compiler._taken_over(str(source), "module.py") == expected
     check = "import sys, importlib.util; assert open(sys.argv[1], 'rb').read(4) == importlib.util.MAGIC_NUMBER"
     (tmp_path / "pyc").write_bytes(fresh)
     subprocess.run([python, "-c", check, tmp_path / "pyc"], check=True, timeout=60)
