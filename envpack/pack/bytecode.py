@@ -6,8 +6,8 @@ and when it can be brought to the form that a fresh compilation has: only the pa
 is replaced by the path below site-packages.
 What marshal writes differently from process to process is compiled afresh, in a child that is always the same. Both
 ways were compared byte by byte over 4,000 modules of installed distributions and of the standard library of 3.12: none
-differed. One that did would cost a layer of its own, no more. From Python 3.13 on marshal marks names by who else in the
-process holds them, so nothing is taken over there.
+differed. One that did would cost a layer of its own, no more. From Python 3.13 on marshal marks names by who else holds
+them in the process, so nothing is taken over there.
 """
 
 from __future__ import annotations

@@ -116,7 +116,7 @@ def test_disk_limit_is_the_growth_of_the_folder(tmp_path: Path) -> None:
     result = run_command(["sh", "-c", script], limits=Limits(disk_bytes=4 * MB), folder=tmp_path)
     assert result.error is not None
     assert result.error.resource == "disk"
-    assert 4.9 * MB < (result.usage.disk_bytes or 0) < 5.2 * MB
+    assert 4 * MB < (result.usage.disk_bytes or 0) < 5.2 * MB  # it may have been ended before its last bytes
     with pytest.raises(FormatError, match="disk needs a folder"):
         run_command(["true"], limits=Limits(disk_bytes=1))
 
