@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
+import random
 import signal
 import socket
 import subprocess
@@ -323,43 +324,54 @@ def hello(pid: int = 1, protocol: int = messages.PROTOCOL_VERSION, python: str =
     return messages.encode(messages.Hello(protocol, "stranger", pid, version, 64))
 
 
+def stranger(context: zmq.Context[Any], address: str) -> zmq.Socket[bytes]:
+    socket = context.socket(zmq.DEALER)
+    socket.linger = 0
+    socket.connect(address)
+    return socket
+
+
+def say_raw(connection: socket.socket, data: bytes) -> None:
+    try:
+        connection.sendall(data)
+    except OSError:
+        pass  # the manager has hung up on it: just as well
+
+
 def test_strangers_are_never_decoded_and_disturb_nobody(
     nodes: RemoteNodes, start_worker: StartWorker, decoded: list[bytes]
 ) -> None:
-    with ContextExecutor(nodes=nodes) as executor, zmq.Context() as context:
-        plain = context.socket(zmq.DEALER)
-        wrong = context.socket(zmq.DEALER)
-        wrong.curve_serverkey = json.loads(nodes.key_file.read_text())["server_public"].encode()
-        wrong.curve_publickey, wrong.curve_secretkey = zmq.curve_keypair()
-        for stranger in (plain, wrong):
-            stranger.linger = 0
-            stranger.connect(nodes.address)
-            stranger.send(hello(pid=666))
+    garbage = [random.Random(number).randbytes(10 * number) for number in range(20)]
+    greeting_of_10_gb = b"\xff" + (10 << 30).to_bytes(8, "big") + b"\x7f\x03\x00CURVE"
+    with contextlib.ExitStack() as stack:
+        executor = stack.enter_context(ContextExecutor(nodes=nodes))
+        context = stack.enter_context(zmq.Context())
+        plain = stack.enter_context(stranger(context, nodes.address))
+        wrong = stack.enter_context(known_peer(context, nodes, keys=zmq.curve_keypair()))
+        for each in (plain, wrong):
+            each.send(hello(pid=666))
         host, _, port = nodes.address.removeprefix("tcp://").rpartition(":")
-        raw = [socket.create_connection((host, int(port))) for _ in range(20)]
-        for number, connection in enumerate(raw):
-            connection.sendall(os.urandom(10 * number))
-        raw[-1].sendall(b"\xff" + (10 << 30).to_bytes(8, "big") + b"\x7f\x03\x00CURVE")
+        for data in (*garbage, greeting_of_10_gb):
+            say_raw(stack.enter_context(socket.create_connection((host, int(port)))), data)
         start_worker(nodes.address, nodes.key_file)
         futures = [executor.submit(functions.double, number) for number in range(100)]
         assert [future.result(GENEROUS_S) for future in futures] == [2 * number for number in range(100)]
         assert executor.stats().nodes == 1
-        for stranger in (plain, wrong):
-            stranger.close()
-        for connection in raw:
-            connection.close()
     kinds = {type(messages.decode_from_worker(data)) for data in list(decoded)}
     assert messages.Hello in kinds, "the worker's own words were seen"
     assert not [data for data in decoded if b"stranger" in data]
 
 
-def known_peer(context: zmq.Context[Any], nodes: RemoteNodes) -> zmq.Socket[bytes]:
+def known_peer(
+    context: zmq.Context[Any], nodes: RemoteNodes, keys: tuple[bytes, bytes] | None = None
+) -> zmq.Socket[bytes]:
+    """Connect as a worker does, with the workers' key or with `keys`."""
     key = json.loads(nodes.key_file.read_text())
     peer = context.socket(zmq.DEALER)
     peer.linger = 0
     peer.rcvtimeo = int(GENEROUS_S * 1000)
     peer.curve_serverkey = key["server_public"].encode()
-    peer.curve_publickey, peer.curve_secretkey = key["public"].encode(), key["secret"].encode()
+    peer.curve_publickey, peer.curve_secretkey = keys or (key["public"].encode(), key["secret"].encode())
     peer.connect(nodes.address)
     return peer
 
@@ -372,11 +384,9 @@ def known_peer(context: zmq.Context[Any], nodes: RemoteNodes) -> zmq.Socket[byte
     ],
 )
 def test_a_worker_that_cannot_be_used_is_told_why(nodes: RemoteNodes, greeting: Any, reason: str) -> None:
-    with ContextExecutor(nodes=nodes) as executor, zmq.Context() as context:
-        peer = known_peer(context, nodes)
+    with ContextExecutor(nodes=nodes) as executor, zmq.Context() as context, known_peer(context, nodes) as peer:
         peer.send(hello(**greeting))
         answer = messages.decode_to_worker(peer.recv())
-        peer.close()
         assert isinstance(answer, messages.Farewell)
         assert answer.is_refusal
         assert reason in answer.reason
@@ -384,8 +394,9 @@ def test_a_worker_that_cannot_be_used_is_told_why(nodes: RemoteNodes, greeting: 
 
 
 def test_a_peer_that_holds_the_key_and_talks_nonsense_harms_nobody(nodes: RemoteNodes) -> None:
-    with ContextExecutor(max_workers=1, nodes=nodes) as executor, zmq.Context() as context:
-        peer = known_peer(context, nodes)
+    with contextlib.ExitStack() as stack:
+        executor = stack.enter_context(ContextExecutor(max_workers=1, nodes=nodes))
+        peer = stack.enter_context(known_peer(stack.enter_context(zmq.Context()), nodes))
         for data in (b"", b"nonsense", messages.encode(messages.ProcessGone(messages.ProcessId(1), 0, 0))):
             peer.send(data)
         peer.send_multipart([b"several", b"frames"])
@@ -398,7 +409,6 @@ def test_a_peer_that_holds_the_key_and_talks_nonsense_harms_nobody(nodes: Remote
             chunk = messages.decode_to_worker(peer.recv())
         assert (chunk.total, chunk.data) == (-1, b"")
         peer.send(messages.encode(messages.Goodbye("done")))
-        peer.close()
         assert executor.submit(functions.double, 2).result(GENEROUS_S) == 4
 
 

@@ -102,18 +102,23 @@ class Server:
     def turn(self, now_s: float) -> float:
         """Take what has come, send signs of life; return when that must happen next.
 
-        The descriptors of ZeroMQ tell changes, not states: so everything is taken at each turn, until nothing is left.
+        The descriptors of ZeroMQ tell changes, not states: so everything is taken at each turn, until nothing is left,
+        and again after a sign of life, because sending uses up the change that something has come.
         """
-        while True:
-            self._guard.answer()
-            if not has_input(self._socket):
-                break
-            identity, *parts = self._socket.recv_multipart()
-            self._take(identity, b"".join(parts))
+        self._take_all()
         if now_s - self._last_beat_s >= self._heartbeat.every_s:
             self._last_beat_s = now_s
             self._beat(now_s)
+            self._take_all()
         return self._last_beat_s + self._heartbeat.every_s
+
+    def _take_all(self) -> None:
+        while True:
+            self._guard.answer()
+            if not has_input(self._socket):
+                return
+            identity, *parts = self._socket.recv_multipart()
+            self._take(identity, b"".join(parts))
 
     def send(self, identity: bytes, message: ToWorker) -> None:
         """Send a message to a worker."""

@@ -121,7 +121,10 @@ class Worker:
         self._receive()
         now_s = time.monotonic()
         self._check_time(now_s)
+        beaten_s = self._reactor.state.last_beat_s
         self._handle(Tick(now_s))
+        if self._reactor.state.last_beat_s != beaten_s:
+            self._receive()  # sending uses up the descriptor's change that something has come
         self._host.tick()
         if self._leave is None and not self._jobs:
             for key, mask in self._selector.select(self._timeout_s()):
