@@ -96,8 +96,8 @@ class ShutdownError(ExecutorError):
     """The executor was ended, by an interrupt or at once, while the call ran."""
 
 
-class InternalError(ExecutorError):
-    """A bug of the executor itself, with the story that led there."""
+class InternalError(ExecutorError, BrokenExecutor):
+    """The executor takes no further calls because of a bug of the executor itself, with the story that led there."""
 
 
 class RefusedByManagerError(ExecutorError):

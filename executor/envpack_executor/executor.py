@@ -152,7 +152,7 @@ class ContextExecutor(Executor):
         if resolved is None or not resolved.is_current(fn):
             resolved = self._resolve(fn)
         payload = dump_arguments(args, kwargs, resolved.by_value)
-        future: CallFuture[R] = CallFuture()
+        future: CallFuture[R] = CallFuture(self._loop.note_cancel)
         self._gate.check()
         self._loop.submit(Call(next(self._numbers), resolved.function, resolved.context, payload, future))
         return future

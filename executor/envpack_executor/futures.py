@@ -12,26 +12,39 @@ readers in `concurrent.futures` (`wait`, `as_completed`, `result`, ...) reach th
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
-from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
+from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-_lock = threading.Lock()
+# Re-entrant, because a signal handler or a finalizer that runs while it is held may use another future.
+_lock = threading.RLock()
 
 
 class CallFuture(Future[T]):
-    """The future of one call."""
+    """The future of one call.
+
+    Args:
+        on_cancel: called when the call was cancelled before it began.
+    """
 
     _state = PENDING
     _result = None
     _exception = None
     _made: threading.Condition | None = None
 
-    def __init__(self) -> None:
-        # Nothing: the class holds what every new future has.
-        pass
+    def __init__(self, on_cancel: Callable[[], None]) -> None:
+        # Not the base class's: the class attributes hold what every new future has.
+        self._on_cancel = on_cancel
+
+    def cancel(self) -> bool:
+        """Cancel the call if it has not begun; return whether it is cancelled."""
+        is_cancelled = super().cancel()
+        if is_cancelled:
+            self._on_cancel()
+        return is_cancelled
 
     @property
     def _condition(self) -> threading.Condition:  # type: ignore[override]  # the base class never assigns it again
@@ -43,9 +56,13 @@ class CallFuture(Future[T]):
                     self._made = threading.Condition()
         return self._made
 
+    def cancelled(self) -> bool:
+        """Tell whether the call was cancelled."""
+        return self._state in (CANCELLED, CANCELLED_AND_NOTIFIED)
+
     def done(self) -> bool:
         """Tell whether the call was cancelled or has its end."""
-        return self._state in (FINISHED, CANCELLED_AND_NOTIFIED) or super().done()
+        return self._state in (FINISHED, CANCELLED, CANCELLED_AND_NOTIFIED)
 
     def result(self, timeout: float | None = None) -> T:
         """Return the result of the call, as `concurrent.futures.Future.result` does."""

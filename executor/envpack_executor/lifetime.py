@@ -6,7 +6,7 @@ import threading
 import weakref
 from typing import Protocol
 
-from envpack_executor.errors import InitializerError
+from envpack_executor.errors import InitializerError, InternalError
 
 
 class Closable(Protocol):
@@ -27,7 +27,7 @@ class Gate:
 
     def __init__(self) -> None:
         self._closed_because = ""
-        self._broken: BaseException | None = None
+        self._broken: InitializerError | InternalError | None = None
 
     def check(self) -> None:
         """Let a call pass.
@@ -37,7 +37,7 @@ class Gate:
             BrokenExecutor: it is broken.
         """
         if self._broken is not None:
-            raise InitializerError(str(self._broken)) from self._broken
+            raise type(self._broken)(str(self._broken)) from self._broken
         if self._closed_because:
             raise RuntimeError(f"cannot schedule new futures after {self._closed_because}")
 
@@ -45,7 +45,7 @@ class Gate:
         """Let no further call in."""
         self._closed_because = self._closed_because or because
 
-    def breaks(self, error: BaseException) -> None:
+    def breaks(self, error: InitializerError | InternalError) -> None:
         """Let no further call in, because the executor cannot run any."""
         self._broken = self._broken or error
 

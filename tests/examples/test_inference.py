@@ -50,7 +50,8 @@ def test_three_levels_pay_fewer_set_ups(output: str) -> None:
     rows = re.findall(r"^L\d .*?  +(\d+)  +([\d.]+)  +(\d+)  +[\d.]+%", _part(output, 3), re.M)
     calls, _, set_ups = zip(*rows, strict=True)
     assert calls == ("2", "4", "4")
-    assert set_ups == ("2", "4", "2")
+    assert set_ups[:2] == ("2", "4")
+    assert set_ups[2] in ("1", "2")  # four calls may be done before the second worker is ready
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -450,3 +451,14 @@ def test_run_script_is_told_apart_from_a_failing_one(tmp_path: Path) -> None:
     assert run_script(tmp_path, "print(1)") == "1\n"
     with pytest.raises(AssertionError, match="ZeroDivisionError"):
         run_script(tmp_path, "1 / 0")
+
+
+def test_an_executor_without_workers_closes_when_its_calls_are_cancelled() -> None:
+    executor = ContextExecutor(nodes=RemoteNodes())
+    early, late = (executor.submit(functions.double, number) for number in range(2))
+    assert early.cancel()
+    closing = threading.Thread(target=executor.shutdown)
+    closing.start()
+    assert late.cancel()
+    closing.join(GENEROUS_S)
+    assert not closing.is_alive()

@@ -70,6 +70,11 @@ class ResultsArrived:
 
 
 @dataclass(frozen=True, slots=True)
+class CallsWithdrawn:
+    """Some queued calls were cancelled by whoever submitted them."""
+
+
+@dataclass(frozen=True, slots=True)
 class CloseRequested:
     """No further calls will come. `is_cancelling`: those not yet at a process are dropped."""
 
@@ -85,6 +90,7 @@ Event = (
     | ProcessReady
     | ResultsArrived
     | ProcessGone
+    | CallsWithdrawn
     | CloseRequested
 )
 

@@ -76,14 +76,14 @@ class ManagerLoop:
     def __init__(
         self,
         prepare: Prepare,
-        on_broken: Callable[[BaseException], None],
+        on_broken: Callable[[InitializerError | InternalError], None],
         usage: UsageSink,
         store: str | None,
         max_tries: int,
     ) -> None:
         self.selector = selectors.DefaultSelector()
         self.state = ManagerState(max_tries=max_tries)
-        self._reactor = ManagerReactor(self.state, _claim)
+        self._reactor = ManagerReactor(self.state, _claim, _is_cancelled)
         self._prepare = prepare
         self._on_broken = on_broken
         self._usage = usage
@@ -112,7 +112,7 @@ class ManagerLoop:
         """Take a call; its future is the call's token."""
         self._calls.append(call)
         if self._is_over:
-            self._fail_all(ShutdownError("the executor was shut down while the call was submitted"))
+            self._refuse_late_calls()
         # First append, then look: the loop says that it sleeps first and looks then, so one of both sees the other.
         if self._is_asleep:
             self._wake()
@@ -127,6 +127,11 @@ class ManagerLoop:
         """Wait until the loop has ended and nothing of it is left."""
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
             self._thread.join()
+
+    def note_cancel(self) -> None:
+        """Note, from any thread, that a queued call was cancelled; when the executor closes, nobody waits for it."""
+        if self.state.is_closing and not self._is_over:
+            self.call_soon(functools.partial(self._handle, events.CallsWithdrawn()))
 
     def request_close(self, is_cancelling: bool = False) -> None:
         """Ask the loop to end when every call has its end."""
@@ -354,10 +359,21 @@ class ManagerLoop:
             if not call.token.done():
                 call.token.set_exception(error)
 
+    def _refuse_late_calls(self) -> None:
+        """End calls that were submitted while the loop ended; may run in several threads at once."""
+        while True:
+            try:
+                call = self._calls.popleft()
+            except IndexError:
+                return
+            if call.token.set_running_or_notify_cancel():
+                call.token.set_exception(ShutdownError("the executor was shut down while the call was submitted"))
+
     def _close(self) -> None:
         """Leave nothing behind: processes, descriptors, the last rows of the history, calls that came too late."""
         self._is_over = True
-        self._fail_all(ShutdownError("the executor was shut down while the call was submitted"))
+        self._is_asleep = False
+        self._refuse_late_calls()
         steps: Iterable[Callable[[], None]] = [*(port.close for port in self._ports.values()), *self._closers]
         for step in [*steps, self._usage.close]:
             try:
@@ -366,6 +382,11 @@ class ManagerLoop:
                 _log.exception("while the executor closed")
         self.selector.close()
         os.close(self._wake_descriptor)
+
+
+def _is_cancelled(call: Call) -> bool:
+    cancelled: bool = call.token.cancelled()
+    return cancelled
 
 
 def _claim(call: Call) -> bool:

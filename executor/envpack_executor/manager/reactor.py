@@ -17,6 +17,7 @@ from envpack_executor.manager.events import (
     CallsDone,
     CallsFailed,
     CallsQueued,
+    CallsWithdrawn,
     CloseRequested,
     ContextFailed,
     ContextPrepared,
@@ -58,11 +59,15 @@ class ManagerReactor:
     Args:
         state: what the manager knows; changed by each event.
         claim: tells whether a call is still wanted, just before it is sent; from then on it cannot be cancelled.
+        is_cancelled: tells whether a call was cancelled, and changes nothing.
     """
 
-    def __init__(self, state: ManagerState, claim: Callable[[Call], bool]) -> None:
+    def __init__(
+        self, state: ManagerState, claim: Callable[[Call], bool], is_cancelled: Callable[[Call], bool]
+    ) -> None:
         self.state = state
         self._claim = claim
+        self._is_cancelled = is_cancelled
         self._process_numbers = itertools.count(1)
         self._uses = itertools.count(1)
 
@@ -87,7 +92,10 @@ class ManagerReactor:
                 self.state.nodes[event.node] = NodeRecord(event.node, event.name, event.slots, event.resident)
             case NodeLost():
                 self._node_lost(event, todo)
+            case CallsWithdrawn():
+                self._withdraw()
             case CloseRequested():
+                self._withdraw()
                 self._close(event, todo)
             case _:
                 assert_never(event)
@@ -245,10 +253,19 @@ class ManagerReactor:
         for process in list(node.processes.values()):
             calls = list(process.outstanding)
             self._remove(process)
-            self._requeue(
-                process.context,
-                [call for call in calls if not self._blame(call, f"node {node.name} lost: {event.reason}", todo)],
-            )
+            # The first of them was running, or about to; the others only stood behind it.
+            if calls and self._blame(calls[0], f"node {node.name} lost: {event.reason}", todo):
+                del calls[0]
+            self._requeue(process.context, calls)
+
+    def _withdraw(self) -> None:
+        """Take cancelled calls out of the queues. Sending skips them anyway, but nobody may ever ask for these."""
+        for context in list(self.state.waiting.values()):
+            kept = [call for call in context.queue if not self._is_cancelled(call) or self._claimed(call)]
+            context.queue.clear()
+            context.queue.extend(kept)
+            if not kept:
+                del self.state.waiting[context.number]
 
     def _close(self, event: CloseRequested, todo: list[Instruction]) -> None:
         self.state.is_closing = True
