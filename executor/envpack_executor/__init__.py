@@ -21,15 +21,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from envpack_executor.errors import ExecutorError
     from envpack_executor.executor import ContextExecutor, ExecutorStats
-    from envpack_executor.nodes import RemoteNodes
+    from envpack_executor.nodes import Heartbeat, RemoteNodes
     from envpack_executor.tasks import Task, task
 
-__all__ = ["ContextExecutor", "task", "Task", "RemoteNodes", "ExecutorStats", "ExecutorError"]
+__all__ = ["ContextExecutor", "task", "Task", "RemoteNodes", "Heartbeat", "ExecutorStats", "ExecutorError"]
 
 _HOMES = {
     "ContextExecutor": "envpack_executor.executor",
     "ExecutorStats": "envpack_executor.executor",
     "RemoteNodes": "envpack_executor.nodes",
+    "Heartbeat": "envpack_executor.nodes",
     "Task": "envpack_executor.tasks",
     "task": "envpack_executor.tasks",
     "ExecutorError": "envpack_executor.errors",
