@@ -26,7 +26,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from envpack import Dependencies, Manifest, Store, analyze, pack
-from envpack_executor import ContextExecutor, Task
+from envpack_executor import ContextExecutor, ExecutorStats, Task
 from envpack_monitor import Allocation, History
 from envpack_monitor.learning import learn
 from envpack_monitor.predict import default_predictor
@@ -192,17 +192,19 @@ def compare_levels(cold: Batches, warm: Batches, manifest: Manifest, store: Stor
 def nothing_kept(batches: Batches, pack_file: Path, folder: Path) -> Level:
     """Each call unpacks the environment into an empty store, starts an interpreter, imports and loads."""
 
-    def one_call(number: int, batch: np.ndarray) -> float:
+    def one_call(number: int, batch: np.ndarray) -> ExecutorStats:
         empty = folder / f"cold-{number}"
         with ContextExecutor(1, environment=pack_file, store=empty, history=None) as executor:
             executor.submit(classify, batch).result()
-            return executor.stats().categories["classify"].wall_s
+            return executor.stats()
 
     started = time.perf_counter()
     with ThreadPoolExecutor(WORKERS) as threads:
         futures = [threads.submit(one_call, n, batch) for n, batch in enumerate(batches)]
-        inference_s = sum(future.result() for future in watched("L1 nothing kept", futures))
-    return Level("L1 nothing kept", len(batches), time.perf_counter() - started, len(batches), inference_s)
+        stats = [future.result() for future in watched("L1 nothing kept", futures)]
+    elapsed_s = time.perf_counter() - started
+    inference_s = sum(each.categories["classify"].wall_s for each in stats)
+    return Level("L1 nothing kept", len(batches), elapsed_s, sum(each.set_ups for each in stats), inference_s)
 
 
 def environment_kept(batches: Batches, manifest: Manifest, store: Store) -> Level:
