@@ -7,6 +7,7 @@ Map of the package, in the order in which an analysis passes through it:
 - `source`, `guards`, `constants`, `scopes`, `codefile`, `searchpath`, `program`: the files of the program, as scopes
   and names.
 - `reach`, `dynamic`: from a piece of code, along names, to imports.
+- `triggers`, `trigger_table`, `hidden`: what libraries import because of how that code uses them.
 - `closure`, `merge`, `dependencies`: from imports to distributions with role and evidence.
 - `analysis`: `analyze`, which does all of it.
 """

@@ -1,6 +1,7 @@
 """From what each function reaches to the answer: distributions with role and evidence, their closure, local files.
 
-A distribution is *direct* if an import of it is needed, *optional* if every import of it can be done without,
+A distribution is *direct* if an import of it is needed, *hidden* if only a library imports it, because of how it is
+called, *optional* if every import of it can be done without,
 *transitive* if it only follows from the requirements of others.
 """
 
@@ -197,6 +198,9 @@ def _distributions(parts: Sequence[_Judged], index: DistributionIndex) -> tuple[
 
 
 def _role(name: str, parts: Sequence[_Judged], evidence: Iterable[Evidence]) -> Role:
-    if any(item.kind != "optional" for item in evidence):
+    kinds = {item.kind for item in evidence}
+    if kinds - {"optional", "hidden"}:
         return "direct"
+    if "hidden" in kinds:
+        return "hidden"
     return "transitive" if any(name in part.needed.names for part in parts) else "optional"
