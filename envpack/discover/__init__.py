@@ -10,13 +10,19 @@ Map of the package, in the order in which an analysis passes through it:
 - `triggers`, `trigger_table`, `hidden`: what libraries import because of how that code uses them.
 - `closure`, `merge`, `dependencies`: from imports to distributions with role and evidence.
 - `analysis`: `analyze`, which does all of it; `export`: the answer in formats of other tools.
+
+The public names are loaded when they are first used: packing needs the facts of an interpreter, not the analyser.
 """
 
 from __future__ import annotations
 
-from envpack.discover.analysis import analyze
-from envpack.discover.dependencies import Dependencies, Distribution, Evidence, FunctionDependencies, Unresolved
-from envpack.discover.interpreter import Interpreter, inspect_interpreter
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from envpack.discover.analysis import analyze
+    from envpack.discover.dependencies import Dependencies, Distribution, Evidence, FunctionDependencies, Unresolved
+    from envpack.discover.interpreter import Interpreter, inspect_interpreter
 
 __all__ = [
     "analyze",
@@ -28,3 +34,21 @@ __all__ = [
     "Interpreter",
     "inspect_interpreter",
 ]
+
+_HOMES = {
+    "analyze": "analysis",
+    **dict.fromkeys(__all__[1:6], "dependencies"),
+    **dict.fromkeys(__all__[6:], "interpreter"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

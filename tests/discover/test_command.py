@@ -188,3 +188,10 @@ def test_module_to_run_is_named_as_for_python(script: Path) -> None:
     for wrong in ([], ["main.py", "-m", "mine"]):
         answer = envpack(*wrong, cwd=script.parent)
         assert (answer.returncode, "one of TARGET and -m" in answer.stderr) == (2, True)
+
+
+def test_facts_of_an_interpreter_do_not_import_the_analyser() -> None:
+    said = "import sys; from envpack.discover import inspect_interpreter; print(*sys.modules)"
+    answer = subprocess.run([sys.executable, "-c", said], capture_output=True, text=True, check=True, timeout=60)
+    loaded = {name for name in answer.stdout.split() if name.startswith("envpack.")}
+    assert loaded == {"envpack.discover", "envpack.discover.interpreter", "envpack.errors"}
