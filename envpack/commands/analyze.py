@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["table", "json", "requirements", "pep723", "conda"]),
+    type=click.Choice(["table", "json", "requirements", "pep723", "conda", "pylock"]),
     default="table",
     show_default=True,
     help="What to print.",
@@ -73,6 +73,8 @@ def _render(found: Dependencies, form: str, python: str, terminal: object) -> st
         return json.dumps(found.to_dict(), indent=2) + "\n"
     if form == "requirements":
         return "".join(line + "\n" for line in found.requirements())
+    if form == "pylock":
+        return _locked(found, python)
     if form in ("pep723", "conda"):
         from envpack.discover.export import conda_names, to_conda, to_pep723
         from envpack.discover.interpreter import inspect_interpreter
@@ -81,6 +83,16 @@ def _render(found: Dependencies, form: str, python: str, terminal: object) -> st
             return to_pep723(found)
         return to_conda(found, conda_names(inspect_interpreter(python).prefix))
     return _table(found, is_terminal=bool(getattr(terminal, "isatty", lambda: False)()))
+
+
+def _locked(found: Dependencies, python: str) -> str:
+    from envpack.discover.distributions import installed_distributions
+    from envpack.discover.interpreter import inspect_interpreter
+    from envpack.discover.lock import package_index, to_pylock
+    from envpack.settings import index_url
+
+    index = installed_distributions(inspect_interpreter(python).sys_path)
+    return to_pylock(found, index, package_index(index_url()))
 
 
 def _write(text: str, output: str | None) -> None:
