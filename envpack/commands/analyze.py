@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     help="What to print.",
 )
 @click.option("-o", "--output", metavar="FILE", type=click.Path(dir_okay=False), help="Write to FILE instead.")
+@click.option("--diff", metavar="OLD.json", help="Print what has changed since an answer of --format json.")
 @selection_options
 def analyze(
     target: str | None,
@@ -39,6 +40,7 @@ def analyze(
     python: str | None,
     form: str,
     output: str | None,
+    diff: str | None,
     include: tuple[str, ...],
     exclude: tuple[str, ...],
     mapping: dict[str, str],
@@ -52,6 +54,8 @@ def analyze(
     from envpack.discover import analyze as find
     from envpack.errors import ModuleNotInstalledError
 
+    if diff is not None and form != "table":
+        raise click.UsageError("--diff has a form of its own: --format cannot be given")
     if (target is None) == (module is None):
         raise click.UsageError("one of TARGET and -m MODULE expected")
     # Asked as another one: with `python -m envpack` the folder that we stand in is on our own search path.
@@ -59,13 +63,34 @@ def analyze(
     found = find(
         target or f"-m {module}", functions=functions, python=asked, include=include, exclude=exclude, mapping=mapping
     )
-    _write(_render(found, form, asked, sys.stdout if output is None else None), output)
+    old = _read(diff) if diff is not None else None
+    text = _render(found, form, asked, sys.stdout if output is None else None) if old is None else _changes(old, found)
+    _write(text, output)
     try:
         found.raise_missing()
     except ModuleNotInstalledError as error:
         click.echo(f"envpack: error: {error}", err=True)
         return error.exit_code
     return 0
+
+
+def _read(path: str) -> Dependencies:
+    from envpack.discover import Dependencies
+    from envpack.errors import DependenciesFormatError, UsageError
+
+    try:
+        with open(path, encoding="utf-8") as file:
+            return Dependencies.from_dict(json.load(file))
+    except OSError as error:
+        raise UsageError(f"cannot read {path!r}: {error.strerror}", "name a file of --format json") from None
+    except ValueError as error:
+        raise DependenciesFormatError(f"{path}: not JSON: {error}", "name a file of --format json") from None
+
+
+def _changes(old: Dependencies, found: Dependencies) -> str:
+    from envpack.discover.changes import changes
+
+    return "".join(f"{line}\n" for line in changes(old, found))
 
 
 def _render(found: Dependencies, form: str, python: str, terminal: object) -> str:

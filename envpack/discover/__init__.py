@@ -9,7 +9,7 @@ Map of the package, in the order in which an analysis passes through it:
 - `reach`, `dynamic`: from a piece of code, along names, to imports.
 - `triggers`, `trigger_table`, `hidden`: what libraries import because of how that code uses them.
 - `closure`, `merge`, `dependencies`: from imports to distributions with role and evidence.
-- `analysis`: `analyze`, which does all of it; `export`, `lock`: the answer in formats of
+- `analysis`: `analyze`, which does all of it; `changes`, `export`, `lock`: what differs, and the answer in formats of
   other tools.
 
 The public names are loaded when they are first used: packing needs the facts of an interpreter, not the analyser.

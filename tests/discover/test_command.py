@@ -195,3 +195,30 @@ def test_facts_of_an_interpreter_do_not_import_the_analyser() -> None:
     answer = subprocess.run([sys.executable, "-c", said], capture_output=True, text=True, check=True, timeout=60)
     loaded = {name for name in answer.stdout.split() if name.startswith("envpack.")}
     assert loaded == {"envpack.discover", "envpack.discover.interpreter", "envpack.errors"}
+
+
+def test_diff_says_what_is_new_gone_and_changed(script: Path, tmp_path: Path) -> None:
+    old = tmp_path / "old.json"
+    envpack(f"{script}:area", "--format", "json", "-o", old)
+    assert envpack(f"{script}:area", "--diff", old).stdout == ""
+    data = json.loads(old.read_text())
+    for item in data["distributions"]:
+        item["version"] = "0.1" if item["name"] == "numpy" else item["version"]
+    data["python"] = "3.8.0"
+    old.write_text(json.dumps(data))
+    lines = envpack(f"{script}:total", "--diff", old).stdout.splitlines()
+    assert lines[0].startswith("~ Python 3.8.0 -> ")
+    assert lines[1].startswith("~ numpy 0.1 -> ")
+    assert lines[2] == "~ numpy (transitive) -> (direct)"
+    assert [line.split()[:2] for line in lines[3:5]] == [["+", "pyyaml"], ["-", "scipy"]]
+    assert lines[5:] == [f"+ local file {script.parent / 'mine.py'}"]
+
+
+@pytest.mark.parametrize(("content", "code"), [(None, 2), ("x", 1), ("{}", 1)])
+def test_diff_with_what_is_no_answer_is_one_line(script: Path, tmp_path: Path, content: str | None, code: int) -> None:
+    old = tmp_path / "old.json"
+    if content is not None:
+        old.write_text(content)
+    answer = envpack(script, "--diff", old)
+    assert (answer.returncode, answer.stdout, answer.stderr.count("\n")) == (code, "", 1)
+    assert envpack(script, "--diff", old, "--format", "json").returncode == 2
