@@ -96,7 +96,8 @@ class Distribution:
             `optional` (used where it is there, not needed) or `transitive` (required by another one).
         required_by: normalized names of the distributions of this answer that require it.
         source: what installed it.
-        evidence: where the code imports it; empty for `transitive`.
+        evidence: where the code imports it; empty for `transitive`, unless a library also
+            imports it because of how the code calls it.
     """
 
     name: str

@@ -29,6 +29,8 @@ from envpack.discover.interpreter import Interpreter
 from envpack.discover.reach import Finding, Reach
 from envpack.errors import UsageError
 
+_WEAK = frozenset({"optional", "hidden"})
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -95,6 +97,7 @@ class _Judged:
     name: str
     evidence: Mapping[str, tuple[Evidence, ...]]
     modules: tuple[str, ...]
+    plain: Closure
     needed: Closure
     every: Closure
     files: Mapping[str, str]
@@ -147,15 +150,17 @@ def _judge(part: Part, choices: Choices, markers: Mapping[str, str]) -> _Judged:
             evidence.setdefault(name, []).append(Evidence(one.file, one.line, "declared", one.requirement.name))
             extras.setdefault(name, f"{name}[{','.join(sorted(one.requirement.extras))}]")
     needed = [name for name, items in evidence.items() if any(item.kind != "optional" for item in items)]
-    every, certain = (
+    plain = [name for name, items in evidence.items() if any(item.kind not in _WEAK for item in items)]
+    every, certain, unhidden = (
         closure(choices.index, [extras.get(name, name) for name in names], markers, choices.excluded)
-        for names in (evidence, needed)
+        for names in (evidence, needed, plain)
     )
     unresolved += [_absent(name, by, choices.index) for name, by in certain.absent]
     return _Judged(
         name=part.name,
         evidence={name: tuple(sorted(items)) for name, items in evidence.items()},
         modules=tuple(sorted(modules)),
+        plain=unhidden,
         needed=certain,
         every=every,
         files=part.reach.local_files,
@@ -231,8 +236,9 @@ def _distributions(parts: Sequence[_Judged], index: DistributionIndex) -> tuple[
 
 def _role(name: str, parts: Sequence[_Judged], evidence: Iterable[Evidence]) -> Role:
     kinds = {item.kind for item in evidence}
-    if kinds - {"optional", "hidden"}:
+    if kinds - _WEAK:
         return "direct"
-    if "hidden" in kinds:
+    # What others require anyway is there without being named.
+    if "hidden" in kinds and any(name in part.evidence and name not in part.plain.names for part in parts):
         return "hidden"
     return "transitive" if any(name in part.needed.names for part in parts) else "optional"

@@ -286,9 +286,28 @@ _OTHER_FRAMES = (
     Trigger("polars", ("write_parquet", "write_ipc"), (_when("pyarrow", None, "use_pyarrow", True),), reached="method"),
     _simple("pyarrow", "pandas", "to_pandas", reached="method"),
     _simple("pyarrow", "pandas", "from_pandas"),
-    _simple("duckdb", "pandas", "df", "fetchdf", "fetch_df", reached="method"),
-    _simple("duckdb", "pyarrow", "arrow", "fetch_arrow_table", reached="method"),
-    _simple("duckdb", "polars + pyarrow", "pl", reached="method"),
+    Trigger(
+        "duckdb",
+        (
+            "df",
+            "fetchdf",
+            "fetch_df",
+        ),
+        (Case("pandas"),),
+        reached="method",
+        is_ambiguous=True,
+    ),
+    Trigger(
+        "duckdb",
+        (
+            "arrow",
+            "fetch_arrow_table",
+        ),
+        (Case("pyarrow"),),
+        reached="method",
+        is_ambiguous=True,
+    ),
+    Trigger("duckdb", ("pl",), (Case("polars + pyarrow"),), reached="method", is_ambiguous=True),
 )
 
 _XARRAY_ENGINES = (

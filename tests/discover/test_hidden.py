@@ -164,6 +164,16 @@ def test_direct_import_stays_direct(ask: Ask) -> None:
     assert {item.name: item.role for item in found.distributions}["openpyxl"] == "direct"
 
 
+def test_what_another_distribution_requires_anyway_is_transitive(environment: Environment, project: Project) -> None:
+    environment.install("seaborn", files=("seaborn/__init__.py",), requires=("pandas", "matplotlib"))
+    environment.install("pandas", files=("pandas/__init__.py",))
+    environment.install("matplotlib", files=("matplotlib/__init__.py",))
+    script = project({"main.py": "import pandas, seaborn\npandas.DataFrame().plot()\n"})
+    found = analyze(script, python=environment.python)
+    assert {item.name: item.role for item in found.distributions}["matplotlib"] == "transitive"
+    assert found.requirements() == ("pandas==1.0", "seaborn==1.0")
+
+
 def test_use_that_may_fail_is_optional(ask: Ask) -> None:
     source = """
         import pandas as pd
