@@ -99,6 +99,10 @@ class DependenciesFormatError(EnvpackError):
     """Data that should be a `Dependencies` object is not; the message names the place inside it."""
 
 
+class LockError(EnvpackError):
+    """A distribution of an answer cannot be written into a lock file: no address or no hash of it is known."""
+
+
 class PackFormatError(EnvpackError):
     """A pack or layer file is truncated, damaged or of another format; reading it again cannot help."""
 

@@ -3,12 +3,18 @@
 | variable | meaning | default |
 |---|---|---|
 | `ENVPACK_STORE` | folder of the store | `$XDG_CACHE_HOME/envpack`, else `~/.cache/envpack` |
+| `PIP_INDEX_URL` | index that is asked for addresses and hashes of a lock file | `https://pypi.org/simple` |
 """
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+
+
+def index_url() -> str:
+    """Return the address of the package index."""
+    return os.environ.get("PIP_INDEX_URL") or "https://pypi.org/simple"
 
 
 def store_folder() -> Path:

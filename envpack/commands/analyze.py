@@ -18,41 +18,54 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("target", metavar="TARGET[:FUNCTION]")
+@click.argument("target", metavar="TARGET[:FUNCTION]", required=False)
+@click.option("-m", "module", metavar="MODULE", help="Instead of TARGET: what `python -m MODULE` runs.")
 @click.option("--function", "functions", multiple=True, metavar="NAME", help="A function of the script; repeatable.")
 @click.option("--python", metavar="PYTHON", help="Interpreter whose environment is asked about.  [default: this one]")
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["table", "json", "requirements"]),
+    type=click.Choice(["table", "json", "requirements", "pep723", "conda", "pylock"]),
     default="table",
     show_default=True,
     help="What to print.",
 )
 @click.option("-o", "--output", metavar="FILE", type=click.Path(dir_okay=False), help="Write to FILE instead.")
+@click.option("--diff", metavar="OLD.json", help="Print what has changed since an answer of --format json.")
 @selection_options
 def analyze(
-    target: str,
+    target: str | None,
+    module: str | None,
     functions: tuple[str, ...],
     python: str | None,
     form: str,
     output: str | None,
+    diff: str | None,
     include: tuple[str, ...],
     exclude: tuple[str, ...],
     mapping: dict[str, str],
 ) -> int:
     """Say which distributions and local files TARGET needs, and why.
 
-    TARGET is a Python script; with :FUNCTION (or --function) only what that function reaches counts. Nothing of it is
-    executed. Ends with exit code 1 if it imports a module that is not installed.
+    TARGET is a Python script, a notebook, or the folder of a package; with :FUNCTION (or --function) only what that
+    function reaches counts. Nothing of it is executed. Ends with exit code 1 if it imports a
+    module that is not installed.
     """
     from envpack.discover import analyze as find
     from envpack.errors import ModuleNotInstalledError
 
+    if diff is not None and form != "table":
+        raise click.UsageError("--diff has a form of its own: --format cannot be given")
+    if (target is None) == (module is None):
+        raise click.UsageError("one of TARGET and -m MODULE expected")
     # Asked as another one: with `python -m envpack` the folder that we stand in is on our own search path.
     asked = python or sys.executable
-    found = find(target, functions=functions, python=asked, include=include, exclude=exclude, mapping=mapping)
-    _write(_render(found, form, sys.stdout if output is None else None), output)
+    found = find(
+        target or f"-m {module}", functions=functions, python=asked, include=include, exclude=exclude, mapping=mapping
+    )
+    old = _read(diff) if diff is not None else None
+    text = _render(found, form, asked, sys.stdout if output is None else None) if old is None else _changes(old, found)
+    _write(text, output)
     try:
         found.raise_missing()
     except ModuleNotInstalledError as error:
@@ -61,12 +74,50 @@ def analyze(
     return 0
 
 
-def _render(found: Dependencies, form: str, terminal: object) -> str:
+def _read(path: str) -> Dependencies:
+    from envpack.discover import Dependencies
+    from envpack.errors import DependenciesFormatError, UsageError
+
+    try:
+        with open(path, encoding="utf-8") as file:
+            return Dependencies.from_dict(json.load(file))
+    except OSError as error:
+        raise UsageError(f"cannot read {path!r}: {error.strerror}", "name a file of --format json") from None
+    except ValueError as error:
+        raise DependenciesFormatError(f"{path}: not JSON: {error}", "name a file of --format json") from None
+
+
+def _changes(old: Dependencies, found: Dependencies) -> str:
+    from envpack.discover.changes import changes
+
+    return "".join(f"{line}\n" for line in changes(old, found))
+
+
+def _render(found: Dependencies, form: str, python: str, terminal: object) -> str:
     if form == "json":
         return json.dumps(found.to_dict(), indent=2) + "\n"
     if form == "requirements":
         return "".join(line + "\n" for line in found.requirements())
+    if form == "pylock":
+        return _locked(found, python)
+    if form in ("pep723", "conda"):
+        from envpack.discover.export import conda_names, to_conda, to_pep723
+        from envpack.discover.interpreter import inspect_interpreter
+
+        if form == "pep723":
+            return to_pep723(found)
+        return to_conda(found, conda_names(inspect_interpreter(python).prefix))
     return _table(found, is_terminal=bool(getattr(terminal, "isatty", lambda: False)()))
+
+
+def _locked(found: Dependencies, python: str) -> str:
+    from envpack.discover.distributions import installed_distributions
+    from envpack.discover.interpreter import inspect_interpreter
+    from envpack.discover.lock import package_index, to_pylock
+    from envpack.settings import index_url
+
+    index = installed_distributions(inspect_interpreter(python).sys_path)
+    return to_pylock(found, index, package_index(index_url()))
 
 
 def _write(text: str, output: str | None) -> None:
@@ -124,7 +175,7 @@ def _print_distributions(console: Console, function: FunctionDependencies, found
 
 def _row(item: Distribution, function: FunctionDependencies) -> tuple[str, str, str, str]:
     """Return name, version, role and reason of a distribution, as this function has them."""
-    evidence = [one for one in item.evidence if one.kind == "included" or one.module in function.modules]
+    evidence = [one for one in item.evidence if one.kind in ("included", "declared") or one.module in function.modules]
     if not evidence:
         role = "optional" if item.role == "optional" else "transitive"
         by = [name for name in item.required_by if name in function.distributions]

@@ -2,20 +2,28 @@
 
 Map of the package, in the order in which an analysis passes through it:
 
-- `target`, `live`: what is asked about, located in its source.
+- `target`, `live`, `inline`: what is asked about, located in its source, and what it declares about itself.
 - `interpreter`, `distributions`, `editable`, `finder`: the asked environment, and where a module is in it.
-- `source`, `guards`, `constants`, `scopes`, `codefile`, `searchpath`, `program`: the files of the program, as scopes
-  and names.
+- `source`, `notebook`, `guards`, `constants`, `scopes`, `codefile`, `searchpath`, `program`: the files of the
+  program, as scopes and names.
 - `reach`, `dynamic`: from a piece of code, along names, to imports.
+- `triggers`, `trigger_table`, `hidden`: what libraries import because of how that code uses them.
 - `closure`, `merge`, `dependencies`: from imports to distributions with role and evidence.
-- `analysis`: `analyze`, which does all of it.
+- `analysis`: `analyze`, which does all of it; `changes`, `export`, `lock`: what differs, and the answer in formats of
+  other tools.
+
+The public names are loaded when they are first used: packing needs the facts of an interpreter, not the analyser.
 """
 
 from __future__ import annotations
 
-from envpack.discover.analysis import analyze
-from envpack.discover.dependencies import Dependencies, Distribution, Evidence, FunctionDependencies, Unresolved
-from envpack.discover.interpreter import Interpreter, inspect_interpreter
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from envpack.discover.analysis import analyze
+    from envpack.discover.dependencies import Dependencies, Distribution, Evidence, FunctionDependencies, Unresolved
+    from envpack.discover.interpreter import Interpreter, inspect_interpreter
 
 __all__ = [
     "analyze",
@@ -27,3 +35,21 @@ __all__ = [
     "Interpreter",
     "inspect_interpreter",
 ]
+
+_HOMES = {
+    "analyze": "analysis",
+    **dict.fromkeys(__all__[1:6], "dependencies"),
+    **dict.fromkeys(__all__[6:], "interpreter"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

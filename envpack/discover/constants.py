@@ -11,13 +11,16 @@ import ast
 import itertools
 import operator
 import os.path
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 _MAX_DEPTH = 40
 _MAX_VALUES = 64
 _MAX_LENGTH = 10_000
 _MAX_STEPS = 5_000
+_MAX_EDGE_DEPTH = 6
+_MAX_EDGE_VALUES = 8
 
 Values = list[Any]
 Lookup = Callable[[str], Iterable[ast.expr]]
@@ -67,6 +70,14 @@ _TEXT_METHODS = {
 _DICT_METHODS = {"keys", "values", "items", "get"}
 
 
+@dataclass(frozen=True, slots=True)
+class Edges:
+    """How a text begins and how it ends, where its middle is not known."""
+
+    start: str
+    end: str
+
+
 class Folder:
     """Folds expressions.
 
@@ -99,6 +110,22 @@ class Folder:
     def texts(self, node: ast.expr) -> list[str]:
         """Return the strings that an expression can be."""
         return [value for value in self.fold(node) if isinstance(value, str)]
+
+    def edges(self, node: ast.expr, depth: int = 0) -> Iterator[Edges]:
+        """Give how a text can begin and end that does not fold: `f"s3://{bucket}/table.csv"`."""
+        if depth > _MAX_EDGE_DEPTH:
+            return
+        if isinstance(node, ast.Name):
+            for expression in itertools.islice(self._lookup(node.id), _MAX_EDGE_VALUES):
+                yield from self.edges(expression, depth + 1)
+            return
+        first, last = _ends(node)
+        if first is None or last is None:
+            yield from (Edges(text, text) for text in self.texts(node))
+            return
+        starts = [edges.start for edges in self.edges(first, depth + 1)]
+        ends = [edges.end for edges in self.edges(last, depth + 1)]
+        yield from (Edges(*pair) for pair in _product([starts or [""], ends or [""]]))
 
     def _fold_constant(self, node: ast.Constant, depth: int) -> Values:
         return [node.value]
@@ -237,6 +264,23 @@ class Folder:
             found = _attempts(lambda owner, *rest: getattr(owner, name)(*rest), _product([boxes, *arguments]))
             return [tuple(value) if name != "get" else value for value in found]
         return []
+
+
+def _ends(node: ast.expr) -> tuple[ast.expr | None, ast.expr | None]:
+    """Return the parts that a text begins and ends with, for expressions that put texts together."""
+    if isinstance(node, ast.JoinedStr) and node.values:
+        return node.values[0], node.values[-1]
+    if isinstance(node, ast.FormattedValue) and node.format_spec is None:
+        return node.value, node.value
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Div):
+        return node.left, node.right
+    if isinstance(node, ast.Call) and node.args:
+        if isinstance(node.func, ast.Attribute) and node.func.attr in ("joinpath", "with_suffix", "with_name"):
+            return node.func.value, node.args[-1]
+        called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        if called in ("join", "Path", "str", "fspath"):
+            return node.args[0], node.args[-1]
+    return None, None
 
 
 def _operate(op: ast.operator, left: Any, right: Any) -> Any:

@@ -16,7 +16,7 @@ SCHEMA = 1
 
 Role = Literal["direct", "hidden", "optional", "transitive"]
 Source = Literal["wheel", "conda", "editable", "local", "system"]
-EvidenceKind = Literal["static", "conditional", "optional", "dynamic", "runtime", "included"]
+EvidenceKind = Literal["static", "conditional", "optional", "dynamic", "runtime", "included", "hidden", "declared"]
 UnresolvedKind = Literal["missing", "conditional", "dynamic", "source", "requirement"]
 
 T = TypeVar("T")
@@ -31,8 +31,9 @@ class Evidence:
         line: line in it, counted from 1; 0 where the finding belongs to no line.
         kind: how sure the finding is: `static`, `conditional` (under a condition that could not be decided),
             `optional` (the code goes on without it), `dynamic` (folded from constants), `runtime` (the live object),
-            `included` (asked for by the caller).
-        module: the module that is imported there.
+            `included` (asked for by the caller), `hidden` (a library imports it because of what is called here),
+            `declared` (in the script's own metadata, PEP 723).
+        module: the module that is imported there; for `included` and `declared` the name of the distribution.
     """
 
     file: str
@@ -95,7 +96,8 @@ class Distribution:
             `optional` (used where it is there, not needed) or `transitive` (required by another one).
         required_by: normalized names of the distributions of this answer that require it.
         source: what installed it.
-        evidence: where the code imports it; empty for `transitive`.
+        evidence: where the code imports it; empty for `transitive`, unless a library also
+            imports it because of how the code calls it.
     """
 
     name: str

@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import Any
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
@@ -54,10 +55,15 @@ class InstalledDistribution:
                 continue  # old metadata is full of these, and installers skip them too
         return tuple(found)
 
+    @property
+    def wheel_tags(self) -> tuple[str, ...]:
+        """The tags of the wheel that it was installed from, such as `py3-none-any`; empty for other installs."""
+        return tuple(_parse_headers(self._text("WHEEL")).get("tag", ()))
+
     @cached_property
     def is_editable(self) -> bool:
         """Whether it is a development install: its code lies outside the environment."""
-        return bool(self._direct_url.get("dir_info", {}).get("editable")) or self._is_link
+        return bool(self.direct_url.get("dir_info", {}).get("editable")) or self._is_link
 
     @property
     def source(self) -> Source:
@@ -73,7 +79,7 @@ class InstalledDistribution:
         """Folder of the project that an editable install points at."""
         if self._is_link:
             return self.location
-        url = str(self._direct_url.get("url", ""))
+        url = str(self.direct_url.get("url", ""))
         if not self.is_editable or not url.startswith("file://"):
             return None
         from urllib.parse import unquote, urlsplit
@@ -145,7 +151,8 @@ class InstalledDistribution:
             return ""
 
     @cached_property
-    def _direct_url(self) -> dict[str, dict[str, object]]:
+    def direct_url(self) -> dict[str, Any]:
+        """What its `direct_url.json` says (PEP 610); empty for what came from an index."""
         try:
             data = json.loads(self._text("direct_url.json") or "{}")
         except ValueError:

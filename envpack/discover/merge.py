@@ -1,13 +1,14 @@
 """From what each function reaches to the answer: distributions with role and evidence, their closure, local files.
 
-A distribution is *direct* if an import of it is needed, *optional* if every import of it can be done without,
+A distribution is *direct* if an import of it is needed, *hidden* if only a library imports it, because of how it is
+called, *optional* if every import of it can be done without,
 *transitive* if it only follows from the requirements of others.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -23,17 +24,21 @@ from envpack.discover.dependencies import (
     Unresolved,
 )
 from envpack.discover.distributions import DistributionIndex
+from envpack.discover.inline import Declared
 from envpack.discover.interpreter import Interpreter
 from envpack.discover.reach import Finding, Reach
 from envpack.errors import UsageError
 
+_WEAK = frozenset({"optional", "hidden"})
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one function reaches; `name` is empty for a whole script."""
+    """What one function reaches, or a whole script with an empty `name`, and what that declares about itself."""
 
     name: str
     reach: Reach
+    declared: tuple[Declared, ...] = ()
 
 
 class Choices:
@@ -92,6 +97,7 @@ class _Judged:
     name: str
     evidence: Mapping[str, tuple[Evidence, ...]]
     modules: tuple[str, ...]
+    plain: Closure
     needed: Closure
     every: Closure
     files: Mapping[str, str]
@@ -136,16 +142,25 @@ def _judge(part: Part, choices: Choices, markers: Mapping[str, str]) -> _Judged:
         included = Evidence("", 0, "included", requirement.name)
         evidence.setdefault(str(canonicalize_name(requirement.name)), []).append(included)
     extras = {str(canonicalize_name(item.name)): str(item) for item in choices.include}
+    for one in _meant(part.declared, choices, markers):
+        name = str(canonicalize_name(one.requirement.name))
+        if (problem := _unmet(one, choices.index)) is not None:
+            unresolved.append(problem)
+        if choices.index.get(name) is not None:
+            evidence.setdefault(name, []).append(Evidence(one.file, one.line, "declared", one.requirement.name))
+            extras.setdefault(name, f"{name}[{','.join(sorted(one.requirement.extras))}]")
     needed = [name for name, items in evidence.items() if any(item.kind != "optional" for item in items)]
-    every, certain = (
+    plain = [name for name, items in evidence.items() if any(item.kind not in _WEAK for item in items)]
+    every, certain, unhidden = (
         closure(choices.index, [extras.get(name, name) for name in names], markers, choices.excluded)
-        for names in (evidence, needed)
+        for names in (evidence, needed, plain)
     )
     unresolved += [_absent(name, by, choices.index) for name, by in certain.absent]
     return _Judged(
         name=part.name,
         evidence={name: tuple(sorted(items)) for name, items in evidence.items()},
         modules=tuple(sorted(modules)),
+        plain=unhidden,
         needed=certain,
         every=every,
         files=part.reach.local_files,
@@ -157,6 +172,29 @@ def _distribution(finding: Finding, choices: Choices) -> str | None:
     if mapped := choices.distribution_of(finding.module):
         return mapped
     return finding.location.distribution.name if finding.location.distribution is not None else None
+
+
+def _meant(declared: Iterable[Declared], choices: Choices, markers: Mapping[str, str]) -> Iterator[Declared]:
+    """Give the declared dependencies that hold for the asked interpreter and are not excluded."""
+    for item in declared:
+        marker = item.requirement.marker
+        if marker is not None and not marker.evaluate(dict(markers)):
+            continue
+        if str(canonicalize_name(item.requirement.name)) not in choices.excluded:
+            yield item
+
+
+def _unmet(item: Declared, index: DistributionIndex) -> Unresolved | None:
+    """Say what is wrong with a declared dependency in the asked environment."""
+    name = item.requirement.name
+    installed = index.get(name)
+    if installed is None:
+        hint = f"declared by the script: install it in the analysed environment, or pass --exclude {name}"
+        return Unresolved(name, item.file, item.line, "missing", hint)
+    if not item.requirement.specifier.contains(installed.version, prereleases=True):
+        hint = f"{name} {installed.version} is installed, {item.requirement.specifier} declared: install that version"
+        return Unresolved(name, item.file, item.line, "requirement", hint)
+    return None
 
 
 def _absent(name: str, by: str, index: DistributionIndex) -> Unresolved:
@@ -197,6 +235,10 @@ def _distributions(parts: Sequence[_Judged], index: DistributionIndex) -> tuple[
 
 
 def _role(name: str, parts: Sequence[_Judged], evidence: Iterable[Evidence]) -> Role:
-    if any(item.kind != "optional" for item in evidence):
+    kinds = {item.kind for item in evidence}
+    if kinds - _WEAK:
         return "direct"
+    # What others require anyway is there without being named.
+    if "hidden" in kinds and any(name in part.evidence and name not in part.plain.names for part in parts):
+        return "hidden"
     return "transitive" if any(name in part.needed.names for part in parts) else "optional"

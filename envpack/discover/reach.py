@@ -16,6 +16,7 @@ from envpack.discover.codefile import CodeFile
 from envpack.discover.dependencies import EvidenceKind, Unresolved, UnresolvedKind
 from envpack.discover.dynamic import dynamic_modules
 from envpack.discover.finder import Location
+from envpack.discover.hidden import Need, Uses
 from envpack.discover.program import Program
 from envpack.discover.scopes import Binding, ComprehensionNode, FunctionNode, Scope
 from envpack.errors import EnvpackError
@@ -54,6 +55,8 @@ class Reach:
         self._whole: set[str] = set()
         self._bare: set[int] = set()
         self._used: set[tuple[int, str, tuple[str, ...]]] = set()
+        self._uses = Uses()
+        self._imported: set[str] = set()
 
     def add_node(self, file: CodeFile, node: ast.AST, scope: Scope) -> None:
         """Count what a node reaches; `scope` is where it stands."""
@@ -78,7 +81,13 @@ class Reach:
                 self.add_node(file, statement, file.scopes.root)
 
     def run(self) -> None:
-        """Follow everything that has been added to its end."""
+        """Follow everything that has been added to its end, then what libraries import because of it."""
+        self._drain()
+        for need in list(self._uses.needs(self._imported)):
+            self._need(need)
+        self._drain()
+
+    def _drain(self) -> None:
         while self._stack:
             node, scope, file = self._stack.pop()
             visit = _VISITORS.get(type(node))
@@ -152,7 +161,12 @@ class Reach:
         for alias in node.names:
             self._import(node, alias, file)
 
+    def _visit_assign(self, node: ast.Assign, scope: Scope, file: CodeFile) -> None:
+        self._uses.assignment(node, scope, file)
+        self._push(ast.iter_child_nodes(node), scope, file)
+
     def _visit_call(self, node: ast.Call, scope: Scope, file: CodeFile) -> None:
+        self._uses.call(node, scope, file)
         self._push(ast.iter_child_nodes(node), scope, file)
         name = file.qualify(node.func, scope)
         if name is None:
@@ -178,9 +192,11 @@ class Reach:
     # Names
 
     def _visit_name(self, node: ast.Name, scope: Scope, file: CodeFile) -> None:
+        self._uses.mention(node, scope, file)
         self._use(node.id, (), scope, file)
 
     def _visit_attribute(self, node: ast.Attribute, scope: Scope, file: CodeFile) -> None:
+        self._uses.mention(node, scope, file)
         chain: list[str] = []
         inner: ast.expr = node
         while isinstance(inner, ast.Attribute):
@@ -253,6 +269,8 @@ class Reach:
     def add_module(self, module: str, file: str, line: int, kind: EvidenceKind) -> None:
         """Count a module: its distribution, or its file and its packages' and all that these reach."""
         location = self._attributable(module)
+        is_new = module not in self._imported
+        self._imported.add(module)
         if location.kind == "stdlib":
             return
         if location.kind == "missing":
@@ -260,9 +278,26 @@ class Reach:
                 self._missing(module, file, line, kind)
             return
         self.findings.setdefault(Finding(module, file, line, kind, location))
+        for groups in self._uses.needs_of_import(module) if is_new else ():
+            self._need(Need(groups, f"import {module}", file, line, kind == "static", kind == "optional"))
         parts = module.split(".")
         for length in range(1, len(parts) + 1):
             self._add_local(self._program.finder.find(".".join(parts[:length])), file, line)
+
+    def _need(self, need: Need) -> None:
+        """Count what a library imports: of the alternatives the first that is there."""
+        for group in need.groups:
+            if all(self._attributable(module).kind != "missing" for module in group):
+                for module in group:
+                    self.add_module(module, need.file, need.line, "optional" if need.is_optional else "hidden")
+                return
+        if not need.is_optional:
+            either = " or ".join(" and ".join(group) for group in need.groups)
+            hint = f"{need.by} imports {either}: install it in the analysed environment, or pass --exclude"
+            kind: UnresolvedKind = "missing" if need.is_certain else "conditional"
+            for module in need.groups[0]:
+                if self._attributable(module).kind == "missing":
+                    self._undecided(module, need.file, need.line, kind, f"{hint} {module.partition('.')[0]}")
 
     def _attributable(self, module: str) -> Location:
         """Return where a module is; one that a package makes at run time (`six.moves`) is where the package is."""
@@ -326,6 +361,7 @@ def _visitors() -> Iterator[tuple[type[ast.AST], Visitor]]:
         ((ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp), Reach._visit_comprehension),
         ((ast.If,), Reach._visit_if),
         ((ast.AnnAssign,), Reach._visit_annassign),
+        ((ast.Assign,), Reach._visit_assign),
         ((ast.Import, ast.ImportFrom), Reach._visit_import),
         ((ast.Call,), Reach._visit_call),
         ((ast.Name,), Reach._visit_name),

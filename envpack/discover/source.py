@@ -1,4 +1,7 @@
-"""Reading and parsing source files: every encoding that Python accepts (PEP 263), and errors that show the place."""
+"""Reading and parsing source files: every encoding that Python accepts (PEP 263), and errors that show the place.
+
+A notebook is read as the source that its code cells make.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import ast
 import os
 import warnings
 
+from envpack.discover.notebook import notebook_source
 from envpack.errors import SourceSyntaxError, TargetNotFoundError
 
 
@@ -27,15 +31,20 @@ def parse_file(path: str) -> ast.Module:
         raise TargetNotFoundError(f"no such file: {path!r}", "give the path of a Python source file") from None
     except OSError as error:
         raise TargetNotFoundError(f"cannot read {path!r}: {error.strerror or error}") from error
+    if path.endswith(".ipynb"):
+        # Cells may await at their top level.
+        return parse_bytes(notebook_source(content, path).encode(), path, ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     return parse_bytes(content, path)
 
 
-def parse_bytes(content: bytes, path: str) -> ast.Module:
-    """Parse the content of a source file; `path` is for messages only."""
+def parse_bytes(content: bytes, path: str, flags: int = 0) -> ast.Module:
+    """Parse the content of a source file; `path` is for messages only, `flags` are the compiler's."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the author's invalid escapes are not ours to report
-            return ast.parse(content, path)
+            tree = compile(content, path, "exec", flags | ast.PyCF_ONLY_AST, dont_inherit=True)
+            assert isinstance(tree, ast.Module)
+            return tree
     except SyntaxError as error:
         reason = error.msg or "invalid syntax"
         raise SourceSyntaxError(path, error.lineno or 1, error.offset or 0, error.text or "", reason) from None

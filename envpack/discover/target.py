@@ -20,6 +20,26 @@ def split_target(target: str) -> tuple[str, str]:
     return os.path.abspath(os.path.expanduser(path)), name
 
 
+def package_modules(folder: str) -> list[str]:
+    """Return the full names of all modules in the folder of a package, its own first; empty if it is none."""
+    folder = os.path.realpath(folder)
+    if not os.path.isfile(os.path.join(folder, "__init__.py")):
+        return []
+    above = folder
+    parts: list[str] = []
+    while os.path.isfile(os.path.join(above, "__init__.py")):
+        above, name = os.path.split(above)
+        parts.insert(0, name)
+    package = ".".join(parts)
+    found: list[str] = []
+    for place, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if os.path.isfile(os.path.join(place, name, "__init__.py")))
+        inner = ".".join([package, *os.path.relpath(place, folder).split(os.sep)]).removesuffix("..")
+        names = sorted(file.removesuffix(".py") for file in files if file.endswith(".py"))
+        found += [inner] + [f"{inner}.{name}" for name in names if name.isidentifier() and name != "__init__"]
+    return found
+
+
 def find_function(file: CodeFile, qualname: str) -> list[Binding]:
     """Return what a qualified name of a file is bound to.
 

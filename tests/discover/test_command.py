@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from envpack.discover import Dependencies
-from tests.discover.conftest import Project
+from tests.discover.conftest import Environment, Project
 
 
 def envpack(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -148,3 +148,77 @@ def test_folder_that_the_command_stands_in_is_not_searched(project: Project) -> 
     answer = envpack(main.parent / "sub" / "main.py", cwd=main.parent)
     assert answer.returncode == 1
     assert "'mine'" in answer.stderr
+
+
+def test_pep723_block_is_read_back_as_declared(script: Path, tmp_path: Path) -> None:
+    import numpy
+    import scipy
+
+    block = envpack(script, "--format", "pep723").stdout
+    alone = tmp_path / "alone.py"
+    alone.write_text(block)
+    versions = {"numpy": numpy.__version__, "scipy": scipy.__version__}
+    assert envpack(alone, "--format", "requirements").stdout == "".join(f"{n}=={v}\n" for n, v in versions.items())
+    assert f'# requires-python = "=={sys.version_info[0]}.{sys.version_info[1]}.*"' in block.splitlines()
+
+
+def test_conda_format_parts_what_conda_installed_from_the_rest(environment: Environment, project: Project) -> None:
+    import yaml
+
+    environment.install("tables", "3.9", files=("tables/__init__.py",), extra_metadata={"INSTALLER": "conda\n"})
+    environment.install("other", "1.0", files=("other.py",))
+    records = Path(environment.python).parent.parent / "conda-meta"
+    records.mkdir()
+    files = ["lib/python3/site-packages/tables-3.9.dist-info/METADATA"]
+    (records / "pytables-3.9-0.json").write_text(json.dumps({"name": "pytables", "files": files}))
+    (records / "broken.json").write_text("{")
+    script = project({"main.py": "import tables, other\n"})
+    answer = yaml.safe_load(envpack(script, "--python", environment.python, "--format", "conda").stdout)
+    version = ".".join(map(str, sys.version_info[:3]))
+    assert answer == {
+        "channels": ["conda-forge"],
+        "dependencies": [f"python={version}", "pytables=3.9", "pip", {"pip": ["other==1.0"]}],
+    }
+
+
+def test_module_to_run_is_named_as_for_python(script: Path) -> None:
+    answer = envpack("-m", "mine", cwd=script.parent)
+    assert answer.returncode == 0, answer.stderr
+    assert "local file  mine.py" in answer.stdout
+    for wrong in ([], ["main.py", "-m", "mine"]):
+        answer = envpack(*wrong, cwd=script.parent)
+        assert (answer.returncode, "one of TARGET and -m" in answer.stderr) == (2, True)
+
+
+def test_facts_of_an_interpreter_do_not_import_the_analyser() -> None:
+    said = "import sys; from envpack.discover import inspect_interpreter; print(*sys.modules)"
+    answer = subprocess.run([sys.executable, "-c", said], capture_output=True, text=True, check=True, timeout=60)
+    loaded = {name for name in answer.stdout.split() if name.startswith("envpack.")}
+    assert loaded == {"envpack.discover", "envpack.discover.interpreter", "envpack.errors"}
+
+
+def test_diff_says_what_is_new_gone_and_changed(script: Path, tmp_path: Path) -> None:
+    old = tmp_path / "old.json"
+    envpack(f"{script}:area", "--format", "json", "-o", old)
+    assert envpack(f"{script}:area", "--diff", old).stdout == ""
+    data = json.loads(old.read_text())
+    for item in data["distributions"]:
+        item["version"] = "0.1" if item["name"] == "numpy" else item["version"]
+    data["python"] = "3.8.0"
+    old.write_text(json.dumps(data))
+    lines = envpack(f"{script}:total", "--diff", old).stdout.splitlines()
+    assert lines[0].startswith("~ Python 3.8.0 -> ")
+    assert lines[1].startswith("~ numpy 0.1 -> ")
+    assert lines[2] == "~ numpy (transitive) -> (direct)"
+    assert [line.split()[:2] for line in lines[3:5]] == [["+", "pyyaml"], ["-", "scipy"]]
+    assert lines[5:] == [f"+ local file {script.parent / 'mine.py'}"]
+
+
+@pytest.mark.parametrize(("content", "code"), [(None, 2), ("x", 1), ("{}", 1)])
+def test_diff_with_what_is_no_answer_is_one_line(script: Path, tmp_path: Path, content: str | None, code: int) -> None:
+    old = tmp_path / "old.json"
+    if content is not None:
+        old.write_text(content)
+    answer = envpack(script, "--diff", old)
+    assert (answer.returncode, answer.stdout, answer.stderr.count("\n")) == (code, "", 1)
+    assert envpack(script, "--diff", old, "--format", "json").returncode == 2

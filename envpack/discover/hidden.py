@@ -1,0 +1,230 @@
+"""Hidden dependencies: what libraries import only because of how the reached code uses them.
+
+While the code is walked, `Uses` notes each use that a trigger names. What that means is decided at the end, when it is
+known which libraries the program imports: `frame.to_excel(...)` counts only where pandas is one of them.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Set
+from dataclasses import dataclass
+
+from envpack.discover.codefile import CodeFile
+from envpack.discover.constants import Edges
+from envpack.discover.scopes import Scope
+from envpack.discover.triggers import Case, Given, Trigger, alternatives, triggers_by_name
+
+_MAX_ORIGIN_DEPTH = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What one use needs.
+
+    Attributes:
+        groups: groups of modules, of which the first that is installed is imported.
+        by: what was used, for messages.
+        file: absolute path of the source file.
+        line: line in it; 0 where the importing statement says it.
+        is_certain: whether nothing had to be assumed.
+        is_optional: whether the program goes on without it.
+    """
+
+    groups: tuple[tuple[str, ...], ...]
+    by: str
+    file: str
+    line: int
+    is_certain: bool
+    is_optional: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Use:
+    trigger: Trigger
+    by: str
+    file: CodeFile
+    scope: Scope
+    line: int
+    call: ast.Call | None
+    is_known: bool
+    is_optional: bool
+
+
+class Uses:
+    """Collects the uses that may have hidden dependencies."""
+
+    def __init__(self) -> None:
+        self._table = triggers_by_name()
+        self._uses: list[_Use] = []
+        self._called: set[int] = set()
+
+    def call(self, node: ast.Call, scope: Scope, file: CodeFile) -> None:
+        """Note a call."""
+        if file.qualify(node.func, scope) in ("functools.partial", "partial") and node.args:
+            node = ast.copy_location(ast.Call(node.args[0], node.args[1:], node.keywords), node)
+        self._called.add(id(node.func))
+        if isinstance(node.func, ast.Name | ast.Attribute):
+            self._note(node.func, "", node, scope, file)
+
+    def mention(self, node: ast.Name | ast.Attribute, scope: Scope, file: CodeFile) -> None:
+        """Note a name or attribute; what is called has been noted as a call."""
+        inner: ast.expr = node
+        while isinstance(inner, ast.Attribute | ast.Name):
+            if id(inner) not in self._called:
+                self._note(inner, "", None, scope, file)
+            if isinstance(inner, ast.Name):
+                return
+            inner = inner.value
+
+    def assignment(self, node: ast.Assign, scope: Scope, file: CodeFile) -> None:
+        """Note an assignment as a call of its target."""
+        for target in node.targets:
+            place, entry = target, ""
+            if isinstance(target, ast.Subscript) and isinstance(target.slice, ast.Constant):
+                place, entry = target.value, f"[{target.slice.value!s}]"
+            if isinstance(place, ast.Attribute) or (entry and isinstance(place, ast.Name)):
+                call = ast.copy_location(ast.Call(place, [node.value], []), node)
+                self._note(place, entry, call, scope, file)
+
+    def _note(
+        self, node: ast.Name | ast.Attribute, entry: str, call: ast.Call | None, scope: Scope, file: CodeFile
+    ) -> None:
+        # Looked up by the last part of the name first: nearly everything ends here.
+        last = node.attr if isinstance(node, ast.Attribute) else _imported_name(node, scope)
+        for trigger in self._table.get(last + entry, ()):
+            if trigger.reached == "import":
+                continue
+            qualified = file.qualify(node, scope)
+            dotted = (qualified if qualified is not None else _attributes(node)) + entry
+            if not any(f".{dotted}".endswith(f".{name}") for name in trigger.names):
+                continue
+            is_known = qualified is not None and qualified.partition(".")[0] == trigger.library
+            if is_known or (trigger.reached == "method" and _may_be(trigger, node, qualified, scope, file)):
+                optional = file.scopes.kinds.get(id(call), "static") == "optional"
+                use = _Use(trigger, f"{trigger.library}: {dotted}", file, scope, node.lineno, call, is_known, optional)
+                self._uses.append(use)
+
+    def needs(self, imported: Set[str]) -> Iterator[Need]:
+        """Give what the uses need, in a program that imports these modules."""
+        libraries = {module.partition(".")[0] for module in imported}
+        chosen = [
+            (use, case, is_settled)
+            for use in self._uses
+            if use.trigger.library in libraries
+            for case, is_settled in _cases(use)
+            if case.when is not None or not libraries.intersection(use.trigger.without)
+        ]
+        settings = {use.trigger.sets for use, case, _ in chosen if case.needs}
+        for use, case, is_settled in chosen:
+            if case.needs and (not use.trigger.unless_set or use.trigger.unless_set not in settings):
+                groups = tuple(map(tuple, alternatives(case.needs)))
+                yield Need(groups, use.by, use.file.path, use.line, use.is_known and is_settled, use.is_optional)
+
+    def needs_of_import(self, module: str) -> Iterator[tuple[tuple[str, ...], ...]]:
+        """Give the groups of modules that the import of a module imports in turn."""
+        for trigger in self._table.get(module, ()):
+            if trigger.reached == "import":
+                yield from (tuple(map(tuple, alternatives(case.needs))) for case in trigger.cases)
+
+
+def _cases(use: _Use) -> Iterator[tuple[Case, bool]]:
+    """Give the cases that hold, and whether that is settled by constants alone."""
+    decides = ""
+    is_settled = True
+    for case in use.trigger.cases:
+        if case.when is None:
+            if not decides:
+                yield case, is_settled
+        elif not decides or decides == case.when.keyword:
+            values = _values(use, case.when)
+            is_settled = is_settled and values is not None and len(values) <= 1
+            if _is_bare(case.when) and values is None and use.call is not None:
+                decides = case.when.keyword
+                yield case, False
+            elif any(_holds(case.when, value) for value in values or ()):
+                decides = case.when.keyword
+                yield case, is_settled
+
+
+def _values(use: _Use, given: Given) -> list[object] | None:
+    """Return what an argument can be, texts of which only the ends are known as pairs; `None` if nothing is known."""
+    if use.call is None:
+        return None
+    folder = use.file.folder(use.scope)
+    for keyword in use.call.keywords:
+        if keyword.arg is None:
+            boxes = folder.fold(keyword.value)
+            found = [box[given.keyword] for box in boxes if isinstance(box, dict) and given.keyword in box]
+            if found or not boxes:
+                return found or None
+    node = next((item.value for item in use.call.keywords if item.arg == given.keyword), None)
+    if node is None and given.position is not None and given.position < len(use.call.args):
+        node = use.call.args[given.position]
+    if node is None:
+        return []
+    return folder.fold(node) or list(folder.edges(node)) or None
+
+
+def _is_bare(given: Given) -> bool:
+    return not (given.values or given.starts or given.ends)
+
+
+def _holds(given: Given, value: object) -> bool:
+    if _is_bare(given):
+        return value is not None and value is not False
+    if isinstance(value, Edges):
+        return value.start.startswith(given.starts or ("\0",)) or value.end.endswith(given.ends or ("\0",))
+    if isinstance(value, dict):
+        return any(_holds(given, inner) for inner in value.values())
+    if isinstance(value, tuple):
+        return any(_holds(given, inner) for inner in value)
+    if isinstance(value, str):
+        return value in given.values or _holds(given, Edges(value, value.lower()))
+    return any(value is one for one in given.values)
+
+
+def _may_be(trigger: Trigger, node: ast.expr, qualified: str | None, scope: Scope, file: CodeFile) -> bool:
+    """Whether a method of an object may be one of the library's."""
+    if qualified is not None or not isinstance(node, ast.Attribute):
+        return False
+    if not trigger.is_ambiguous:
+        return True
+    if isinstance(node.value, ast.Name) and node.value.id in ("self", "cls"):
+        return False
+    origins = _origins(node.value, scope, file, 0)
+    return not origins or trigger.library in origins
+
+
+def _origins(node: ast.expr, scope: Scope, file: CodeFile, depth: int) -> set[str]:
+    """Return the libraries whose functions an object is seen to come from."""
+    while isinstance(node, ast.Attribute | ast.Call | ast.Subscript | ast.Await):
+        if isinstance(node, ast.Call) and (name := file.qualify(node.func, scope)) is not None and "." in name:
+            return {name.partition(".")[0]}
+        node = node.func if isinstance(node, ast.Call) else node.value
+    if not isinstance(node, ast.Name) or depth > _MAX_ORIGIN_DEPTH:
+        return set()
+    found: set[str] = set()
+    for binding in scope.lookup(node.id):
+        value = binding.value if binding.value is not None else getattr(binding.node, "value", None)
+        if binding.kind == "import" and (name := file.qualify(node, scope)):
+            found.add(name.partition(".")[0])
+        elif isinstance(value, ast.expr):
+            found |= _origins(value, binding.scope, file, depth + 1)
+    return found
+
+
+def _imported_name(node: ast.Name, scope: Scope) -> str:
+    """Return the name that a plain name was imported as: `read` for `from a import read as r`."""
+    for binding in scope.lookup(node.id):
+        if isinstance(binding.node, ast.ImportFrom) and binding.alias is not None:
+            return binding.alias.name
+    return node.id
+
+
+def _attributes(node: ast.expr) -> str:
+    parts: list[str] = []
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    return ".".join(reversed(parts))

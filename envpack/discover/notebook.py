@@ -1,0 +1,76 @@
+"""Notebooks as Python source: the code cells in their order, what is not Python taken out.
+
+Line numbers count over the code cells: each cell is preceded by one line `# %%`. A line that is not Python (`%magic`,
+`!command`, `name?`) becomes `pass`, so that the others keep their numbers.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import warnings
+from collections.abc import Iterator
+
+from envpack.errors import TargetNotFoundError
+
+_SPECIAL = re.compile(r"^(?P<indent>\s*)(?:[%!?].*|[\w.*]+\?\??\s*|(?:[\w\s,.\[\]'\"]+=\s*)[%!].*)$")
+# Cell magics whose cell is Python all the same; the cells of all others (%%bash, %%html) are not.
+_PYTHON_CELLS = ("%%time", "%%timeit", "%%capture", "%%prun", "%%memit", "%%mprun", "%%snakeviz")
+
+
+def notebook_source(content: bytes, path: str) -> str:
+    """Return the code of a notebook.
+
+    Args:
+        content: the `.ipynb` file.
+        path: for messages only.
+
+    Raises:
+        TargetNotFoundError: it is no notebook of format 4, or not one in Python.
+    """
+    try:
+        data = json.loads(content)
+        cells = data["cells"]
+        sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+        language = data.get("metadata", {}).get("language_info", {}).get("name", "python")
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise TargetNotFoundError(f"not a notebook: {path!r}: {reason}", "save it as nbformat 4") from None
+    if str(language).lower() not in ("python", "ipython"):
+        raise TargetNotFoundError(f"not a notebook in Python: {path!r} is in {language}", "name a Python notebook")
+    return "".join(f"# %%\n{_cell(source)}\n" for source in sources)
+
+
+def _cell(source: str) -> str:
+    # Only a cell that is not Python as it stands is changed: a `%` may begin a line inside an expression or a text.
+    return source if _parses(source) else "\n".join(_lines(source))
+
+
+def _lines(source: str) -> Iterator[str]:
+    lines = source.split("\n")
+    first = next((line for line in lines if line.strip()), "")
+    whole = first.startswith("%%") and not first.startswith(_PYTHON_CELLS)
+    continues = False
+    for line in lines:
+        special = _SPECIAL.match(line)
+        if whole:
+            yield ""
+        elif continues:
+            yield ""
+            continues = line.endswith("\\")
+        elif special is not None:
+            yield f"{special['indent']}pass"
+            continues = line.endswith("\\")
+        else:
+            yield line
+
+
+def _parses(source: str) -> bool:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            compile(source, "cell", "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True
