@@ -152,8 +152,11 @@ def _table(found: Dependencies, *, is_terminal: bool) -> str:
         console.print()
         console.print(f"{function.name or 'whole script'} needs", style="bold", markup=False)
         _print_distributions(console, function, found)
+        imports = dict(zip(found.local_files, found.local_evidence, strict=False))
         for path in function.local_files:
-            console.print(f"  local file  {_short(path)}", markup=False)
+            why = imports.get(path)
+            because = f"  {why.module} at {_short(why.file)}:{why.line}" if why is not None and why.line else ""
+            console.print(f"  local file  {_short(path)}{because}", markup=False)
     _print_undecided(console, found)
     return "".join(line.rstrip() + "\n" for line in text.getvalue().splitlines())
 

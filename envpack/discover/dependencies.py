@@ -187,6 +187,7 @@ class Dependencies:
         local_roots: the folders from which they are importable; the path of a local file in an archive is its path
             relative to the longest root that holds it.
         unresolved: everything that could not be decided.
+        local_evidence: for each of `local_files`, in their order, where it is imported first.
     """
 
     target: str
@@ -197,6 +198,7 @@ class Dependencies:
     local_files: tuple[str, ...]
     local_roots: tuple[str, ...]
     unresolved: tuple[Unresolved, ...]
+    local_evidence: tuple[Evidence, ...] = ()
 
     @property
     def missing(self) -> tuple[Unresolved, ...]:
@@ -229,6 +231,7 @@ class Dependencies:
             "local_files": list(self.local_files),
             "local_roots": list(self.local_roots),
             "unresolved": [item.to_dict() for item in self.unresolved],
+            "local_evidence": [item.to_dict() for item in self.local_evidence],
         }
 
     @classmethod
@@ -251,6 +254,7 @@ class Dependencies:
             local_files=fields.texts("local_files"),
             local_roots=fields.texts("local_roots"),
             unresolved=fields.objects("unresolved", Unresolved.from_dict),
+            local_evidence=fields.objects("local_evidence", Evidence.from_dict),
         )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tokenize
 import tomllib
 from dataclasses import dataclass
 
@@ -29,7 +28,8 @@ def declared(path: str) -> tuple[Declared, ...]:
     Raises:
         SourceSyntaxError: there are two blocks, or one is not valid.
     """
-    with tokenize.open(path) as file:
+    # The block is ASCII in comments; what else the file holds, in whatever encoding, is not read here.
+    with open(path, encoding="utf-8", errors="replace") as file:
         text = file.read()
     blocks = list(_BLOCK.finditer(text))
     if not blocks:

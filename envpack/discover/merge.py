@@ -108,6 +108,7 @@ def merge(target: str, interpreter: Interpreter, parts: Sequence[Part], choices:
     """Put together the answer for all parts of a target."""
     judged = [_judge(part, choices, dict(interpreter.markers)) for part in parts]
     files = {path: root for part in judged for path, root in part.files.items()}
+    imports = {path: evidence for part in reversed(parts) for path, evidence in part.reach.local_evidence.items()}
     return Dependencies(
         target=target,
         python=interpreter.version,
@@ -117,6 +118,7 @@ def merge(target: str, interpreter: Interpreter, parts: Sequence[Part], choices:
         local_files=tuple(sorted(files)),
         local_roots=tuple(sorted(set(files.values()))),
         unresolved=tuple(sorted({item for part in judged for item in part.unresolved})),
+        local_evidence=tuple(imports[path] for path in sorted(files)),
     )
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from envpack.discover.codefile import CodeFile
-from envpack.discover.dependencies import EvidenceKind, Unresolved, UnresolvedKind
+from envpack.discover.dependencies import Evidence, EvidenceKind, Unresolved, UnresolvedKind
 from envpack.discover.dynamic import dynamic_modules
 from envpack.discover.finder import Location
 from envpack.discover.hidden import Need, Uses
@@ -49,6 +49,7 @@ class Reach:
         self.findings: dict[Finding, None] = {}
         self.unresolved: dict[Unresolved, None] = {}
         self.local_files: dict[str, str] = {}
+        self.local_evidence: dict[str, Evidence] = {}
         self._program = program
         self._stack: list[tuple[ast.AST, Scope, CodeFile]] = []
         self._seen: set[int] = set()
@@ -318,6 +319,7 @@ class Reach:
         if location.kind != "local" or location.file in self.local_files:
             return
         self.local_files[location.file] = location.root
+        self.local_evidence[location.file] = Evidence(file, line, "static", location.module)
         if not location.file.endswith(".py"):
             return
         try:

@@ -120,8 +120,8 @@ def discover() -> dict[str, Dependencies]:
             why = [f"{e.module} at {Path(e.file).name}:{e.line}" for e in distribution.evidence]
             because = ", ".join(why) or f"required by {', '.join(distribution.required_by)}"
             table.add_row(distribution.name, distribution.version, because)
-        for file in dependencies.local_files:
-            table.add_row(Path(file).name, "", "local file")
+        for file, e in zip(dependencies.local_files, dependencies.local_evidence, strict=True):
+            table.add_row(Path(file).name, "local", f"{e.module} at {Path(e.file).name}:{e.line}")
         console.print(f"\n[bold]{name}[/bold]")
         console.print(table)
     return needed
