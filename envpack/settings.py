@@ -3,7 +3,7 @@
 | variable | meaning | default |
 |---|---|---|
 | `ENVPACK_STORE` | folder of the store | `$XDG_CACHE_HOME/envpack`, else `~/.cache/envpack` |
-| `PIP_INDEX_URL` | index that is asked for addresses and hashes of a lock file | `https://pypi.org/simple` |
+| `PIP_INDEX_URL` | index that is asked for addresses and hashes of a lock file | none: `--format pylock` needs it |
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import os
 from pathlib import Path
 
 
-def index_url() -> str:
-    """Return the address of the package index."""
-    return os.environ.get("PIP_INDEX_URL") or "https://pypi.org/simple"
+def index_url() -> str | None:
+    """Return the address of the package index; None if the user named none."""
+    return os.environ.get("PIP_INDEX_URL") or None
 
 
 def store_folder() -> Path:

@@ -114,10 +114,14 @@ def _locked(found: Dependencies, python: str) -> str:
     from envpack.discover.distributions import installed_distributions
     from envpack.discover.interpreter import inspect_interpreter
     from envpack.discover.lock import package_index, to_pylock
+    from envpack.errors import UsageError
     from envpack.settings import index_url
 
+    address = index_url()
+    if address is None:
+        raise UsageError("no package index is named, and a lock file needs its addresses", "set PIP_INDEX_URL")
     index = installed_distributions(inspect_interpreter(python).sys_path)
-    return to_pylock(found, index, package_index(index_url()))
+    return to_pylock(found, index, package_index(address))
 
 
 def _write(text: str, output: str | None) -> None:

@@ -61,7 +61,7 @@ def package_index(url: str) -> Fetch:
     """Return what asks a package index for the files of a project (PEP 691).
 
     Args:
-        url: such as `https://pypi.org/simple`; a user and password in it are sent, and never shown.
+        url: of its simple API; a user and password in it are sent, and never shown.
     """
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]

@@ -93,3 +93,12 @@ def test_all_that_cannot_be_locked_are_named(environment: Environment, project: 
     assert "old 1.0: not on the index" in answer.stderr
     assert f"127.0.0.1:{index}/simple/none/: HTTPError: HTTP Error 404" in answer.stderr
     assert "secret" not in answer.stderr
+
+
+def test_lock_file_needs_the_name_of_an_index(tmp_path: Path) -> None:
+    (tmp_path / "main.py").write_text("import numpy\n")
+    environ = {name: value for name, value in os.environ.items() if name != "PIP_INDEX_URL"}
+    command = [sys.executable, "-m", "envpack", "analyze", str(tmp_path / "main.py"), "--format", "pylock"]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environ)
+    assert answer.returncode == 2
+    assert "set PIP_INDEX_URL" in answer.stderr

@@ -49,8 +49,15 @@ def announce_and_wait_for(started: str, path: str) -> str:
     return wait_for(path)
 
 
+def _note_pid(file: str) -> None:
+    """Write the pid so that whoever sees the file sees all of it."""
+    beside = Path(f"{file}.{os.getpid()}")
+    beside.write_text(str(os.getpid()))
+    beside.rename(file)
+
+
 def sleep_in(started: str, seconds: float) -> None:
-    Path(started).write_text(str(os.getpid()))
+    _note_pid(started)
     time.sleep(seconds)
 
 
@@ -145,7 +152,7 @@ def leave_a_grandchild() -> tuple[int, int]:
 
 
 def spin(started: str) -> None:
-    Path(started).write_text(str(os.getpid()))
+    _note_pid(started)
     while True:
         pass
 
