@@ -40,8 +40,12 @@ def peak(result: CommandResult) -> int:
 @both
 def test_spike_of_a_command_is_exact(mechanism: Mechanism) -> None:
     base = python("import mmap", mechanism)
-    result = python(SPIKE.format(size=200 * MB), mechanism)
-    assert (result.exit_code, result.mechanism) == (0, mechanism)
+    # By /proc alone the end may come before the last look; then the quality says so, and it is tried again.
+    for _ in range(5):
+        result = python(SPIKE.format(size=200 * MB), mechanism)
+        assert (result.exit_code, result.mechanism) == (0, mechanism)
+        if mechanism == "cgroup" or result.usage.quality_of("peak_memory_bytes") == "exact":
+            break
     assert result.usage.quality_of("peak_memory_bytes") == "exact"
     # Two runs of an interpreter differ by some hundred kilobytes themselves.
     assert abs(peak(result) - peak(base) - 200 * MB) < (2 * MB if mechanism == "cgroup" else 8 * MB)
