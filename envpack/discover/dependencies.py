@@ -98,6 +98,9 @@ class Distribution:
         source: what installed it.
         evidence: where the code imports it; empty for `transitive`, unless a library also
             imports it because of how the code calls it.
+        size_bytes: bytes of its installed files, without bytecode.
+        extras: the extras that were asked for by name, sorted.
+        url: where to install it from if no index gave it, as a direct reference (PEP 508); empty otherwise.
     """
 
     name: str
@@ -106,6 +109,15 @@ class Distribution:
     required_by: tuple[str, ...]
     source: Source
     evidence: tuple[Evidence, ...]
+    size_bytes: int = 0
+    extras: tuple[str, ...] = ()
+    url: str = ""
+
+    @property
+    def requirement(self) -> str:
+        """The line that asks an installer for exactly this: `name[extra]==version`, or `name @ url`."""
+        name = f"{self.name}[{','.join(self.extras)}]" if self.extras else self.name
+        return f"{name} @ {self.url}" if self.url else f"{name}=={self.version}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the distribution as JSON data."""
@@ -116,6 +128,9 @@ class Distribution:
             "required_by": list(self.required_by),
             "source": self.source,
             "evidence": [item.to_dict() for item in self.evidence],
+            "size_bytes": self.size_bytes,
+            "extras": list(self.extras),
+            "url": self.url,
         }
 
     @classmethod
@@ -129,6 +144,10 @@ class Distribution:
             required_by=fields.texts("required_by"),
             source=cast(Source, fields.choice("source", get_args(Source))),
             evidence=fields.objects("evidence", Evidence.from_dict),
+            # Not in answers that were kept before they were introduced.
+            size_bytes=fields.number("size_bytes", default=0),
+            extras=fields.texts("extras", default=[]),
+            url=fields.text("url", default=""),
         )
 
 
@@ -216,8 +235,7 @@ class Dependencies:
 
     def requirements(self) -> tuple[str, ...]:
         """Return pinned requirement lines for what the code itself needs: the direct and the hidden distributions."""
-        wanted = [item for item in self.distributions if item.role in ("direct", "hidden")]
-        return tuple(f"{item.name}=={item.version}" for item in wanted)
+        return tuple(item.requirement for item in self.distributions if item.role in ("direct", "hidden"))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the answer as the documented JSON object."""
@@ -267,11 +285,11 @@ class _Fields:
         self._data = data
         self._where = where
 
-    def text(self, key: str) -> str:
-        return self._typed(key, str)
+    def text(self, key: str, default: str | None = None) -> str:
+        return self._typed(key, str, default)
 
-    def number(self, key: str) -> int:
-        return self._typed(key, int)
+    def number(self, key: str, default: int | None = None) -> int:
+        return self._typed(key, int, default)
 
     def choice(self, key: str, allowed: tuple[str, ...]) -> str:
         value = self.text(key)
@@ -279,8 +297,8 @@ class _Fields:
             raise DependenciesFormatError(f"{self._where}.{key}: {value!r} met, one of {', '.join(allowed)} expected")
         return value
 
-    def texts(self, key: str) -> tuple[str, ...]:
-        values = self._typed(key, list)
+    def texts(self, key: str, default: list[str] | None = None) -> tuple[str, ...]:
+        values = self._typed(key, list, default)
         for position, value in enumerate(values):
             if not isinstance(value, str):
                 met = type(value).__name__
@@ -291,8 +309,10 @@ class _Fields:
         values = self._typed(key, list)
         return tuple(read(value, f"{self._where}.{key}[{position}]") for position, value in enumerate(values))
 
-    def _typed(self, key: str, kind: type[T]) -> T:
+    def _typed(self, key: str, kind: type[T], default: T | None = None) -> T:
         if key not in self._data:
+            if default is not None:
+                return default
             raise DependenciesFormatError(f"{self._where}.{key}: absent, {kind.__name__} expected")
         value = self._data[key]
         if not isinstance(value, kind) or isinstance(value, bool):

@@ -27,6 +27,8 @@ from envpack.discover.distributions import DistributionIndex
 from envpack.discover.inline import Declared
 from envpack.discover.interpreter import Interpreter
 from envpack.discover.reach import Finding, Reach
+from envpack.discover.references import direct_reference
+from envpack.discover.sizes import size_bytes
 from envpack.errors import UsageError
 
 _WEAK = frozenset({"optional", "hidden"})
@@ -100,6 +102,7 @@ class _Judged:
     plain: Closure
     needed: Closure
     every: Closure
+    extras: Mapping[str, frozenset[str]]
     files: Mapping[str, str]
     unresolved: tuple[Unresolved, ...]
 
@@ -140,21 +143,22 @@ def _judge(part: Part, choices: Choices, markers: Mapping[str, str]) -> _Judged:
             evidence.setdefault(mapped, []).append(Evidence(item.file, item.line, "static", item.module))
         elif not choices.leaves_out(item.module):
             unresolved.append(item)
+    extras: dict[str, set[str]] = {}
     for requirement in choices.include:
+        extras.setdefault(str(canonicalize_name(requirement.name)), set()).update(requirement.extras)
         included = Evidence("", 0, "included", requirement.name)
         evidence.setdefault(str(canonicalize_name(requirement.name)), []).append(included)
-    extras = {str(canonicalize_name(item.name)): str(item) for item in choices.include}
     for one in _meant(part.declared, choices, markers):
         name = str(canonicalize_name(one.requirement.name))
         if (problem := _unmet(one, choices.index)) is not None:
             unresolved.append(problem)
         if choices.index.get(name) is not None:
             evidence.setdefault(name, []).append(Evidence(one.file, one.line, "declared", one.requirement.name))
-            extras.setdefault(name, f"{name}[{','.join(sorted(one.requirement.extras))}]")
+            extras.setdefault(name, set()).update(one.requirement.extras)
     needed = [name for name, items in evidence.items() if any(item.kind != "optional" for item in items)]
     plain = [name for name, items in evidence.items() if any(item.kind not in _WEAK for item in items)]
     every, certain, unhidden = (
-        closure(choices.index, [extras.get(name, name) for name in names], markers, choices.excluded)
+        closure(choices.index, [_asked(name, extras) for name in names], markers, choices.excluded)
         for names in (evidence, needed, plain)
     )
     unresolved += [_absent(name, by, choices.index) for name, by in certain.absent]
@@ -165,9 +169,14 @@ def _judge(part: Part, choices: Choices, markers: Mapping[str, str]) -> _Judged:
         plain=unhidden,
         needed=certain,
         every=every,
+        extras={name: frozenset(asked) for name, asked in extras.items()},
         files=part.reach.local_files,
         unresolved=tuple(sorted(unresolved)),
     )
+
+
+def _asked(name: str, extras: Mapping[str, Iterable[str]]) -> str:
+    return f"{name}[{','.join(sorted(extras.get(name, ())))}]"
 
 
 def _distribution(finding: Finding, choices: Choices) -> str | None:
@@ -231,6 +240,9 @@ def _distributions(parts: Sequence[_Judged], index: DistributionIndex) -> tuple[
                 required_by=tuple(sorted(required_by)),
                 source=installed.source,
                 evidence=tuple(sorted(evidence)),
+                size_bytes=size_bytes(installed),
+                extras=tuple(sorted({extra for part in parts for extra in part.extras.get(name, ())})),
+                url=direct_reference(installed),
             )
         )
     return tuple(found)

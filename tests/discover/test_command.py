@@ -62,7 +62,8 @@ def test_json_is_the_documented_object(script: Path) -> None:
         "local_evidence",
     ]
     assert list(data["functions"][0]) == ["name", "modules", "distributions", "local_files", "unresolved"]
-    assert list(data["distributions"][0]) == ["name", "version", "role", "required_by", "source", "evidence"]
+    keys = ["name", "version", "role", "required_by", "source", "evidence", "size_bytes", "extras", "url"]
+    assert list(data["distributions"][0]) == keys
     assert list(data["distributions"][0]["evidence"][0]) == ["file", "line", "kind", "module"]
     assert Dependencies.from_dict(data).to_dict() == data
 
