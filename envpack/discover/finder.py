@@ -28,7 +28,8 @@ class Location:
         file: its source or extension file, or an empty string.
         folders: where its submodules are searched; empty unless it is a package.
         root: the folder from which it is importable.
-        distribution: the distribution that owns the file.
+        distribution: the distribution that owns the file; of a `local` one, that whose development install makes it
+            importable.
     """
 
     module: str
@@ -130,7 +131,18 @@ class ModuleFinder:
     def _located(self, module: str, file: str, folders: tuple[str, ...]) -> Location:
         root = _root_of(module, file)
         owner = self.index.owner(file, module, root)
-        return Location(module, "local" if owner is None else "distribution", file, folders, root, owner)
+        is_shipped = owner is not None and not self._is_loose(module, root, owner)
+        return Location(module, "distribution" if is_shipped else "local", file, folders, root, owner)
+
+    def _is_loose(self, module: str, root: str, owner: InstalledDistribution) -> bool:
+        """Tell whether a development install makes a file importable that its layer does not hold.
+
+        Its folder is on the search path, so everything in it can be imported: `tests/helpers.py` too, as part of a
+        namespace package. What lies in no package of its own travels with the program that imports it.
+        """
+        top = module.partition(".")[0]
+        is_folder = self._listing(root).get(top) is True
+        return root in owner.import_folders and is_folder and not self._module_file(os.path.join(root, top), "__init__")
 
     def _mapped(self, module: str) -> Location:
         path = self._editable_paths.get(module)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import tomllib
 from dataclasses import dataclass
 
 from packaging.requirements import InvalidRequirement, Requirement
 
+from envpack.discover.source import parse_bytes
 from envpack.errors import SourceSyntaxError
 
 _BLOCK = re.compile(r"^# /// script[ \t]*$\n(?P<content>(?:^#(?: .*)?$\n)+?)^# ///[ \t]*$", re.MULTILINE)
@@ -31,13 +33,14 @@ def declared(path: str) -> tuple[Declared, ...]:
     # The block is ASCII in comments; what else the file holds, in whatever encoding, is not read here.
     with open(path, encoding="utf-8", errors="replace") as file:
         text = file.read()
-    blocks = list(_BLOCK.finditer(text))
+    found = [(block, text.count("\n", 0, block.start()) + 1) for block in _BLOCK.finditer(text)]
+    blocks = [(block, line) for block, line in found if _is_comment(text, line)]
     if not blocks:
         return ()
-    first = text.count("\n", 0, blocks[-1].start()) + 1
+    block, first = blocks[-1]
     if len(blocks) > 1:
         raise SourceSyntaxError(path, first, 0, "", "a second block of inline script metadata")
-    lines = [line[2:] for line in blocks[0]["content"].splitlines()]
+    lines = [line[2:] for line in block["content"].splitlines()]
     try:
         wanted = tomllib.loads("\n".join(lines)).get("dependencies", [])
         requirements = [(text, Requirement(text)) for text in wanted]
@@ -45,6 +48,16 @@ def declared(path: str) -> tuple[Declared, ...]:
         reason = str(error).splitlines()[0]
         raise SourceSyntaxError(path, first, 0, "", f"invalid inline script metadata: {reason}") from None
     return tuple(Declared(requirement, path, first + _line_of(text, lines)) for text, requirement in requirements)
+
+
+def _is_comment(text: str, line: int) -> bool:
+    """Tell whether a line is a comment, and not a part of a string that holds another script."""
+    try:
+        tree = parse_bytes(text.encode(), "")
+    except SourceSyntaxError:
+        return True  # said where the script is parsed as a whole
+    texts = (node for node in ast.walk(tree) if isinstance(node, ast.Constant | ast.JoinedStr))
+    return not any(node.lineno < line <= (node.end_lineno or 0) for node in texts)
 
 
 def _line_of(text: str, lines: list[str]) -> int:

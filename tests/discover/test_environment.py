@@ -144,3 +144,20 @@ def test_neighbour_of_a_script_inside_a_development_project_is_a_local_file(
     found = analyze(script.parent / "examples" / "main.py", python=environment.python)
     assert roles(found) == {"dev-pkg": "direct"}
     assert [Path(file).name for file in found.local_files] == ["helper.py"]
+
+
+def test_what_a_development_install_makes_importable_beside_its_packages_travels_as_a_file(
+    environment: Environment, project: Project, tmp_path: Path
+) -> None:
+    files = {"pkg/__init__.py": "", "tests/unit/helpers.py": "import numpy", "tests/unit/main.py": ""}
+    root = project(files).parent
+    script = root / "tests" / "unit" / "main.py"
+    script.write_text("import tests.unit.helpers, pkg")
+    (environment.site / "dev.pth").write_text(f"{root}\n")
+    url = json.dumps({"url": root.as_uri(), "dir_info": {"editable": True}})
+    environment.install("dev-pkg", files=("dev.pth",), extra_metadata={"direct_url.json": url})
+    environment.install("numpy", files=("numpy/__init__.py",))
+    found = analyze(script, python=environment.python)
+    assert roles(found) == {"dev-pkg": "direct", "numpy": "direct"}
+    assert [str(Path(file).relative_to(root)) for file in found.local_files] == ["tests/unit/helpers.py"]
+    assert found.local_roots == (str(root),)

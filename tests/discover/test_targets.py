@@ -114,6 +114,11 @@ def test_declared_dependency_that_is_not_met_is_said(environment: Environment, p
     assert (old.kind, "alpha 0.5 is installed, >=1 declared" in old.hint.lower()) == ("requirement", True)
 
 
+def test_metadata_of_another_script_inside_a_string_is_not_declared(project: Project) -> None:
+    texts = f'OTHER = """\\\n{BLOCK}"""\nNEXT = f"""\n{BLOCK}{{1}}"""\n'
+    assert analyze(project({"main.py": texts})).unresolved == ()
+
+
 @pytest.mark.parametrize(
     "text",
     [
