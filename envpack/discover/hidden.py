@@ -58,6 +58,7 @@ class Uses:
         self._table = triggers_by_name()
         self._uses: list[_Use] = []
         self._called: set[int] = set()
+        self._names: dict[tuple[int, str], str] = {}
 
     def call(self, node: ast.Call, scope: Scope, file: CodeFile) -> None:
         """Note a call."""
@@ -91,7 +92,7 @@ class Uses:
         self, node: ast.Name | ast.Attribute, entry: str, call: ast.Call | None, scope: Scope, file: CodeFile
     ) -> None:
         # Looked up by the last part of the name first: nearly everything ends here.
-        last = node.attr if isinstance(node, ast.Attribute) else _imported_name(node, scope)
+        last = node.attr if isinstance(node, ast.Attribute) else self._imported_name(node.id, scope)
         for trigger in self._table.get(last + entry, ()):
             if trigger.reached == "import":
                 continue
@@ -104,6 +105,17 @@ class Uses:
                 optional = file.scopes.kinds.get(id(call), "static") == "optional"
                 use = _Use(trigger, f"{trigger.library}: {dotted}", file, scope, node.lineno, call, is_known, optional)
                 self._uses.append(use)
+
+    def _imported_name(self, name: str, scope: Scope) -> str:
+        """Return the name that a plain name was imported as: `read` for `from a import read as r`."""
+        # Once per scope: a name that is assigned and used a thousand times would otherwise cost a million steps.
+        key = (id(scope), name)
+        if key not in self._names:
+            found = (
+                item.alias.name for item in scope.lookup(name) if isinstance(item.node, ast.ImportFrom) and item.alias
+            )
+            self._names[key] = next(found, name)
+        return self._names[key]
 
     def needs(self, imported: Set[str]) -> Iterator[Need]:
         """Give what the uses need, in a program that imports these modules."""
@@ -212,14 +224,6 @@ def _origins(node: ast.expr, scope: Scope, file: CodeFile, depth: int) -> set[st
         elif isinstance(value, ast.expr):
             found |= _origins(value, binding.scope, file, depth + 1)
     return found
-
-
-def _imported_name(node: ast.Name, scope: Scope) -> str:
-    """Return the name that a plain name was imported as: `read` for `from a import read as r`."""
-    for binding in scope.lookup(node.id):
-        if isinstance(binding.node, ast.ImportFrom) and binding.alias is not None:
-            return binding.alias.name
-    return node.id
 
 
 def _attributes(node: ast.expr) -> str:
