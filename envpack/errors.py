@@ -64,17 +64,31 @@ class SourceSyntaxError(EnvpackError):
     """
 
     def __init__(self, path: str, line: int, offset: int, text: str, reason: str) -> None:
-        message = f"{path}:{line}: {reason}"
+        self.explanation = reason
         if shown := text.strip():
             indent = len(text) - len(text.lstrip())
-            message += f"\n    {shown}\n    {' ' * min(max(0, offset - 1 - indent), len(shown))}^"
-        super().__init__(message)
+            self.explanation += f"\n    {shown}\n    {' ' * min(max(0, offset - 1 - indent), len(shown))}^"
+        super().__init__(f"{path}:{line}: {self.explanation}")
         self.args = (path, line, offset, text, reason)
         self.path = path
         self.line = line
         self.offset = offset
         self.text = text
         self.reason = reason
+
+
+class BrokenTargetsError(EnvpackError):
+    """Some of several targets cannot be read or are not valid Python; the others have been analysed.
+
+    Args:
+        broken: file, line and reason of each; at least one. A reason may end with the line and a caret under it.
+    """
+
+    def __init__(self, broken: Sequence[tuple[str, int, str]]) -> None:
+        listed = "\n".join(f"{file}:{line}: {reason}" if line else f"{file}: {reason}" for file, line, reason in broken)
+        super().__init__(listed if len(broken) == 1 else f"{len(broken)} of the targets cannot be read:\n{listed}")
+        self.args = (tuple(broken),)
+        self.broken = tuple(broken)
 
 
 class ModuleNotInstalledError(EnvpackError):

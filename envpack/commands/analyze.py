@@ -16,9 +16,11 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("target", metavar="TARGET[:FUNCTION]", required=False)
+@click.argument("targets", metavar="TARGET[:FUNCTION]...", nargs=-1)
 @click.option("-m", "module", metavar="MODULE", help="Instead of TARGET: what `python -m MODULE` runs.")
-@click.option("--function", "functions", multiple=True, metavar="NAME", help="A function of the script; repeatable.")
+@click.option(
+    "--function", "functions", multiple=True, metavar="NAME", help="A function of the one script; repeatable."
+)
 @click.option("--python", metavar="PYTHON", help="Interpreter whose environment is asked about.  [default: this one]")
 @click.option(
     "--format",
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 @click.option("--diff", metavar="OLD.json", help="Print what has changed since an answer of --format json.")
 @selection_options
 def analyze(
-    target: str | None,
+    targets: tuple[str, ...],
     module: str | None,
     functions: tuple[str, ...],
     python: str | None,
@@ -43,33 +45,48 @@ def analyze(
     exclude: tuple[str, ...],
     mapping: dict[str, str],
 ) -> int:
-    """Say which distributions and local files TARGET needs, and why.
+    """Say which distributions and local files each TARGET needs, and why.
 
-    TARGET is a Python script, a notebook, or the folder of a package; with :FUNCTION (or --function) only what that
-    function reaches counts. Nothing of it is executed. Ends with exit code 1 if it imports a
-    module that is not installed.
+    TARGET is a Python script, a notebook, a folder, or a quoted pattern such as 'scripts/**/*.py'; with :FUNCTION
+    (or --function) only what that function reaches counts. The folder of a package means its modules, another folder
+    every Python file and notebook below it. Nothing of them is executed. Ends with exit code 1 if a module is imported
+    that is not installed, or if a file is not valid Python.
     """
     from envpack.discover import analyze as find
-    from envpack.errors import ModuleNotInstalledError
 
     if diff is not None and form != "table":
         raise click.UsageError("--diff has a form of its own: --format cannot be given")
-    if (target is None) == (module is None):
+    if bool(targets) == (module is not None):
         raise click.UsageError("one of TARGET and -m MODULE expected")
     # Asked as another one: with `python -m envpack` the folder that we stand in is on our own search path.
     asked = python or sys.executable
+    target = f"-m {module}" if module is not None else targets[0]
     found = find(
-        target or f"-m {module}", functions=functions, python=asked, include=include, exclude=exclude, mapping=mapping
+        target if len(targets) < 2 else targets,
+        functions=functions,
+        python=asked,
+        include=include,
+        exclude=exclude,
+        mapping=mapping,
     )
     old = _read(diff) if diff is not None else None
     text = _render(found, form, asked, sys.stdout if output is None else None) if old is None else _changes(old, found)
     _write(text, output)
-    try:
-        found.raise_missing()
-    except ModuleNotInstalledError as error:
-        click.echo(f"envpack: error: {error}", err=True)
-        return error.exit_code
-    return 0
+    return _verdict(found)
+
+
+def _verdict(found: Dependencies) -> int:
+    """Say on stderr what keeps the answer from being complete, and return the exit code."""
+    from envpack.errors import BrokenTargetsError, ModuleNotInstalledError
+
+    exit_code = 0
+    for check in (found.raise_broken, found.raise_missing):
+        try:
+            check()
+        except (BrokenTargetsError, ModuleNotInstalledError) as error:
+            click.echo(f"envpack: error: {error}", err=True)
+            exit_code = error.exit_code
+    return exit_code
 
 
 def _read(path: str) -> Dependencies:

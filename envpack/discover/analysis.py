@@ -1,35 +1,30 @@
-"""`analyze`: from a target to its `Dependencies`.
+"""`analyze`: from targets to their `Dependencies`.
 
-The target is located in its source, `Reach` follows what it uses, and what it imports becomes distributions with their
-closure. Nothing of the user's is executed.
+A target is located in its source, `Reach` follows what it uses, and what it imports becomes distributions with their
+closure. Nothing of the user's is executed. Several targets are answered one after another and put together: each is a
+program with a search path of its own, what was read of the environment is shared.
 """
 
 from __future__ import annotations
 
-import ast
 import os
+import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from envpack.discover.codefile import CodeFile
-from envpack.discover.dependencies import Dependencies
+from envpack.discover.combine import combine
+from envpack.discover.dependencies import Dependencies, FunctionDependencies, Unresolved
 from envpack.discover.distributions import installed_distributions
+from envpack.discover.expansion import Member, Target, expand, is_several
 from envpack.discover.finder import ModuleFinder
-from envpack.discover.inline import declared
 from envpack.discover.interpreter import inspect_interpreter
-from envpack.discover.live import LiveFunction, add_live, locate
-from envpack.discover.merge import Choices, Part, merge
-from envpack.discover.program import Program
-from envpack.discover.reach import Reach
-from envpack.discover.scopes import Binding
-from envpack.discover.target import find_function, package_modules, split_target
-from envpack.errors import TargetNotFoundError, UsageError
-
-Target = str | os.PathLike[str] | Callable[..., Any]
+from envpack.discover.merge import Choices, merge
+from envpack.discover.parts import parts_of
+from envpack.errors import SourceSyntaxError, TargetNotFoundError, UsageError
 
 
 def analyze(
-    target: Target,
+    target: Target | Sequence[Target],
     *,
     functions: Sequence[str | Callable[..., Any]] = (),
     python: str | os.PathLike[str] | None = None,
@@ -40,10 +35,12 @@ def analyze(
     """Find the distributions and local files that a script or some of its functions need, without running them.
 
     Args:
-        target: a function or another callable; the path of a script, a notebook or the folder of a package; or
-            `script.py:function`; or `-m module` for what `python -m module` runs.
-        functions: more functions: their qualified names in the script, or the functions themselves; with none at all
-            the whole script is meant.
+        target: a function or another callable; the path of a script, a notebook or a folder; or
+            `script.py:function`; or a pattern such as `scripts/**/*.py`; or `-m module` for what `python -m module`
+            runs. The folder of a package means all its modules; another folder means each Python file and notebook
+            below it as a script of its own. A list of any of these means all of them.
+        functions: more functions of a single script: their qualified names, or the functions themselves; with none at
+            all the whole script is meant.
         python: the interpreter whose environment is asked about; the running one by default.
         include: distributions to add, as requirement strings (`pkg` or `pkg[extra]`).
         exclude: distributions or modules to leave out.
@@ -51,99 +48,84 @@ def analyze(
 
     Returns:
         What is needed, and why. A module that is not installed is in `unresolved`; see `Dependencies.raise_missing`.
+        So is one of several files that cannot be parsed; see `Dependencies.raise_broken`.
 
     Raises:
         TargetNotFoundError: there is no such script, or it cannot be read.
         FunctionNotFoundError: the script has no such function.
-        SourceSyntaxError: the script is not valid Python.
+        SourceSyntaxError: the only script is not valid Python.
         InterpreterError: `python` is no interpreter.
         UsageError: a distribution to include or to map to is not installed.
     """
-    interpreter = inspect_interpreter(python)
-    index = installed_distributions(interpreter.sys_path)
-    choices = Choices(index, include, exclude, mapping or {})
-    finder = ModuleFinder(interpreter, index)
-    names = [function for function in functions if isinstance(function, str)]
-    others = [_live_part(locate(function), finder) for function in functions if not isinstance(function, str)]
-    if isinstance(target, str | os.PathLike):
-        name = os.fspath(target)
-        parts = _script_parts(name, names, finder)
-    else:
-        live = locate(target)
-        name = f"{live.path}:{live.name}" if live.path else live.name
-        parts = [_live_part(live, finder)]
-        if names:
-            parts += _script_parts(live.path, names, finder)
-    return merge(name, interpreter, [*parts, *others], choices)
-
-
-def _live_part(live: LiveFunction, finder: ModuleFinder) -> Part:
-    program = Program(finder)
-    reach = Reach(program)
-    add_live(reach, program, live)
-    reach.run()
-    return Part(live.name, reach)
-
-
-def _script_parts(target: str, functions: Sequence[str], finder: ModuleFinder) -> list[Part]:
-    if target.startswith("-m "):
-        return [_module_part(target[3:].strip(), functions, finder)]
-    path, name = split_target(target)
-    if os.path.isdir(path) and (modules := package_modules(path)):
-        return [_package_part(path, modules, [*([name] if name else []), *functions], finder)]
-    names = list(dict.fromkeys([*([name] if name else []), *functions]))
-    # The folder of the script itself, links resolved, is what Python puts first on sys.path.
-    finder.add_folder(os.path.dirname(os.path.realpath(path)), first=True)
-    program = Program(finder)
-    file = program.script(path)
-    if not names:
-        reach = Reach(program)
-        reach.add_file(file)
-        reach.run()
-        return [Part("", reach, declared(path) if not path.endswith(".ipynb") else ())]
-    return [_function_part(program, file, name, find_function(file, name)) for name in names]
-
-
-def _module_part(module: str, functions: Sequence[str], finder: ModuleFinder) -> Part:
-    """Look at what `python -m module` runs: the module, or the `__main__` of a package."""
+    analysis = _Analysis(python, include, exclude, mapping or {})
+    if isinstance(target, str) or not isinstance(target, Sequence):
+        if not is_several(target):
+            return analysis.single(os.fspath(target) if isinstance(target, os.PathLike) else target, functions)
+        target = [target]
+    if not target:
+        raise UsageError("no target", "name a function, a script or a folder")
     if functions:
-        raise UsageError(f"functions of a module to run: {', '.join(functions)}", "name them as FILE.py:FUNCTION")
-    finder.add_folder(os.getcwd(), first=True)
-    location = finder.find(module)
-    if location.folders and finder.find(f"{module}.__main__").kind != "missing":
-        module = f"{module}.__main__"
-        location = finder.find(module)
-    if location.kind in ("missing", "namespace"):
-        raise TargetNotFoundError(f"no module to run: {module!r}", "name a module or a package that has a __main__.py")
-    reach = Reach(Program(finder))
-    reach.add_module(module, location.file, 1, "static")
-    reach.run()
-    return Part("", reach)
+        names = ", ".join(str(getattr(function, "__qualname__", function)) for function in functions)
+        raise UsageError(f"functions of several targets: {names}", "name them as FILE.py:FUNCTION")
+    return analysis.several(target)
 
 
-def _package_part(path: str, modules: Sequence[str], functions: Sequence[str], finder: ModuleFinder) -> Part:
-    """Look at all modules in the folder of a package."""
-    if functions:
-        raise UsageError(f"functions of a folder: {', '.join(functions)}", "name them as FILE.py:FUNCTION")
-    above = os.path.realpath(path)
-    for _ in range(modules[0].count(".") + 1):
-        above = os.path.dirname(above)
-    finder.add_folder(above, first=True)
-    reach = Reach(Program(finder))
-    for module in modules:
-        reach.add_module(module, finder.find(module).file or path, 1, "static")
-    reach.run()
-    return Part("", reach)
+class _Analysis:
+    """Answers one target after another for the same environment and the same choices."""
+
+    def __init__(
+        self,
+        python: str | os.PathLike[str] | None,
+        include: Iterable[str],
+        exclude: Iterable[str],
+        mapping: Mapping[str, str],
+    ) -> None:
+        self._interpreter = inspect_interpreter(python)
+        index = installed_distributions(self._interpreter.sys_path)
+        self._choices = Choices(index, include, exclude, mapping)
+        self._finder = ModuleFinder(self._interpreter, index)
+
+    def single(
+        self, target: str | Callable[..., Any], functions: Sequence[str | Callable[..., Any]] = ()
+    ) -> Dependencies:
+        """Answer for one target that is a program of its own."""
+        name, parts = parts_of(target, functions, self._finder.sibling())
+        return merge(name, self._interpreter, parts, self._choices)
+
+    def several(self, targets: Sequence[Target]) -> Dependencies:
+        """Answer for several; what is wrong with a question is raised after all of them have been tried."""
+        answers: list[Dependencies] = []
+        wrong: list[UsageError] = []
+        for member in expand(targets):
+            try:
+                answers.append(self._member(member))
+            except UsageError as error:
+                wrong.append(error)
+        if len(wrong) == 1:
+            raise wrong[0]
+        if wrong:
+            raise UsageError("; ".join(map(str, wrong)))
+        return combine(shlex.join(map(_named, targets)), answers)
+
+    def _member(self, member: Member) -> Dependencies:
+        try:
+            if member.problem:
+                raise TargetNotFoundError(member.problem)
+            return self.single(member.target)
+        except SourceSyntaxError as error:
+            return self._broken(str(member.target), error.path, error.line, error.explanation)
+        except TargetNotFoundError as error:
+            # A file that somebody named must be there; one that was only found may be closed to us.
+            if not member.is_found:
+                raise
+            return self._broken(str(member.target), os.path.abspath(str(member.target)), 0, error.message)
+
+    def _broken(self, target: str, file: str, line: int, reason: str) -> Dependencies:
+        item = Unresolved("", file, line, "source", reason)
+        function = FunctionDependencies(target, (), (), (), (item,))
+        interpreter = self._interpreter
+        return Dependencies(target, interpreter.version, interpreter.platform, (function,), (), (), (), (item,))
 
 
-def _function_part(program: Program, file: CodeFile, name: str, bindings: Iterable[Binding]) -> Part:
-    reach = Reach(program)
-    for binding in bindings:
-        if binding.kind == "import":
-            assert isinstance(binding.node, ast.Import | ast.ImportFrom)
-            assert binding.alias is not None
-            reach.add_import(file, binding.node, binding.alias)
-        else:
-            reach.add_function(file, binding.node, binding.scope)
-    reach.run()
-    return Part(name, reach)
+def _named(target: Target) -> str:
+    return str(getattr(target, "__qualname__", target)) if callable(target) else os.fspath(target)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, cast, get_args
 
-from envpack.errors import DependenciesFormatError, ModuleNotInstalledError
+from envpack.errors import BrokenTargetsError, DependenciesFormatError, ModuleNotInstalledError
 
 SCHEMA = 1
 
@@ -62,8 +62,9 @@ class Unresolved:
         file: absolute path of the source file that asks.
         line: line in it, counted from 1.
         kind: `missing` (imported, not installed), `conditional` (not installed, imported under a condition that could
-            not be decided), `dynamic` (the name is computed at run time), `source` (a file that could not be read),
-            `requirement` (a distribution's own requirement is not installed).
+            not be decided), `dynamic` (the name is computed at run time), `source` (a file that could not be read;
+            without a module it is one of several targets), `requirement` (a distribution's own requirement is not
+            installed).
         hint: what to pass to settle it.
     """
 
@@ -156,7 +157,7 @@ class FunctionDependencies:
     """What one function (or the whole script, `name` empty) needs.
 
     Attributes:
-        name: qualified name of the function; an empty string for a whole script.
+        name: qualified name of the function; an empty string for a whole script; with the path for several targets.
         modules: the modules outside the standard library that its code imports.
         distributions: names of its closure: the distributions to install so that it runs.
         local_files: absolute paths of the local files to ship.
@@ -200,7 +201,8 @@ class Dependencies:
         target: what was analysed, as it was named.
         python: version of the asked interpreter, such as `3.11.7`.
         platform: its platform, such as `linux-x86_64`.
-        functions: one entry per function; a single one with an empty name for a whole script.
+        functions: one entry per function; a single one with an empty name for a whole script. For several targets
+            the names say which: `path/script.py` or `path/script.py:function`.
         distributions: the closure over all functions, sorted by name.
         local_files: absolute paths of all local files to ship.
         local_roots: the folders from which they are importable; the path of a local file in an archive is its path
@@ -223,6 +225,20 @@ class Dependencies:
     def missing(self) -> tuple[Unresolved, ...]:
         """The modules that are certainly imported and not installed."""
         return tuple(item for item in self.unresolved if item.kind == "missing")
+
+    @property
+    def broken(self) -> tuple[Unresolved, ...]:
+        """The files among several targets that could not be read or parsed; the others have been answered."""
+        return tuple(item for item in self.unresolved if item.kind == "source" and not item.module)
+
+    def raise_broken(self) -> None:
+        """Refuse an answer that leaves out some of the targets.
+
+        Raises:
+            BrokenTargetsError: some could not be read or parsed; all of them are named, with line and caret.
+        """
+        if self.broken:
+            raise BrokenTargetsError([(item.file, item.line, item.hint) for item in self.broken])
 
     def raise_missing(self) -> None:
         """Refuse an answer that cannot run.

@@ -57,6 +57,12 @@ class ModuleFinder:
         self._cache: dict[str, Location] = {}
         self._listings: dict[str, dict[str, bool]] = {}
 
+    def sibling(self) -> ModuleFinder:
+        """Return a finder for another program in the same environment; no folder is read twice for them."""
+        other = ModuleFinder(self.interpreter, self.index)
+        other._listings = self._listings
+        return other
+
     def add_folder(self, folder: str, *, first: bool) -> bool:
         """Search one more folder, as a program asks for that changes `sys.path`; return whether that is new."""
         path = os.path.abspath(folder)

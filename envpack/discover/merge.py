@@ -23,7 +23,7 @@ from envpack.discover.dependencies import (
     Role,
     Unresolved,
 )
-from envpack.discover.distributions import DistributionIndex
+from envpack.discover.distributions import DistributionIndex, InstalledDistribution
 from envpack.discover.inline import Declared
 from envpack.discover.interpreter import Interpreter
 from envpack.discover.reach import Finding, Reach
@@ -63,6 +63,7 @@ class Choices:
         self.include = tuple(self._installed(text) for text in include)
         self.mapping = {module: canonicalize_name(self._installed(name).name) for module, name in mapping.items()}
         self._excluded_modules = frozenset(exclude)
+        self._sizes: dict[str, int] = {}
         self.excluded = frozenset(str(canonicalize_name(name)) for name in self._excluded_modules)
 
     def distribution_of(self, module: str) -> str | None:
@@ -73,6 +74,12 @@ class Choices:
                 return str(self.mapping[name])
             name = name.rpartition(".")[0]
         return None
+
+    def size_of(self, installed: InstalledDistribution) -> int:
+        """Return the bytes of a distribution; its list of files is read once for all targets."""
+        if installed.name not in self._sizes:
+            self._sizes[installed.name] = size_bytes(installed)
+        return self._sizes[installed.name]
 
     def leaves_out(self, module: str) -> bool:
         """Whether the caller excluded a module or a package around it."""
@@ -117,7 +124,7 @@ def merge(target: str, interpreter: Interpreter, parts: Sequence[Part], choices:
         python=interpreter.version,
         platform=interpreter.platform,
         functions=tuple(_function(part) for part in judged),
-        distributions=_distributions(judged, choices.index),
+        distributions=_distributions(judged, choices),
         local_files=tuple(sorted(files)),
         local_roots=tuple(sorted(set(files.values()))),
         unresolved=tuple(sorted({item for part in judged for item in part.unresolved})),
@@ -225,10 +232,10 @@ def _function(part: _Judged) -> FunctionDependencies:
     )
 
 
-def _distributions(parts: Sequence[_Judged], index: DistributionIndex) -> tuple[Distribution, ...]:
+def _distributions(parts: Sequence[_Judged], choices: Choices) -> tuple[Distribution, ...]:
     found = []
     for name in sorted({name for part in parts for name in part.every.names}):
-        installed = index.get(name)
+        installed = choices.index.get(name)
         assert installed is not None
         evidence = {item for part in parts for item in part.evidence.get(name, ())}
         required_by = {by for part in parts for by in part.every.required_by.get(name, ())}
@@ -240,7 +247,7 @@ def _distributions(parts: Sequence[_Judged], index: DistributionIndex) -> tuple[
                 required_by=tuple(sorted(required_by)),
                 source=installed.source,
                 evidence=tuple(sorted(evidence)),
-                size_bytes=size_bytes(installed),
+                size_bytes=choices.size_of(installed),
                 extras=tuple(sorted({extra for part in parts for extra in part.extras.get(name, ())})),
                 url=direct_reference(installed),
             )

@@ -85,6 +85,7 @@ def pack(
     """
     interpreter = inspect_interpreter(python)
     dependencies = _dependencies(target, python, functions, include, exclude, mapping)
+    dependencies.raise_broken()
     dependencies.raise_missing()
     _check_same(dependencies, interpreter)
     place = store if isinstance(store, Store) else Store(store)

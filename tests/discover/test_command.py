@@ -112,7 +112,11 @@ def test_syntax_error_shows_the_line_with_a_caret(project: Project) -> None:
     ("arguments", "said"),
     [
         (["no_such.py"], "no such file"),
-        (["."], "is a folder"),
+        (["empty"], "no Python file in the folder"),
+        (["*.rs"], "no Python file matches '*.rs'"),
+        (["main.py", "none.py"], "no such file: 'none.py'"),
+        (["-"], "no such file"),
+        (["main.py", "mine.py", "--function", "area"], "functions of several targets: area"),
         (["main.py:totl"], "did you mean total?"),
         (["main.py", "--function", "area.inner"], "no function 'area.inner'"),
         (["main.py", "--python", "/no/such/python"], "no such interpreter"),
@@ -128,6 +132,7 @@ def test_syntax_error_shows_the_line_with_a_caret(project: Project) -> None:
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_code_2(arguments: list[str], said: str, script: Path) -> None:
+    (script.parent / "empty").mkdir()
     answer = envpack(*arguments, cwd=script.parent)
     assert answer.returncode == 2
     assert answer.stdout == ""
