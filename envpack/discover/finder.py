@@ -135,7 +135,7 @@ class ModuleFinder:
         return (*((f".{soabi}.so",) if soabi else ()), ".abi3.so", ".so", ".py", ".pyc")
 
     def _located(self, module: str, file: str, folders: tuple[str, ...]) -> Location:
-        root = _root_of(module, file)
+        root = root_of(module, file)
         owner = self.index.owner(file, module, root)
         is_shipped = owner is not None and not self._is_loose(module, root, owner)
         return Location(module, "distribution" if is_shipped else "local", file, folders, root, owner)
@@ -179,7 +179,7 @@ class ModuleFinder:
         return self._listings[folder]
 
 
-def _root_of(module: str, file: str) -> str:
+def root_of(module: str, file: str) -> str:
     """Return the folder from which a file is importable as that module."""
     levels = module.count(".") + os.path.basename(file).startswith("__init__.")
     root = os.path.dirname(file)

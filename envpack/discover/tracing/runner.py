@@ -1,0 +1,95 @@
+"""Runs in the asked interpreter what is no script by itself: a call of one function, or the cells of a notebook.
+
+It needs nothing but the standard library of Python 3.8 or later, and cloudpickle from the folder that it is told. A call
+travels as it would to a worker: a first process loads the script and writes function and arguments as a pickle, a
+second one, which never saw the script, reads and calls it.
+"""
+
+import ast
+import importlib.util
+import inspect
+import json
+import os
+import pickle
+import sys
+
+
+def load(spec):
+    """Write a function of a script and the arguments of a sample call as a pickle."""
+    sys.path[:0] = spec["folders"]
+    sys.argv = [spec["script"]]
+    # Not `__main__`: what stands under that guard is the program, not the function.
+    names = {"__name__": "__envpack_sample__", "__file__": spec["script"], "__builtins__": __builtins__}
+    with open(spec["script"], "rb") as file:
+        exec(compile(file.read(), spec["script"], "exec", dont_inherit=True), names)
+    function = names[spec["function"].partition(".")[0]]
+    for part in spec["function"].split(".")[1:]:
+        function = getattr(function, part)
+    arguments, keywords = _arguments(spec["expression"], spec["function"], names)
+    cloudpickle = _cloudpickle(spec["cloudpickle"])
+    with open(spec["payload"], "wb") as file:
+        cloudpickle.dump((function, arguments, keywords), file)
+
+
+def call(spec):
+    """Read a pickled call and make it."""
+    sys.path[:0] = spec["folders"]
+    sys.argv = [spec["script"]]
+    _cloudpickle(spec["cloudpickle"])
+    with open(spec["payload"], "rb") as file:
+        function, arguments, keywords = pickle.load(file)
+    # From here on the environment decides what that name means.
+    for name in [name for name in sys.modules if name.partition(".")[0] == "cloudpickle"]:
+        del sys.modules[name]
+    result = function(*arguments, **keywords)
+    if inspect.iscoroutine(result):
+        import asyncio
+
+        asyncio.run(result)
+    elif inspect.isgenerator(result):
+        for _ in result:
+            pass
+
+
+def notebook(spec):
+    """Execute the source that the cells of a notebook make."""
+    sys.path[:0] = spec["folders"]
+    sys.argv = [spec["script"], *spec["arguments"]]
+    with open(spec["source"], "rb") as file:
+        code = compile(file.read(), spec["script"], "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+    names = sys.modules["__main__"].__dict__
+    names["__file__"] = spec["script"]
+    if code.co_flags & inspect.CO_COROUTINE:
+        import asyncio
+
+        asyncio.run(eval(code, names))
+    else:
+        exec(code, names)
+
+
+def _arguments(expression, function, names):
+    """Evaluate `f(1, k=2)`, or an expression whose value is the tuple of the arguments or the only one."""
+    tree = ast.parse(expression.strip() or "()", "<sample>", "eval").body
+    if isinstance(tree, ast.Call) and ast.unparse(tree.func) == function:
+        taken = ast.Expression(ast.Call(ast.Name("_taken", ast.Load()), tree.args, tree.keywords))
+        names = dict(names, _taken=lambda *arguments, **keywords: (arguments, keywords))
+        return eval(compile(ast.fix_missing_locations(taken), "<sample>", "eval"), names)
+    value = eval(compile(ast.Expression(tree), "<sample>", "eval"), names)
+    return (value if isinstance(value, tuple) else (value,)), {}
+
+
+def _cloudpickle(folder):
+    spec = importlib.util.spec_from_file_location(
+        "cloudpickle", os.path.join(folder, "__init__.py"), submodule_search_locations=[folder]
+    )
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["cloudpickle"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+if __name__ == "__main__":
+    with open(sys.argv[2], encoding="utf-8") as _file:
+        _spec = json.load(_file)
+    del sys.path[0]  # the folder of this file
+    {"load": load, "call": call, "notebook": notebook}[sys.argv[1]](_spec)

@@ -1,0 +1,125 @@
+"""Whether the code that led to an import goes on without it.
+
+An import inside `try` is *soft* if a handler takes the error and the code goes on; it is *doubtful* if the handler may
+raise again, as helpers do that import what their caller names (`import_optional_dependency` in pandas).
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import lru_cache
+
+from envpack.discover.source import parse_file
+from envpack.discover.tracing.events import Place
+from envpack.errors import EnvpackError
+
+_IMPORT_ERRORS = frozenset({"ImportError", "ModuleNotFoundError"})
+_ANY_ERRORS = frozenset({"Exception", "BaseException"})
+
+
+class Softness(IntEnum):
+    """How surely the program needs what is imported."""
+
+    HARD = 0
+    DOUBTFUL = 1
+    SOFT = 2
+
+
+@dataclass(frozen=True, slots=True)
+class _Protected:
+    """The lines of a `try` body, and what its handlers do with an import error."""
+
+    first: int
+    last: int
+    names_import_error: bool
+    softness: Softness
+
+
+def softness(chain: Iterable[Place], is_users: Callable[[str], bool]) -> Softness:
+    """Return the softest of the places that led to an import.
+
+    Args:
+        chain: the places, the nearest first.
+        is_users: tells the user's files from those of libraries: in the user's own code only handlers that name
+            `ImportError` count, because `except Exception` around a whole program says nothing about one import.
+    """
+    found = Softness.HARD
+    for place in chain:
+        users = is_users(place.file)
+        for protected in _protected(place.file).get((place.first_line, place.function), ()):
+            if protected.first <= place.line <= protected.last and (protected.names_import_error or not users):
+                found = max(found, protected.softness)
+    return found
+
+
+@lru_cache(maxsize=4096)
+def _protected(path: str) -> dict[tuple[int, str], list[_Protected]]:
+    """Return the protected lines of each function of a file, by its first line and name."""
+    if not path.endswith(".py"):
+        return {}
+    try:
+        tree = parse_file(path)
+    except EnvpackError:
+        return {}  # written for another Python: then nothing says that it is soft
+    found: dict[tuple[int, str], list[_Protected]] = {}
+    pending: list[tuple[ast.AST, tuple[int, str]]] = [(tree, (1, "<module>")), (tree, (0, "<module>"))]
+    while pending:
+        node, function = pending.pop()
+        found.setdefault(function, []).extend(_protections(node))
+        for child in ast.iter_child_nodes(node):
+            pending.append((child, _key(child) or function))
+    return found
+
+
+def _key(node: ast.AST) -> tuple[int, str] | None:
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        first = node.decorator_list[0].lineno if node.decorator_list else node.lineno
+        return first, node.name
+    return (node.lineno, "<lambda>") if isinstance(node, ast.Lambda) else None
+
+
+def _protections(node: ast.AST) -> Iterator[_Protected]:
+    if isinstance(node, ast.Try | ast.TryStar):
+        handlers = [(handler, _caught(handler.type)) for handler in node.handlers]
+        for handler, caught in handlers:
+            if caught & (_IMPORT_ERRORS | _ANY_ERRORS):
+                last = max(statement.end_lineno or statement.lineno for statement in node.body)
+                # The first handler that takes the error decides.
+                yield _Protected(node.body[0].lineno, last, bool(caught & _IMPORT_ERRORS), _outcome(handler))
+                return
+    elif isinstance(node, ast.With | ast.AsyncWith):
+        for item in node.items:
+            call = item.context_expr
+            if isinstance(call, ast.Call) and _last(call.func) == "suppress":
+                caught = frozenset().union(*(_caught(argument) for argument in call.args))
+                if caught & (_IMPORT_ERRORS | _ANY_ERRORS):
+                    last = node.end_lineno or node.lineno
+                    yield _Protected(node.body[0].lineno, last, bool(caught & _IMPORT_ERRORS), Softness.SOFT)
+
+
+def _caught(node: ast.expr | None) -> frozenset[str]:
+    if node is None:
+        return _ANY_ERRORS
+    elements = node.elts if isinstance(node, ast.Tuple) else [node]
+    return frozenset(_last(element) for element in elements)
+
+
+def _outcome(handler: ast.ExceptHandler) -> Softness:
+    """Return whether a handler ends the attempt: always (then the import is hard), perhaps, or never."""
+    if isinstance(handler.body[-1], ast.Raise):
+        return Softness.HARD
+    ends = any(isinstance(node, ast.Raise) or _leaves(node) for node in ast.walk(handler))
+    return Softness.DOUBTFUL if ends else Softness.SOFT
+
+
+def _leaves(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and _last(node.func) in ("exit", "_exit", "abort")
+
+
+def _last(node: ast.expr) -> str:
+    if isinstance(node, ast.Attribute):
+        return node.attr
+    return node.id if isinstance(node, ast.Name) else ""
