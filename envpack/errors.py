@@ -48,6 +48,10 @@ class FunctionNotFoundError(UsageError):
     """The script has no function of that name; the hint names those that are alike."""
 
 
+class SampleError(EnvpackError):
+    """A sample call cannot be prepared: the script does not load, or its arguments cannot be evaluated or sent."""
+
+
 class InterpreterError(UsageError):
     """The named interpreter cannot be run or is no Python interpreter."""
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from envpack.commands.options import selection_options
+from envpack.commands.options import ARGUMENTS, CommandWithArguments, selection_options
 
 if TYPE_CHECKING:
     from envpack.discover import Dependencies
 
 
-@click.command()
+@click.command(cls=CommandWithArguments)
 @click.argument("targets", metavar="TARGET[:FUNCTION]...", nargs=-1)
 @click.option("-m", "module", metavar="MODULE", help="Instead of TARGET: what `python -m MODULE` runs.")
 @click.option(
@@ -31,15 +31,23 @@ if TYPE_CHECKING:
     help="What to print.",
 )
 @click.option("-o", "--output", metavar="FILE", type=click.Path(dir_okay=False), help="Write to FILE instead.")
+@click.option("--run", is_flag=True, help="Also run TARGET, with ARGS, and count what it is seen to use.")
+@click.option("--call", metavar="EXPR", help="Also call the one FUNCTION: 'FUNCTION(1, k=2)', evaluated in the script.")
+@click.option("--no-verify", is_flag=True, help="After --run or --call, do not try the answer by doing it once more.")
 @click.option("--diff", metavar="OLD.json", help="Print what has changed since an answer of --format json.")
 @selection_options
+@click.pass_context
 def analyze(
+    ctx: click.Context,
     targets: tuple[str, ...],
     module: str | None,
     functions: tuple[str, ...],
     python: str | None,
     form: str,
     output: str | None,
+    run: bool,
+    call: str | None,
+    no_verify: bool,
     diff: str | None,
     include: tuple[str, ...],
     exclude: tuple[str, ...],
@@ -68,6 +76,9 @@ def analyze(
         include=include,
         exclude=exclude,
         mapping=mapping,
+        run=ctx.meta.get(ARGUMENTS, ()) if run else None,
+        sample=call,
+        verify=not no_verify,
     )
     old = _read(diff) if diff is not None else None
     text = _render(found, form, asked, sys.stdout if output is None else None) if old is None else _changes(old, found)

@@ -10,6 +10,20 @@ import click
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+ARGUMENTS = "envpack.arguments"
+
+
+class CommandWithArguments(click.Command):
+    """A command whose words behind `--` are not its own; they are in `ctx.meta[ARGUMENTS]`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Set the words aside, then parse as usual."""
+        if "--" in args:
+            position = args.index("--")
+            args, ctx.meta[ARGUMENTS] = args[:position], tuple(args[position + 1 :])
+        return super().parse_args(ctx, args)
+
+
 def selection_options(command: F) -> F:
     """Add `--include`, `--exclude` and `--map`, which correct what discovery finds; the last arrives as `mapping`."""
     include = click.option("--include", multiple=True, metavar="DIST", help="Add a distribution; repeatable.")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from envpack.discover.combine import combine
@@ -18,7 +19,7 @@ from envpack.discover.distributions import installed_distributions
 from envpack.discover.expansion import Member, Target, expand, is_several
 from envpack.discover.finder import ModuleFinder
 from envpack.discover.interpreter import inspect_interpreter
-from envpack.discover.merge import Choices, merge
+from envpack.discover.merge import Choices, Part, merge
 from envpack.discover.parts import parts_of
 from envpack.errors import SourceSyntaxError, TargetNotFoundError, UsageError
 
@@ -31,8 +32,14 @@ def analyze(
     include: Iterable[str] = (),
     exclude: Iterable[str] = (),
     mapping: Mapping[str, str] | None = None,
+    run: Sequence[str] | None = None,
+    sample: str | Sequence[Any] | None = None,
+    sample_keywords: Mapping[str, Any] | None = None,
+    verify: bool = True,
 ) -> Dependencies:
-    """Find the distributions and local files that a script or some of its functions need, without running them.
+    """Find the distributions and local files that a script or some of its functions need.
+
+    Nothing of the user's is executed unless `run` or `sample` asks for it.
 
     Args:
         target: a function or another callable; the path of a script, a notebook or a folder; or
@@ -45,6 +52,14 @@ def analyze(
         include: distributions to add, as requirement strings (`pkg` or `pkg[extra]`).
         exclude: distributions or modules to leave out.
         mapping: distribution of modules whose own cannot be found, such as `{"yaml": "PyYAML"}`.
+        run: also run the script, notebook or module with these arguments and count what it is seen to use; of
+            functions, what happens while they are called in that run.
+        sample: also call the one function that is asked about, and count what that uses. Its arguments: a sequence for
+            a live function; for `script.py:function` text of Python that is evaluated among the names of the script,
+            `function(1, k=2)` or `(1,)`.
+        sample_keywords: arguments by name of the sample call of a live function.
+        verify: after `run` of a whole target or `sample`, do it once more with nothing but the answer, and add what is
+            missed until it ends as it did before.
 
     Returns:
         What is needed, and why. A module that is not installed is in `unresolved`; see `Dependencies.raise_missing`.
@@ -55,19 +70,33 @@ def analyze(
         FunctionNotFoundError: the script has no such function.
         SourceSyntaxError: the only script is not valid Python.
         InterpreterError: `python` is no interpreter.
-        UsageError: a distribution to include or to map to is not installed.
+        UsageError: a distribution to include or to map to is not installed; what is asked for cannot be run.
+        SampleError: the script does not load, or the arguments of the sample call cannot be evaluated or sent.
     """
+    trial = Trial(run, sample, sample_keywords or {}, verify) if run is not None or sample is not None else None
     analysis = _Analysis(python, include, exclude, mapping or {})
     if isinstance(target, str) or not isinstance(target, Sequence):
         if not is_several(target):
-            return analysis.single(os.fspath(target) if isinstance(target, os.PathLike) else target, functions)
+            return analysis.single(os.fspath(target) if isinstance(target, os.PathLike) else target, functions, trial)
         target = [target]
     if not target:
         raise UsageError("no target", "name a function, a script or a folder")
     if functions:
         names = ", ".join(str(getattr(function, "__qualname__", function)) for function in functions)
         raise UsageError(f"functions of several targets: {names}", "name them as FILE.py:FUNCTION")
+    if trial is not None:
+        raise UsageError("several targets cannot be run", "name one script, notebook, module or function")
     return analysis.several(target)
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """How a target is run beside being read; the fields are arguments of `analyze`."""
+
+    run: Sequence[str] | None
+    sample: str | Sequence[Any] | None
+    sample_keywords: Mapping[str, Any]
+    verify: bool
 
 
 class _Analysis:
@@ -86,11 +115,24 @@ class _Analysis:
         self._finder = ModuleFinder(self._interpreter, index)
 
     def single(
-        self, target: str | Callable[..., Any], functions: Sequence[str | Callable[..., Any]] = ()
+        self,
+        target: str | Callable[..., Any],
+        functions: Sequence[str | Callable[..., Any]] = (),
+        trial: Trial | None = None,
     ) -> Dependencies:
         """Answer for one target that is a program of its own."""
-        name, parts = parts_of(target, functions, self._finder.sibling())
-        return merge(name, self._interpreter, parts, self._choices)
+        finder = self._finder.sibling()
+        name, parts = parts_of(target, functions, finder)
+
+        def answer(some: Sequence[Part]) -> Dependencies:
+            return merge(name, self._interpreter, some, self._choices)
+
+        if trial is None:
+            return answer(parts)
+        from envpack.discover.tracing.launches import launch
+        from envpack.discover.tracing.observation import observe
+
+        return observe(parts, launch(target, parts, trial, finder), finder, self._choices, answer, verify=trial.verify)
 
     def several(self, targets: Sequence[Target]) -> Dependencies:
         """Answer for several; what is wrong with a question is raised after all of them have been tried."""

@@ -17,7 +17,7 @@ SCHEMA = 1
 Role = Literal["direct", "hidden", "optional", "transitive"]
 Source = Literal["wheel", "conda", "editable", "local", "system"]
 EvidenceKind = Literal["static", "conditional", "optional", "dynamic", "runtime", "included", "hidden", "declared"]
-UnresolvedKind = Literal["missing", "conditional", "dynamic", "source", "requirement"]
+UnresolvedKind = Literal["missing", "conditional", "dynamic", "source", "requirement", "run", "verification"]
 
 T = TypeVar("T")
 
@@ -30,7 +30,8 @@ class Evidence:
         file: absolute path of the source file.
         line: line in it, counted from 1; 0 where the finding belongs to no line.
         kind: how sure the finding is: `static`, `conditional` (under a condition that could not be decided),
-            `optional` (the code goes on without it), `dynamic` (folded from constants), `runtime` (the live object),
+            `optional` (the code goes on without it), `dynamic` (folded from constants), `runtime` (the live object,
+            or a traced run),
             `included` (asked for by the caller), `hidden` (a library imports it because of what is called here),
             `declared` (in the script's own metadata, PEP 723).
         module: the module that is imported there; for `included` and `declared` the name of the distribution.
@@ -64,7 +65,8 @@ class Unresolved:
         kind: `missing` (imported, not installed), `conditional` (not installed, imported under a condition that could
             not be decided), `dynamic` (the name is computed at run time), `source` (a file that could not be read;
             without a module it is one of several targets), `requirement` (a distribution's own requirement is not
-            installed).
+            installed), `run` (a traced run did not show everything), `verification` (the program does not run with
+            nothing but the answer).
         hint: what to pass to settle it.
     """
 
@@ -209,6 +211,7 @@ class Dependencies:
             relative to the longest root that holds it.
         unresolved: everything that could not be decided.
         local_evidence: for each of `local_files`, in their order, where it is imported first.
+        verified: whether the target was run with nothing but this answer, and ended as it did in the whole environment.
     """
 
     target: str
@@ -220,6 +223,7 @@ class Dependencies:
     local_roots: tuple[str, ...]
     unresolved: tuple[Unresolved, ...]
     local_evidence: tuple[Evidence, ...] = ()
+    verified: bool = False
 
     @property
     def missing(self) -> tuple[Unresolved, ...]:
@@ -266,6 +270,7 @@ class Dependencies:
             "local_roots": list(self.local_roots),
             "unresolved": [item.to_dict() for item in self.unresolved],
             "local_evidence": [item.to_dict() for item in self.local_evidence],
+            "verified": self.verified,
         }
 
     @classmethod
@@ -289,6 +294,7 @@ class Dependencies:
             local_roots=fields.texts("local_roots"),
             unresolved=fields.objects("unresolved", Unresolved.from_dict),
             local_evidence=fields.objects("local_evidence", Evidence.from_dict),
+            verified=fields.flag("verified"),
         )
 
 
@@ -306,6 +312,12 @@ class _Fields:
 
     def number(self, key: str, default: int | None = None) -> int:
         return self._typed(key, int, default)
+
+    def flag(self, key: str) -> bool:
+        value = self._data.get(key, False)
+        if not isinstance(value, bool):
+            raise DependenciesFormatError(f"{self._where}.{key}: {type(value).__name__} met, bool expected")
+        return value
 
     def choice(self, key: str, allowed: tuple[str, ...]) -> str:
         value = self.text(key)

@@ -63,6 +63,11 @@ class ModuleFinder:
         other._listings = self._listings
         return other
 
+    @property
+    def local_folders(self) -> tuple[str, ...]:
+        """The folders that the program adds to the search path."""
+        return (*self._locals, *self._later)
+
     def add_folder(self, folder: str, *, first: bool) -> bool:
         """Search one more folder, as a program asks for that changes `sys.path`; return whether that is new."""
         path = os.path.abspath(folder)

@@ -36,11 +36,19 @@ _WEAK = frozenset({"optional", "hidden"})
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one function reaches, or a whole script with an empty `name`, and what that declares about itself."""
+    """What one function reaches, or a whole script with an empty `name`.
+
+    Attributes:
+        name: of the function.
+        reach: what its text, or the live object, reaches.
+        declared: what the script declares about itself.
+        extra: what a run of it showed.
+    """
 
     name: str
     reach: Reach
     declared: tuple[Declared, ...] = ()
+    extra: tuple[Finding, ...] = ()
 
 
 class Choices:
@@ -132,10 +140,20 @@ def merge(target: str, interpreter: Interpreter, parts: Sequence[Part], choices:
     )
 
 
+def needed_roots(part: Part, choices: Choices, markers: Mapping[str, str]) -> list[str]:
+    """Return requirement strings of the distributions that a part needs by itself, extras included."""
+    judged = _judge(part, choices, markers)
+    return [_asked(name, judged.extras) for name, items in judged.evidence.items() if not _is_optional(items)]
+
+
+def _is_optional(items: Iterable[Evidence]) -> bool:
+    return all(item.kind == "optional" for item in items)
+
+
 def _judge(part: Part, choices: Choices, markers: Mapping[str, str]) -> _Judged:
     evidence: dict[str, list[Evidence]] = {}
     modules: set[str] = set()
-    for finding in part.reach.findings:
+    for finding in (*part.reach.findings, *part.extra):
         name = _distribution(finding, choices)
         if choices.leaves_out(finding.module) or name in choices.excluded:
             continue
@@ -162,7 +180,7 @@ def _judge(part: Part, choices: Choices, markers: Mapping[str, str]) -> _Judged:
         if choices.index.get(name) is not None:
             evidence.setdefault(name, []).append(Evidence(one.file, one.line, "declared", one.requirement.name))
             extras.setdefault(name, set()).update(one.requirement.extras)
-    needed = [name for name, items in evidence.items() if any(item.kind != "optional" for item in items)]
+    needed = [name for name, items in evidence.items() if not _is_optional(items)]
     plain = [name for name, items in evidence.items() if any(item.kind not in _WEAK for item in items)]
     every, certain, unhidden = (
         closure(choices.index, [_asked(name, extras) for name in names], markers, choices.excluded)

@@ -315,6 +315,12 @@ class Reach:
         """Count something that could not be decided."""
         self.unresolved.setdefault(item)
 
+    def add_observed_file(self, path: str, root: str, evidence: Evidence) -> None:
+        """Count a local file that a run was seen to import."""
+        if path not in self.local_files:
+            self.local_files[path] = root
+            self.local_evidence[path] = evidence
+
     def _add_local(self, location: Location, file: str, line: int) -> None:
         if location.kind != "local" or location.file in self.local_files:
             return

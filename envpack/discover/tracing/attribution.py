@@ -62,7 +62,8 @@ class _Edge:
     target: InstalledDistribution
     module: str
     place: Place
-    softness: Softness
+    kind: str
+    chain: Sequence[Place]
 
 
 class Attribution:
@@ -131,20 +132,15 @@ class Attribution:
     ) -> Iterator[_Edge]:
         nearest = chain[0]
         by = self.owner(nearest.file)
-        user_place = next((place for place in chain if self._is_users(place.file)), chain[-1])
-        soft = None
+        user_place = next((place for place in chain if self.is_users(place.file)), chain[-1])
         for name, file in targets:
             target = self.owner(file)
             if target is None or target is by:
                 continue
             if by is None and (nearest.file, nearest.line) in optional:
                 continue
-            if soft is None:
-                soft = softness(chain, self._is_users)
-                if event.kind in ("open", "start") and by is not None:
-                    soft = Softness.SOFT  # libraries look into many files of which they need none
             module = name or modules.get(file, "") or _importable(target)
-            yield _Edge(by.name if by is not None else None, target, module, user_place, soft)
+            yield _Edge(by.name if by is not None else None, target, module, user_place, event.kind, chain)
 
     def _targets(self, event: Event, trace: Trace, harness: Harness) -> Iterator[tuple[str, str]]:
         """Give what an event concerns: modules with their files, or only files."""
@@ -165,17 +161,17 @@ class Attribution:
         for path in sorted(trace.libraries):
             target = self.owner(path)
             if target is not None and target not in executed:
-                yield _Edge(None, target, _importable(target), harness.stand_in, Softness.DOUBTFUL)
+                yield _Edge(None, target, _importable(target), harness.stand_in, "library", ())
 
     # From edges to what is needed
 
     def _decide(
         self, edges: Sequence[_Edge], seen: Observed, needed: list[str], excluded: frozenset[str], limit: Softness
     ) -> None:
-        edges = [edge for edge in edges if edge.target.name not in excluded]
+        edges = [edge for edge in _first_of_pairs(edges) if edge.target.name not in excluded]
         while True:
             known = closure(self._finder.index, needed, self._markers, excluded).names
-            added = next((edge for edge in edges if edge.softness <= limit and _counts(edge, known)), None)
+            added = next((edge for edge in edges if _counts(edge, known) and self._softness(edge) <= limit), None)
             if added is None:
                 break
             seen.findings.append(_finding(added))
@@ -183,6 +179,13 @@ class Attribution:
         for edge in reversed(edges):
             if _counts(edge, known):
                 seen.candidates.setdefault(edge.target.name, _finding(edge))
+
+    def _softness(self, edge: _Edge) -> Softness:
+        if edge.kind == "library":
+            return Softness.DOUBTFUL
+        if edge.kind in ("open", "start") and edge.by is not None:
+            return Softness.SOFT  # libraries look into many files of which they need none
+        return softness(edge.chain, self.is_users)
 
     # Files
 
@@ -192,13 +195,14 @@ class Attribution:
             return
         file = os.path.normpath(event.names[0])
         module = modules.get(file)
-        if module is None or module == "__main__" or not os.path.isfile(file) or not self._is_users(file):
+        if module is None or module == "__main__" or not os.path.isfile(file) or not self.is_users(file):
             return
         if file not in seen.files:
             seen.files[file] = root_of(module, file)
             seen.evidence[file] = Evidence(chain[0].file, chain[0].line, "runtime", module)
 
-    def _is_users(self, file: str) -> bool:
+    def is_users(self, file: str) -> bool:
+        """Whether a file belongs neither to the standard library nor to a distribution."""
         return not file.startswith(self._standard) and self.owner(file) is None
 
     def owner(self, file: str) -> InstalledDistribution | None:
@@ -227,6 +231,12 @@ def _program_chain(event: Event, harness: Harness) -> tuple[Place, ...]:
     return chain or (harness.stand_in,)
 
 
+def _first_of_pairs(edges: Iterable[_Edge]) -> list[_Edge]:
+    """Keep of each library's uses of a distribution the first: after `try: import b`, `if has_b` guards others."""
+    first: dict[tuple[str, str], _Edge] = {}
+    return [edge for edge in edges if edge.by is None or first.setdefault((edge.by, edge.target.name), edge) is edge]
+
+
 def _counts(edge: _Edge, known: frozenset[str]) -> bool:
     return edge.target.name not in known and (edge.by is None or edge.by in known)
 
@@ -241,5 +251,3 @@ def _importable(distribution: InstalledDistribution) -> str:
     """Return a module of a distribution of which only a file was used, or its name where it has none."""
     names = sorted(name for name in distribution.top_level if name.isidentifier())
     return names[0] if names else distribution.name
-
-

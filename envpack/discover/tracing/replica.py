@@ -1,18 +1,22 @@
 """An environment that holds some distributions of another one and nothing else, made of links.
 
 A virtual environment of the same base interpreter, in which every file that a distribution's RECORD lists is linked to
-where it lies. Console scripts are copied, so that they start the interpreter of the replica.
+where it lies; a folder inside a package that holds nothing else is linked as a whole. Console scripts are copied, so
+that they start the interpreter of the replica.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from typing import Optional
 
 from envpack.discover.distributions import DistributionIndex, InstalledDistribution
 from envpack.discover.interpreter import Interpreter
 
 _MAX_SHEBANG = 1024
+
+Tree = dict[str, Optional["Tree"]]  # None: a file
 
 
 def make_replica(folder: str, interpreter: Interpreter, index: DistributionIndex, names: Iterable[str]) -> str:
@@ -39,34 +43,76 @@ def make_replica(folder: str, interpreter: Interpreter, index: DistributionIndex
     for name in names:
         distribution = index.get(name)
         if distribution is not None:
-            for path in _files(distribution):
-                _link(path, _place(path, distribution, interpreter, folder, site), python)
+            inside, outside = _files(distribution)
+            _link_tree(distribution.location, site, inside, 0)
+            for path in outside:
+                relative = os.path.relpath(path, interpreter.prefix)
+                if not relative.startswith(os.pardir + os.sep):
+                    _link(path, os.path.join(folder, relative), python)
     return python
 
 
-def _files(distribution: InstalledDistribution) -> Iterable[str]:
-    if distribution.files:
-        return sorted(distribution.files)
-    # No list of files (old egg-info, Debian): what it says is importable, and its metadata.
-    beside = {name: os.path.join(distribution.location, name) for name in distribution.top_level}
-    found = [path for name in beside.values() for path in (name, f"{name}.py") if os.path.exists(path)]
-    return sorted([*found, distribution.metadata])
+def _files(distribution: InstalledDistribution) -> tuple[Tree, list[str]]:
+    """Return the files of a distribution below its location as a tree, and the paths of the others."""
+    files: Iterable[str] = distribution.files
+    if not files:
+        # No list of files (old egg-info, Debian): what it says is importable, and its metadata.
+        beside = [os.path.join(distribution.location, name) for name in distribution.top_level]
+        found = [path for name in beside for path in (name, f"{name}.py") if os.path.exists(path)]
+        files = [*found, distribution.metadata]
+    inside: Tree = {}
+    outside = []
+    start = distribution.location.rstrip(os.sep) + os.sep
+    for path in sorted(files):
+        if not path.startswith(start):
+            outside.append(path)
+            continue
+        *folders, name = path[len(start) :].split(os.sep)
+        node = inside
+        for part in folders:
+            inner = node.get(part)
+            if inner is None:
+                inner = node[part] = {}
+            node = inner
+        node[name] = None
+    return inside, outside
 
 
-def _place(path: str, distribution: InstalledDistribution, interpreter: Interpreter, folder: str, site: str) -> str:
-    """Return where a file of a distribution goes: like the original, seen from its site-packages or its prefix."""
-    relative = os.path.relpath(path, distribution.location)
-    if not relative.startswith(os.pardir + os.sep):
-        return os.path.join(site, relative)
-    relative = os.path.relpath(path, interpreter.prefix)
-    return "" if relative.startswith(os.pardir + os.sep) else os.path.join(folder, relative)
+def _link_tree(source: str, place: str, tree: Tree, depth: int) -> None:
+    for name, inner in tree.items():
+        path, target = os.path.join(source, name), os.path.join(place, name)
+        if inner is None:
+            _link(path, target, "")
+        elif depth and _is_whole(path, inner):
+            # Not at the top: `package/../other` must stay inside the replica.
+            _link(path, target, "")
+        else:
+            os.makedirs(target, exist_ok=True)
+            _link_tree(path, target, inner, depth + 1)
+
+
+def _is_whole(folder: str, tree: Tree) -> bool:
+    """Whether everything in a folder is listed, but for what Python has compiled there."""
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name == "__pycache__" or entry.name.endswith(".pyc"):
+                    continue
+                if entry.name not in tree:
+                    return False
+                inner = tree[entry.name]
+                if inner is not None and not _is_whole(entry.path, inner):
+                    return False
+    except OSError:
+        return False
+    return True
 
 
 def _link(path: str, place: str, python: str) -> None:
-    if not place or os.path.lexists(place) or not os.path.lexists(path):
-        return  # listed, but not there: what `verify` of a pack reports
+    if os.path.lexists(place) or not os.path.lexists(path):
+        return  # listed, but not there
     os.makedirs(os.path.dirname(place), exist_ok=True)
-    if os.path.dirname(place) == os.path.dirname(python) and _copy_command(path, place, python):
+    if python and os.path.dirname(place) == os.path.dirname(python) and _copy_command(path, place, python):
         return
     os.symlink(path, place)
 

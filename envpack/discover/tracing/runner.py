@@ -1,8 +1,8 @@
 """Runs in the asked interpreter what is no script by itself: a call of one function, or the cells of a notebook.
 
-It needs nothing but the standard library of Python 3.8 or later, and cloudpickle from the folder that it is told. A call
-travels as it would to a worker: a first process loads the script and writes function and arguments as a pickle, a
-second one, which never saw the script, reads and calls it.
+It needs nothing but the standard library of Python 3.8 or later, and cloudpickle from the folder that it is told. A
+call travels as it would to a worker: a first process loads the script and writes function and arguments as a pickle,
+a second one, which never saw the script, reads and calls it.
 """
 
 import ast

@@ -7,7 +7,8 @@ raise again, as helpers do that import what their caller names (`import_optional
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterable, Iterator
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
@@ -38,7 +39,7 @@ class _Protected:
     softness: Softness
 
 
-def softness(chain: Iterable[Place], is_users: Callable[[str], bool]) -> Softness:
+def softness(chain: Sequence[Place], is_users: Callable[[str], bool]) -> Softness:
     """Return the softest of the places that led to an import.
 
     Args:
@@ -47,12 +48,19 @@ def softness(chain: Iterable[Place], is_users: Callable[[str], bool]) -> Softnes
             `ImportError` count, because `except Exception` around a whole program says nothing about one import.
     """
     found = Softness.HARD
-    for place in chain:
+    for position, place in enumerate(chain):
         users = is_users(place.file)
         for protected in _protected(place.file).get((place.first_line, place.function), ()):
             if protected.first <= place.line <= protected.last and (protected.names_import_error or not users):
-                found = max(found, protected.softness)
+                is_probe = protected.softness is Softness.DOUBTFUL and _only_imports(chain[position + 1 :], is_users)
+                found = max(found, Softness.SOFT if is_probe else protected.softness)
     return found
+
+
+def _only_imports(chain: Sequence[Place], is_users: Callable[[str], bool]) -> bool:
+    """Whether a library was merely being imported: it does not require the other, so it must go on without."""
+    inside = list(itertools.takewhile(lambda place: not is_users(place.file), chain))
+    return bool(inside) and all(place.function == "<module>" for place in inside)
 
 
 @lru_cache(maxsize=4096)
@@ -65,20 +73,22 @@ def _protected(path: str) -> dict[tuple[int, str], list[_Protected]]:
     except EnvpackError:
         return {}  # written for another Python: then nothing says that it is soft
     found: dict[tuple[int, str], list[_Protected]] = {}
-    pending: list[tuple[ast.AST, tuple[int, str]]] = [(tree, (1, "<module>")), (tree, (0, "<module>"))]
+    pending: list[tuple[Sequence[ast.AST], tuple[int, str]]] = [(tree.body, (line, "<module>")) for line in (0, 1)]
     while pending:
-        node, function = pending.pop()
-        found.setdefault(function, []).extend(_protections(node))
-        for child in ast.iter_child_nodes(node):
-            pending.append((child, _key(child) or function))
+        nodes, function = pending.pop()
+        for node in nodes:
+            found.setdefault(function, []).extend(_protections(node))
+            inner = _key(node) or function
+            for block in ("body", "handlers", "orelse", "finalbody", "cases"):
+                if statements := getattr(node, block, None):
+                    pending.append((statements, inner))
     return found
 
 
 def _key(node: ast.AST) -> tuple[int, str] | None:
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        first = node.decorator_list[0].lineno if node.decorator_list else node.lineno
-        return first, node.name
-    return (node.lineno, "<lambda>") if isinstance(node, ast.Lambda) else None
+        return (node.decorator_list[0].lineno if node.decorator_list else node.lineno), node.name
+    return None
 
 
 def _protections(node: ast.AST) -> Iterator[_Protected]:
