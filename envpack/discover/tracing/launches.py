@@ -85,13 +85,15 @@ def launch_script(
     return Launch(lambda session: script_program(session, path, path, arguments), place, within)
 
 
-def launch_sample(path: str, function: str, line: int, expression: str, finder: ModuleFinder) -> Launch:
-    """Launch one call of a function of a script."""
+def launch_sample(
+    path: str, function: str, line: int, expression: str, finder: ModuleFinder, absent: Sequence[str]
+) -> Launch:
+    """Launch one call of a function of a script that also imports modules which are `absent`."""
     if path.endswith(".ipynb"):
         raise UsageError("a sample call of a function in a notebook", "give the function itself to analyze()")
     return Launch(
         lambda session: sample_program(
-            session, finder.interpreter, path, function, expression, _folders(finder, os.path.dirname(path))
+            session, finder.interpreter, path, function, expression, _folders(finder, os.path.dirname(path)), absent
         ),
         Place(path, line, line, function),
         {},

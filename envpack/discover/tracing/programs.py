@@ -41,15 +41,23 @@ def module_program(module: str, arguments: Sequence[str]) -> Program:
 
 
 def sample_program(
-    session: Session, interpreter: Interpreter, path: str, function: str, expression: str, folders: Sequence[str]
+    session: Session,
+    interpreter: Interpreter,
+    path: str,
+    function: str,
+    expression: str,
+    folders: Sequence[str],
+    absent: Sequence[str],
 ) -> Program:
     """Return how a sample call of a function of a script is run, given as an expression.
+
+    The whole script is loaded to get at the function; `absent` are modules that it imports and that are not installed.
 
     Raises:
         SampleError: the script does not load, or the expression cannot be evaluated there.
     """
     spec = _call_spec(session, path, folders)
-    loading = {**spec, "function": function, "expression": expression}
+    loading = {**spec, "function": function, "expression": expression, "absent": list(absent)}
     session.prepare_call(interpreter.executable, os.getcwd(), loading)
     return Program(session.runner("call", spec), os.getcwd(), f"{path}:{function}")
 

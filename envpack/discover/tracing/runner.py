@@ -6,18 +6,21 @@ a second one, which never saw the script, reads and calls it.
 """
 
 import ast
+import importlib.machinery
 import importlib.util
 import inspect
 import json
 import os
 import pickle
 import sys
+import types
 
 
 def load(spec):
     """Write a function of a script and the arguments of a sample call as a pickle."""
     sys.path[:0] = spec["folders"]
     sys.argv = [spec["script"]]
+    sys.meta_path.append(_StandIns(spec["absent"]))
     # Not `__main__`: what stands under that guard is the program, not the function.
     names = {"__name__": "__envpack_sample__", "__file__": spec["script"], "__builtins__": __builtins__}
     with open(spec["script"], "rb") as file:
@@ -29,6 +32,36 @@ def load(spec):
     cloudpickle = _cloudpickle(spec["cloudpickle"])
     with open(spec["payload"], "wb") as file:
         cloudpickle.dump((function, arguments, keywords), file)
+
+
+class _StandIns:
+    """Finds, last of all, modules that are not installed and that the function does not reach: objects in their place.
+
+    Args:
+        names: of the modules.
+    """
+
+    def __init__(self, names):
+        self._names = {".".join(name.split(".")[:length]) for name in names for length in range(1, len(name) + 1)}
+
+    def find_spec(self, name, path=None, target=None):
+        """Find a module, as `sys.meta_path` asks."""
+        return importlib.machinery.ModuleSpec(name, self, is_package=True) if name in self._names else None
+
+    def create_module(self, spec):
+        """Make the module, as the import system asks."""
+        return _StandIn(spec.name)
+
+    def exec_module(self, module):
+        """Leave the module as it is."""
+
+
+class _StandIn(types.ModuleType):
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        # A class, so that it can be called, decorate and be derived from while the script loads.
+        return type(name, (), {"__init__": lambda self, *arguments, **keywords: None})
 
 
 def call(spec):

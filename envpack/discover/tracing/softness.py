@@ -1,13 +1,15 @@
 """Whether the code that led to an import goes on without it.
 
 An import inside `try` is *soft* if a handler takes the error and the code goes on; it is *doubtful* if the handler may
-raise again, as helpers do that import what their caller names (`import_optional_dependency` in pandas).
+raise again, as helpers do that import what their caller names (`import_optional_dependency` in pandas). Under `if` it
+is soft if the condition asks whether something is there, else doubtful.
 """
 
 from __future__ import annotations
 
 import ast
 import itertools
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -18,6 +20,7 @@ from envpack.discover.tracing.events import Place
 from envpack.errors import EnvpackError
 
 _IMPORT_ERRORS = frozenset({"ImportError", "ModuleNotFoundError"})
+_PRESENCE = re.compile(r"^_?(has|have|with|found)_|_(available|installed|imported|present)$|^find_spec$", re.IGNORECASE)
 _ANY_ERRORS = frozenset({"Exception", "BaseException"})
 
 
@@ -31,12 +34,13 @@ class Softness(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class _Protected:
-    """The lines of a `try` body, and what its handlers do with an import error."""
+    """The lines of a `try` body, and what its handlers do with an import error; or the lines under an `if`."""
 
     first: int
     last: int
     names_import_error: bool
     softness: Softness
+    is_condition: bool = False
 
 
 def softness(chain: Sequence[Place], is_users: Callable[[str], bool]) -> Softness:
@@ -51,7 +55,12 @@ def softness(chain: Sequence[Place], is_users: Callable[[str], bool]) -> Softnes
     for position, place in enumerate(chain):
         users = is_users(place.file)
         for protected in _protected(place.file).get((place.first_line, place.function), ()):
-            if protected.first <= place.line <= protected.last and (protected.names_import_error or not users):
+            if not protected.first <= place.line <= protected.last or (users and not protected.names_import_error):
+                continue
+            if protected.is_condition:
+                # What callers do under conditions says nothing about one import.
+                found = max(found, protected.softness) if position == 0 else found
+            else:
                 is_probe = protected.softness is Softness.DOUBTFUL and _only_imports(chain[position + 1 :], is_users)
                 found = max(found, Softness.SOFT if is_probe else protected.softness)
     return found
@@ -92,6 +101,10 @@ def _key(node: ast.AST) -> tuple[int, str] | None:
 
 
 def _protections(node: ast.AST) -> Iterator[_Protected]:
+    if isinstance(node, ast.If):
+        kind = Softness.SOFT if _asks_for_presence(node.test) else Softness.DOUBTFUL
+        for block in filter(None, (node.body, node.orelse)):
+            yield _Protected(block[0].lineno, block[-1].end_lineno or block[-1].lineno, False, kind, True)
     if isinstance(node, ast.Try | ast.TryStar):
         handlers = [(handler, _caught(handler.type)) for handler in node.handlers]
         for handler, caught in handlers:
@@ -108,6 +121,11 @@ def _protections(node: ast.AST) -> Iterator[_Protected]:
                 if caught & (_IMPORT_ERRORS | _ANY_ERRORS):
                     last = node.end_lineno or node.lineno
                     yield _Protected(node.body[0].lineno, last, bool(caught & _IMPORT_ERRORS), Softness.SOFT)
+
+
+def _asks_for_presence(test: ast.expr) -> bool:
+    names = [_last(node) for node in ast.walk(test) if isinstance(node, ast.Name | ast.Attribute)]
+    return any(_PRESENCE.search(name) for name in names)
 
 
 def _caught(node: ast.expr | None) -> frozenset[str]:

@@ -1,0 +1,51 @@
+"""Functions of a script that nothing in it mentions: what they import is not needed to run the script.
+
+Only what is certain counts: a plain function at the top level, without decorators, whose name occurs nowhere else, not
+even in a text, in a script that does not look its own names up. What a test runner or a hook system finds by its name
+is left alone.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+# With one of these a script may reach any of its functions.
+_LOOKUPS = frozenset({"globals", "locals", "vars", "dir", "eval", "exec", "modules", "Fire", "__main__", "__dict__"})
+_FOUND_BY_NAME = ("test", "pytest_", "setup", "teardown", "__")
+
+
+def uncalled_functions(tree: ast.Module) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
+    """Return the functions of a script that cannot be called when it runs."""
+    functions: dict[str, ast.FunctionDef | ast.AsyncFunctionDef] = {
+        node.name: node
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and not node.decorator_list
+        and not node.name.startswith(_FOUND_BY_NAME)
+    }
+    if not functions:
+        return []
+    for statement in tree.body:
+        for name in _mentions(statement):
+            if name in _LOOKUPS:
+                return []
+            if functions.get(name) is not statement:
+                functions.pop(name, None)
+    return list(functions.values())
+
+
+def _mentions(statement: ast.stmt) -> Iterator[str]:
+    for node in ast.walk(statement):
+        if isinstance(node, ast.Name):
+            yield node.id
+        elif isinstance(node, ast.Attribute):
+            yield node.attr
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield from node.value.replace(".", " ").replace(":", " ").split()
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and node is not statement:
+            yield node.name
+        elif isinstance(node, ast.alias):
+            yield node.asname or node.name
+        elif isinstance(node, ast.Global | ast.Nonlocal):
+            yield from node.names
