@@ -19,6 +19,7 @@ from envpack.discover.program import Program
 from envpack.discover.reach import Reach
 from envpack.discover.scopes import Binding
 from envpack.discover.target import find_function, package_modules, split_target
+from envpack.discover.uncalled import uncalled_functions
 from envpack.errors import TargetNotFoundError, UsageError
 
 
@@ -63,6 +64,8 @@ def _script_parts(target: str, functions: Sequence[str], finder: ModuleFinder) -
     program = Program(finder)
     file = program.script(path)
     if not names:
+        for function in uncalled_functions(file.tree):
+            file.scopes.loosen(function)
         reach = Reach(program)
         reach.add_file(file)
         reach.run()

@@ -123,6 +123,12 @@ class ScopeTree:
         """Return the statements under an `if` that can run."""
         return live_branches(node, self.truths.get(id(node)))
 
+    def loosen(self, function: ast.AST) -> None:
+        """Make everything optional that a function imports, itself or by what it calls."""
+        for node in ast.walk(function):
+            if id(node) in self.kinds or isinstance(node, ast.Call):
+                self.kinds[id(node)] = "optional"
+
 
 Truth = Callable[[ast.expr, Scope], bool | None]
 

@@ -2,7 +2,7 @@
 
 Only what is certain counts: a plain function at the top level, without decorators, whose name occurs nowhere else, not
 even in a text, in a script that does not look its own names up. What a test runner or a hook system finds by its name
-is left alone.
+is left alone, and so is a file that only defines things: its functions are there for others.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def uncalled_functions(tree: ast.Module) -> list[ast.FunctionDef | ast.AsyncFunc
         and not node.decorator_list
         and not node.name.startswith(_FOUND_BY_NAME)
     }
-    if not functions:
+    if not functions or not any(map(_acts, tree.body)):
         return []
     for statement in tree.body:
         for name in _mentions(statement):
@@ -33,6 +33,14 @@ def uncalled_functions(tree: ast.Module) -> list[ast.FunctionDef | ast.AsyncFunc
             if functions.get(name) is not statement:
                 functions.pop(name, None)
     return list(functions.values())
+
+
+def _acts(statement: ast.stmt) -> bool:
+    if isinstance(statement, ast.Expr):
+        return not isinstance(statement.value, ast.Constant)
+    if isinstance(statement, ast.If):
+        return any(isinstance(node, ast.Name) and node.id == "__name__" for node in ast.walk(statement.test))
+    return isinstance(statement, ast.For | ast.While | ast.With)
 
 
 def _mentions(statement: ast.stmt) -> Iterator[str]:
