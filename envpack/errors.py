@@ -48,6 +48,10 @@ class FunctionNotFoundError(UsageError):
     """The script has no function of that name; the hint names those that are alike."""
 
 
+class RunFailedError(EnvpackError):
+    """The analysed program failed in its traced run, or with nothing but the answer; the answer may lack something."""
+
+
 class SampleError(EnvpackError):
     """A sample call cannot be prepared: the script does not load, or its arguments cannot be evaluated or sent."""
 

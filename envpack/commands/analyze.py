@@ -62,6 +62,8 @@ def analyze(
     """
     from envpack.discover import analyze as find
 
+    if ARGUMENTS in ctx.meta and not run:
+        raise click.UsageError("words behind -- are arguments of a run: --run expected")
     if diff is not None and form != "table":
         raise click.UsageError("--diff has a form of its own: --format cannot be given")
     if bool(targets) == (module is not None):
@@ -88,13 +90,13 @@ def analyze(
 
 def _verdict(found: Dependencies) -> int:
     """Say on stderr what keeps the answer from being complete, and return the exit code."""
-    from envpack.errors import BrokenTargetsError, ModuleNotInstalledError
+    from envpack.errors import BrokenTargetsError, ModuleNotInstalledError, RunFailedError
 
     exit_code = 0
-    for check in (found.raise_broken, found.raise_missing):
+    for check in (found.raise_broken, found.raise_missing, found.raise_failed):
         try:
             check()
-        except (BrokenTargetsError, ModuleNotInstalledError) as error:
+        except (BrokenTargetsError, ModuleNotInstalledError, RunFailedError) as error:
             click.echo(f"envpack: error: {error}", err=True)
             exit_code = error.exit_code
     return exit_code

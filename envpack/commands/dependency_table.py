@@ -30,6 +30,8 @@ def render(found: Dependencies, *, is_terminal: bool) -> str:
             why = imports.get(path)
             because = f"  {why.module} at {_short(why.file)}:{why.line}" if why is not None and why.line else ""
             console.print(f"  local file  {_short(path)}{because}", markup=False)
+    if found.verified:
+        console.print("\nverified: it ran with nothing but this answer", markup=False)
     _print_undecided(console, found)
     return "".join(line.rstrip() + "\n" for line in text.getvalue().splitlines())
 

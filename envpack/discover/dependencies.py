@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, cast, get_args
 
-from envpack.errors import BrokenTargetsError, DependenciesFormatError, ModuleNotInstalledError
+from envpack.errors import BrokenTargetsError, DependenciesFormatError, ModuleNotInstalledError, RunFailedError
 
 SCHEMA = 1
 
@@ -252,6 +252,16 @@ class Dependencies:
         """
         if self.missing:
             raise ModuleNotInstalledError([(item.module, item.file, item.line) for item in self.missing])
+
+    def raise_failed(self) -> None:
+        """Refuse an answer whose traced run or verification went wrong.
+
+        Raises:
+            RunFailedError: the run failed, did not reach what was asked about, or fails with nothing but the answer.
+        """
+        failed = [item for item in self.unresolved if item.kind in ("run", "verification")]
+        if failed:
+            raise RunFailedError("; ".join(f"{item.file}: {item.hint}" for item in failed))
 
     def requirements(self) -> tuple[str, ...]:
         """Return pinned requirement lines for what the code itself needs: the direct and the hidden distributions."""

@@ -31,20 +31,22 @@ class Environment:
         files: tuple[str, ...] = (),
         requires: tuple[str, ...] = (),
         extra_metadata: dict[str, str] | None = None,
+        sources: dict[str, str] | None = None,
     ) -> None:
-        """Put a distribution there, as an installer would leave it."""
+        """Put a distribution there, as an installer would leave it: empty `files`, and `sources` with a content."""
         metadata = self.site / f"{name.replace('-', '_')}-{version}.dist-info"
         metadata.mkdir()
-        for file in files:
+        contents = {**dict.fromkeys(files, ""), **(sources or {})}
+        for file, text in contents.items():
             path = self.site / file
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()
+            path.write_text(textwrap.dedent(text))
         lines = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}"]
         lines += [f"Requires-Dist: {line}" for line in requires]
         (metadata / "METADATA").write_text("\n".join(lines) + "\n\nA description.\n")
         for other, text in (extra_metadata or {}).items():
             (metadata / other).write_text(text)
-        listed = [*files, f"{metadata.name}/METADATA", f"{metadata.name}/RECORD"]
+        listed = [*contents, f"{metadata.name}/METADATA", f"{metadata.name}/RECORD"]
         (metadata / "RECORD").write_text("".join(f"{file},,\n" for file in listed))
 
 

@@ -60,6 +60,7 @@ def test_json_is_the_documented_object(script: Path) -> None:
         "local_roots",
         "unresolved",
         "local_evidence",
+        "verified",
     ]
     assert list(data["functions"][0]) == ["name", "modules", "distributions", "local_files", "unresolved"]
     keys = ["name", "version", "role", "required_by", "source", "evidence", "size_bytes", "extras", "url"]

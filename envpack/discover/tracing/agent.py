@@ -104,9 +104,10 @@ class Agent:
 
     def _imported(self, names):
         frame = self._outside()
-        if frame is None or not self._is_new(frame, names[-1].split(".")[:2]):
+        if not self._is_new(frame, names[-1].split(".")[:2]):
             return
-        for name in names:
+        parts = names[0].split(".")
+        for name in [".".join(parts[:length]) for length in range(1, len(parts))] + names:
             if name not in self._named:
                 self._named.add(name)
                 self.note("module", name, _file_of(sys.modules.get(name)))
@@ -115,7 +116,7 @@ class Agent:
     def _failed(self, error, name):
         missing = getattr(error, "name", None) or name
         frame = self._outside()
-        if frame is not None and missing.partition(".")[0] not in self._modules:
+        if missing.partition(".")[0] not in self._modules:
             self.note("failed", missing, _chain(frame))
 
     # What the interpreter reports
@@ -147,7 +148,7 @@ class Agent:
         if not file.startswith(os.sep) or self._is_standard(file):
             return
         frame = self._outside()
-        if frame is not None and self._is_new(frame, file.split(os.sep)[:-1] or [file]):
+        if self._is_new(frame, [os.path.dirname(file)]):
             self.note("load", file, _chain(frame))
 
     def _on_open(self, file, mode, flags):
@@ -160,15 +161,12 @@ class Agent:
         if not file.startswith(self._folders) or self._is_standard(file) or file in self._named:
             return
         self._named.add(file)
-        frame = self._outside()
-        if frame is not None:
-            self.note("open", file, _chain(frame))
+        self.note("open", file, _chain(self._outside()))
 
     def _on_start(self, program, *others):
         words = os.fsdecode(program).split() if isinstance(program, (str, bytes)) else []
-        frame = self._outside()
-        if words and frame is not None:
-            self.note("start", words[0], _chain(frame))
+        if words:
+            self.note("start", words[0], _chain(self._outside()))
 
     def _libraries(self):
         """Note the shared libraries that are mapped."""
@@ -186,7 +184,7 @@ class Agent:
     # Where it came from
 
     def _outside(self):
-        """Return the nearest frame that belongs neither to this file nor to the standard library."""
+        """Return the nearest frame of a file of neither ours nor the standard library; `None` under `python -c`."""
         frame = sys._getframe(1)
         while frame is not None:
             file = frame.f_code.co_filename
@@ -203,8 +201,8 @@ class Agent:
 
     def _is_new(self, frame, what):
         """Whether few events of this kind have been written; all count whose place lies outside the folders."""
-        file = frame.f_code.co_filename
-        place = os.path.dirname(file) if file.startswith(self._folders) else (file, frame.f_lineno)
+        file = frame.f_code.co_filename if frame is not None else ""
+        place = os.path.dirname(file) if file.startswith(self._folders) else (file, frame and frame.f_lineno)
         key = (place, tuple(what))
         count = self._counts[key] = self._counts.get(key, 0) + 1
         return count <= _MAX_ALIKE

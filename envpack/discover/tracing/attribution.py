@@ -17,7 +17,7 @@ from envpack.discover.distributions import InstalledDistribution
 from envpack.discover.finder import Location, ModuleFinder, root_of
 from envpack.discover.reach import Finding
 from envpack.discover.tracing.events import Event, Place, Trace
-from envpack.discover.tracing.softness import Softness, softness
+from envpack.discover.tracing.softness import Side, Softness, softness
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +185,7 @@ class Attribution:
             return Softness.DOUBTFUL
         if edge.kind in ("open", "start") and edge.by is not None:
             return Softness.SOFT  # libraries look into many files of which they need none
-        return softness(edge.chain, self.is_users)
+        return softness(edge.chain, self._side)
 
     # Files
 
@@ -203,7 +203,12 @@ class Attribution:
 
     def is_users(self, file: str) -> bool:
         """Whether a file belongs neither to the standard library nor to a distribution."""
-        return not file.startswith(self._standard) and self.owner(file) is None
+        return self._side(file) == "user"
+
+    def _side(self, file: str) -> Side:
+        if self.owner(file) is not None:
+            return "library"
+        return "standard" if file.startswith(self._standard) else "user"
 
     def owner(self, file: str) -> InstalledDistribution | None:
         """Return the distribution that a file belongs to: a module, a library, a data file or a command."""

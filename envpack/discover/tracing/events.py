@@ -38,7 +38,7 @@ class Event:
             library loaded), `failed` (an import that raised), `open` (a data file was opened for reading), `start` (a
             program was started).
         names: the modules of `import` and `failed`; the path of the others.
-        chain: the places that led there, the nearest first; never empty.
+        chain: the places that led there, the nearest first; empty where no file did, as under `python -c`.
     """
 
     kind: EventKind

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from envpack.discover.dependencies import Dependencies, Unresolved, UnresolvedKind
 from envpack.discover.finder import ModuleFinder
 from envpack.discover.merge import Choices, Part, needed_roots
-from envpack.discover.reach import Finding
+from envpack.discover.reach import Finding, Reach
 from envpack.discover.tracing.attribution import Attribution, Harness
-from envpack.discover.tracing.events import Place
+from envpack.discover.tracing.events import Place, Trace
 from envpack.discover.tracing.session import Outcome, Program, Session
 from envpack.discover.tracing.softness import Softness
 from envpack.discover.tracing.verification import Verification
@@ -100,13 +100,30 @@ def _seen(
     seen = attribution.observe(outcome.trace, harness, part.reach.findings, roots, choices.excluded, limit)
     if not seen.entered:
         _note([part], "run", launch.stand_in, f"{part.name} was not called in the run: give a sample call of it")
+    _settle_names(part.reach, outcome.trace)
     for path, root in seen.files.items():
         part.reach.add_observed_file(path, root, seen.evidence[path])
     return dataclasses.replace(part, extra=(*part.extra, *seen.findings)), seen.candidates
 
 
+def _settle_names(reach: Reach, trace: Trace) -> None:
+    """Say of imports by a computed name which names the run had."""
+    for item in [one for one in reach.unresolved if one.kind == "dynamic"]:
+        names = {
+            event.names[0]
+            for event in trace.events
+            if event.kind == "import"
+            and event.chain
+            and (event.chain[0].file, event.chain[0].line) == (item.file, item.line)
+        }
+        if names:
+            hint = f"the run imported {', '.join(sorted(names))}; if there are others, name them with --include DIST"
+            del reach.unresolved[item]
+            reach.add_unresolved(dataclasses.replace(item, hint=hint))
+
+
 def _harness(session: Session, launch: Launch, name: str) -> Harness:
-    folders = [session.folder]
+    folders = [session.own]
     spec = importlib.util.find_spec("cloudpickle")
     if spec is not None and spec.origin is not None:
         folders.append(os.path.dirname(spec.origin))

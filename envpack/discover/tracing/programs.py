@@ -96,7 +96,7 @@ def live_program(
 
 
 def _call_spec(session: Session, path: str, folders: Sequence[str]) -> dict[str, Any]:
-    return {"script": path, "folders": list(folders), "payload": os.path.join(session.folder, PAYLOAD)}
+    return {"script": path, "folders": list(folders), "payload": os.path.join(session.own, PAYLOAD)}
 
 
 def _bare(target: Any) -> Any:

@@ -58,10 +58,30 @@ class _StandIns:
 
 class _StandIn(types.ModuleType):
     def __getattr__(self, name):
-        if name.startswith("__"):
-            raise AttributeError(name)
-        # A class, so that it can be called, decorate and be derived from while the script loads.
-        return type(name, (), {"__init__": lambda self, *arguments, **keywords: None})
+        return _stand_in(name)
+
+
+class _StandInClass(type):
+    def __getattr__(cls, name):
+        return _stand_in(name)
+
+
+class _StandInValue:
+    def __init__(self, *arguments, **keywords):
+        pass
+
+    def __call__(self, *arguments, **keywords):
+        return arguments[0] if len(arguments) == 1 and callable(arguments[0]) else self
+
+    def __getattr__(self, name):
+        return _stand_in(name)
+
+
+def _stand_in(name):
+    """Return a class: it can be called, decorate and be derived from while the script loads."""
+    if name.startswith("__"):
+        raise AttributeError(name)
+    return _StandInClass(name, (_StandInValue,), {})
 
 
 def call(spec):

@@ -68,15 +68,20 @@ class Session:
 
     Args:
         watched: folders whose data files count when a program opens them.
+
+    Attributes:
+        folder: the temporary folder.
+        own: the folder in it with everything that belongs to the way in which programs are run.
     """
 
     def __init__(self, watched: Iterable[str]) -> None:
         # Python's warnings skip frames of files with these two words in their path, as they skip its own importer.
         self.folder = tempfile.mkdtemp(prefix="envpack-importlib_bootstrap-")
+        self.own = os.path.join(self.folder, "own")
         self._watched = sorted({os.path.abspath(folder) for folder in watched})
         self._runs = 0
-        self._agent = os.path.join(self.folder, "agent")
-        os.mkdir(self._agent)
+        self._agent = os.path.join(self.own, "agent")
+        os.makedirs(self._agent)
 
     def __enter__(self) -> Session:
         return self
@@ -88,7 +93,7 @@ class Session:
 
     def write(self, name: str, content: str) -> str:
         """Write a file into the folder and return its path."""
-        path = os.path.join(self.folder, name)
+        path = os.path.join(self.own, name)
         with open(path, "w", encoding="utf-8") as file:
             file.write(content)
         return path
@@ -115,12 +120,12 @@ class Session:
             InterpreterError: the interpreter cannot be started.
         """
         self._runs += 1
-        log = os.path.join(self.folder, f"events-{self._runs}")
+        log = os.path.join(self.own, f"events-{self._runs}")
         watched = [*self._watched, *extra_watched]
         start = f"start({log!r}, {watched!r}, {self._agent!r})\n"
         self.write(os.path.join("agent", "sitecustomize.py"), _source("envpack.discover.tracing.agent") + start)
         environment = _environment(self._agent, path)
-        output = os.path.join(self.folder, f"output-{self._runs}")
+        output = os.path.join(self.own, f"output-{self._runs}")
         with open(output, "w+b") as kept:
             exit_code = _wait([python, *program.words], program.folder, environment, kept.fileno() if quiet else 2)
             end = kept.seek(0, os.SEEK_END)
@@ -136,7 +141,7 @@ class Session:
             InterpreterError: the interpreter cannot be started.
         """
         words = [python, *self.runner("load", spec)]
-        output = os.path.join(self.folder, "loading")
+        output = os.path.join(self.own, "loading")
         with open(output, "w+b") as kept:
             exit_code = _wait(words, folder, _environment("", None), kept.fileno())
             kept.seek(0)

@@ -14,10 +14,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
+from typing import Literal
 
 from envpack.discover.source import parse_file
 from envpack.discover.tracing.events import Place
 from envpack.errors import EnvpackError
+
+Side = Literal["user", "library", "standard"]
 
 _IMPORT_ERRORS = frozenset({"ImportError", "ModuleNotFoundError"})
 _PRESENCE = re.compile(r"^_?(has|have|with|found)_|_(available|installed|imported|present)$|^find_spec$", re.IGNORECASE)
@@ -43,33 +46,39 @@ class _Protected:
     is_condition: bool = False
 
 
-def softness(chain: Sequence[Place], is_users: Callable[[str], bool]) -> Softness:
+def softness(chain: Sequence[Place], side: Callable[[str], Side]) -> Softness:
     """Return the softest of the places that led to an import.
 
     Args:
         chain: the places, the nearest first.
-        is_users: tells the user's files from those of libraries: in the user's own code only handlers that name
-            `ImportError` count, because `except Exception` around a whole program says nothing about one import.
+        side: tells whose a file is. Of libraries only what lies before the user's own code counts. In that only
+            handlers that name `ImportError` do: `except Exception` around a program says nothing about one import.
     """
     found = Softness.HARD
+    passed_user = False
     for position, place in enumerate(chain):
-        users = is_users(place.file)
+        whose = side(place.file)
+        passed_user = passed_user or whose == "user"
+        if whose == "standard" or (whose == "library" and passed_user):
+            continue
         for protected in _protected(place.file).get((place.first_line, place.function), ()):
-            if not protected.first <= place.line <= protected.last or (users and not protected.names_import_error):
+            if not protected.first <= place.line <= protected.last:
+                continue
+            if whose == "user" and not protected.names_import_error:
                 continue
             if protected.is_condition:
                 # What callers do under conditions says nothing about one import.
                 found = max(found, protected.softness) if position == 0 else found
             else:
-                is_probe = protected.softness is Softness.DOUBTFUL and _only_imports(chain[position + 1 :], is_users)
+                is_probe = protected.softness is Softness.DOUBTFUL and _only_imports(chain[position + 1 :], side)
                 found = max(found, Softness.SOFT if is_probe else protected.softness)
     return found
 
 
-def _only_imports(chain: Sequence[Place], is_users: Callable[[str], bool]) -> bool:
+def _only_imports(chain: Sequence[Place], side: Callable[[str], Side]) -> bool:
     """Whether a library was merely being imported: it does not require the other, so it must go on without."""
-    inside = list(itertools.takewhile(lambda place: not is_users(place.file), chain))
-    return bool(inside) and all(place.function == "<module>" for place in inside)
+    inside = list(itertools.takewhile(lambda place: side(place.file) != "user", chain))
+    return bool(inside) and all(place.function == "<module>" for place in inside if side(place.file) == "library")
 
 
 @lru_cache(maxsize=4096)

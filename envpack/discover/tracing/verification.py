@@ -124,7 +124,8 @@ class Verification:
         return Finding(name, place.file, place.line, "runtime" if is_direct else "hidden", location)
 
     def _is_users(self, file: str) -> bool:
-        return not file.startswith(self._harness.folders) and self._attribution.is_users(file)
+        ours = (*self._harness.folders, self._session.folder + os.sep)
+        return not file.startswith(ours) and self._attribution.is_users(file)
 
     def _location(self, name: str) -> Location | None:
         location = self._finder.find(name)
@@ -137,6 +138,8 @@ class Verification:
         files = {name for event in trace.events if event.kind == "load" for name in event.names} | trace.libraries
         found: dict[str, Finding] = {}
         for file in sorted(files):
+            if file.startswith(self._harness.folders):
+                continue
             owner = self._attribution.owner(os.path.normpath(file))
             if owner is not None and owner.name not in known:
                 location = Location(owner.name, "distribution", distribution=owner)
