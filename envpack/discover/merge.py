@@ -229,6 +229,7 @@ def _function(part: _Judged) -> FunctionDependencies:
         distributions=tuple(sorted(part.every.names)),
         local_files=tuple(sorted(part.files)),
         unresolved=part.unresolved,
+        evidence=tuple(sorted({one for items in part.evidence.values() for one in items})),
     )
 
 
