@@ -24,9 +24,10 @@ from envpack.discover.dependencies import (
     Unresolved,
 )
 from envpack.discover.distributions import DistributionIndex, InstalledDistribution
+from envpack.discover.findings import Finding
 from envpack.discover.inline import Declared
 from envpack.discover.interpreter import Interpreter
-from envpack.discover.reach import Finding, Reach
+from envpack.discover.reach import Reach
 from envpack.discover.references import direct_reference
 from envpack.discover.sizes import size_bytes
 from envpack.errors import UsageError
@@ -139,7 +140,8 @@ def _judge(part: Part, choices: Choices, markers: Mapping[str, str]) -> _Judged:
         name = _distribution(finding, choices)
         if choices.leaves_out(finding.module) or name in choices.excluded:
             continue
-        modules.add(finding.module)
+        if finding.location.module:
+            modules.add(finding.module)
         if name is not None:
             evidence.setdefault(name, []).append(Evidence(finding.file, finding.line, finding.kind, finding.module))
     unresolved = []
