@@ -7,12 +7,8 @@ called, *optional* if every import of it can be done without,
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-
-from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import canonicalize_name
 
 from envpack.discover.closure import Closure, closure
 from envpack.discover.dependencies import (
@@ -23,14 +19,20 @@ from envpack.discover.dependencies import (
     Role,
     Unresolved,
 )
-from envpack.discover.distributions import DistributionIndex, InstalledDistribution
+from envpack.discover.distributions import DistributionIndex
 from envpack.discover.findings import Finding
 from envpack.discover.inline import Declared
 from envpack.discover.interpreter import Interpreter
+from envpack.discover.metadata import InstalledDistribution
+from envpack.discover.names import normalized
 from envpack.discover.reach import Reach
 from envpack.discover.references import direct_reference
 from envpack.discover.sizes import size_bytes
 from envpack.errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 _WEAK = frozenset({"optional", "hidden"})
 
@@ -62,17 +64,17 @@ class Choices:
     ) -> None:
         self.index = index
         self.include = tuple(self._installed(text) for text in include)
-        self.mapping = {module: canonicalize_name(self._installed(name).name) for module, name in mapping.items()}
+        self.mapping = {module: normalized(self._installed(name).name) for module, name in mapping.items()}
         self._excluded_modules = frozenset(exclude)
         self._sizes: dict[str, int] = {}
-        self.excluded = frozenset(str(canonicalize_name(name)) for name in self._excluded_modules)
+        self.excluded = frozenset(normalized(name) for name in self._excluded_modules)
 
     def distribution_of(self, module: str) -> str | None:
         """Return the distribution that the caller named for a module or a package around it."""
         name = module
         while name:
             if name in self.mapping:
-                return str(self.mapping[name])
+                return self.mapping[name]
             name = name.rpartition(".")[0]
         return None
 
@@ -88,13 +90,17 @@ class Choices:
         return any(".".join(parts[:length]) in self._excluded_modules for length in range(1, len(parts) + 1))
 
     def _installed(self, text: str) -> Requirement:
+        from packaging.requirements import InvalidRequirement, Requirement
+
         try:
             requirement = Requirement(text)
         except InvalidRequirement as error:
             raise UsageError(f"not a distribution name: {text!r}: {str(error).splitlines()[0]}") from None
         if self.index.get(requirement.name) is None:
+            import difflib
+
             names = [item.name for item in self.index]
-            alike = difflib.get_close_matches(str(canonicalize_name(requirement.name)), names, n=3)
+            alike = difflib.get_close_matches(normalized(requirement.name), names, n=3)
             hint = f"did you mean {' or '.join(alike)}?" if alike else "install it, or name another interpreter"
             raise UsageError(f"distribution not installed in the analysed environment: {requirement.name!r}", hint)
         return requirement
@@ -154,11 +160,11 @@ def _judge(part: Part, choices: Choices, markers: Mapping[str, str]) -> _Judged:
             unresolved.append(item)
     extras: dict[str, set[str]] = {}
     for requirement in choices.include:
-        extras.setdefault(str(canonicalize_name(requirement.name)), set()).update(requirement.extras)
+        extras.setdefault(normalized(requirement.name), set()).update(requirement.extras)
         included = Evidence("", 0, "included", requirement.name)
-        evidence.setdefault(str(canonicalize_name(requirement.name)), []).append(included)
+        evidence.setdefault(normalized(requirement.name), []).append(included)
     for one in _meant(part.declared, choices, markers):
-        name = str(canonicalize_name(one.requirement.name))
+        name = normalized(one.requirement.name)
         if (problem := _unmet(one, choices.index)) is not None:
             unresolved.append(problem)
         if choices.index.get(name) is not None:
@@ -200,7 +206,7 @@ def _meant(declared: Iterable[Declared], choices: Choices, markers: Mapping[str,
         marker = item.requirement.marker
         if marker is not None and not marker.evaluate(dict(markers)):
             continue
-        if str(canonicalize_name(item.requirement.name)) not in choices.excluded:
+        if normalized(item.requirement.name) not in choices.excluded:
             yield item
 
 

@@ -81,20 +81,6 @@ class InstalledDistribution:
         """What its `direct_url.json` says (PEP 610); empty for what came from an index."""
         return _direct_url(self._text("direct_url.json"))
 
-    @property
-    def direct_requirement(self) -> str | None:
-        """The requirement line of what was installed from an address of its own, `name @ git+URL@COMMIT`.
-
-        `None` for what came from an index, from a folder or file of this machine, or as a development install.
-        """
-        url = str(self.direct_url.get("url", ""))
-        if not url or self.is_editable or "dir_info" in self.direct_url or url.startswith("file:"):
-            return None
-        vcs = self.direct_url.get("vcs_info", {})
-        line = f"{vcs['vcs']}+{url}@{vcs['commit_id']}" if {"vcs", "commit_id"} <= {*vcs} else url
-        inside = self.direct_url.get("subdirectory")
-        return f"{self.name} @ {line}" + (f"#subdirectory={inside}" if inside else "")
-
     @cached_property
     def project_folder(self) -> str | None:
         """Folder of the project that an editable install points at."""

@@ -8,7 +8,6 @@ number: `%magic` and `!command` become the calls that IPython makes of them, `%t
 from __future__ import annotations
 
 import ast
-import json
 import re
 import warnings
 from collections.abc import Iterator
@@ -33,6 +32,8 @@ def notebook_source(content: bytes, path: str) -> str:
     Raises:
         TargetNotFoundError: it is no notebook of format 4, or not one in Python.
     """
+    import json
+
     try:
         data = json.loads(content)
         cells = data["cells"]
