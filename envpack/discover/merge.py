@@ -23,11 +23,10 @@ from envpack.discover.distributions import DistributionIndex
 from envpack.discover.findings import Finding
 from envpack.discover.inline import Declared
 from envpack.discover.interpreter import Interpreter
-from envpack.discover.metadata import InstalledDistribution
 from envpack.discover.names import normalized
 from envpack.discover.reach import Reach
 from envpack.discover.references import direct_reference
-from envpack.discover.sizes import size_bytes
+from envpack.discover.sizes import Sizes
 from envpack.errors import UsageError
 
 TYPE_CHECKING = False
@@ -66,7 +65,7 @@ class Choices:
         self.include = tuple(self._installed(text) for text in include)
         self.mapping = {module: normalized(self._installed(name).name) for module, name in mapping.items()}
         self._excluded_modules = frozenset(exclude)
-        self._sizes: dict[str, int] = {}
+        self.sizes = Sizes()
         self.excluded = frozenset(normalized(name) for name in self._excluded_modules)
 
     def distribution_of(self, module: str) -> str | None:
@@ -77,12 +76,6 @@ class Choices:
                 return self.mapping[name]
             name = name.rpartition(".")[0]
         return None
-
-    def size_of(self, installed: InstalledDistribution) -> int:
-        """Return the bytes of a distribution; its list of files is read once for all targets."""
-        if installed.name not in self._sizes:
-            self._sizes[installed.name] = size_bytes(installed)
-        return self._sizes[installed.name]
 
     def leaves_out(self, module: str) -> bool:
         """Whether the caller excluded a module or a package around it."""
@@ -256,11 +249,12 @@ def _distributions(parts: Sequence[_Judged], choices: Choices) -> tuple[Distribu
                 required_by=tuple(sorted(required_by)),
                 source=installed.source,
                 evidence=tuple(sorted(evidence)),
-                size_bytes=choices.size_of(installed),
+                size_bytes=choices.sizes.of(installed),
                 extras=tuple(sorted({extra for part in parts for extra in part.extras.get(name, ())})),
                 url=direct_reference(installed),
             )
         )
+    choices.sizes.keep()
     return tuple(found)
 
 
