@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from envpack.discover.codefile import CodeFile
 from envpack.discover.dependencies import Evidence, EvidenceKind, Unresolved, UnresolvedKind
-from envpack.discover.distributions import InstalledDistribution
 from envpack.discover.finder import Location
 from envpack.discover.hidden import Need, Uses
+from envpack.discover.metadata import InstalledDistribution
 from envpack.discover.program import Program
 from envpack.errors import EnvpackError
 
