@@ -13,8 +13,9 @@ import re
 from collections.abc import Iterable, Iterator
 
 from envpack.discover.codefile import CodeFile
-from envpack.discover.distributions import DistributionIndex, InstalledDistribution
+from envpack.discover.distributions import DistributionIndex
 from envpack.discover.loads import CallSite, Load, Reader, computed
+from envpack.discover.metadata import InstalledDistribution
 from envpack.discover.scopes import Scope
 
 _METADATA_PACKAGES = ("importlib.metadata", "importlib_metadata")
