@@ -135,9 +135,19 @@ def _render(found: Dependencies, form: str, python: str, terminal: object) -> st
         if form == "pep723":
             return to_pep723(found)
         return to_conda(found, conda_names(inspect_interpreter(python).prefix))
+    return _table(found, is_terminal=bool(getattr(terminal, "isatty", lambda: False)()))
+
+
+def _table(found: Dependencies, *, is_terminal: bool) -> str:
+    from shutil import get_terminal_size
+
     from envpack.commands.dependency_table import render
 
-    return render(found, is_terminal=bool(getattr(terminal, "isatty", lambda: False)()))
+    def bold(text: str) -> str:
+        return click.style(text, bold=True)
+
+    # COLUMNS counts everywhere; a pipe has no width of its own, and gets the 80 columns of a page.
+    return render(found, width=get_terminal_size((80, 24)).columns, title=bold if is_terminal else str)
 
 
 def _locked(found: Dependencies, python: str) -> str:

@@ -8,7 +8,6 @@ program with a search path of its own, what was read of the environment is share
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -147,6 +146,8 @@ class _Analysis:
             raise wrong[0]
         if wrong:
             raise UsageError("; ".join(map(str, wrong)))
+        import shlex
+
         return combine(shlex.join(map(_named, targets)), answers)
 
     def _member(self, member: Member) -> Dependencies:

@@ -1,17 +1,12 @@
-"""The closure of distributions over what they say they require (`Requires-Dist`), with markers and extras.
-
-Pure: takes the index and the marker environment, gives the graph.
-"""
+"""The closure of distributions over what they say they require (`Requires-Dist`), with markers and extras."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
-
 from envpack.discover.distributions import DistributionIndex
+from envpack.discover.requirements import requirements_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,36 +42,27 @@ def closure(
     absent: set[tuple[str, str]] = set()
     done: set[tuple[str, str]] = set()
     names: set[str] = set()
-    pending = [Requirement(root) for root in roots]
+    requirements = requirements_in(markers)
+    pending = [asked for root in roots if (asked := requirements.needs(root)) is not None]
     while pending:
-        requirement = pending.pop()
-        name = str(canonicalize_name(requirement.name))
+        name, extras = pending.pop()
         distribution = index.get(name)
         if distribution is None:
             continue
         names.add(name)
-        for extra in ("", *requirement.extras):
+        for extra in ("", *extras):
             if (name, extra) in done:
                 continue
             done.add((name, extra))
-            for needed in distribution.requires:
-                needed_name = str(canonicalize_name(needed.name))
-                if needed_name in excluded or not _applies(needed, markers, extra):
+            for line in distribution.requires:
+                needed = requirements.needs(line, extra)
+                if needed is None or needed[0] in excluded:
                     continue
-                if index.get(needed_name) is None:
-                    absent.add((needed_name, name))
+                if index.get(needed[0]) is None:
+                    absent.add((needed[0], name))
                     continue
-                if needed_name != name:
-                    required_by.setdefault(needed_name, set()).add(name)
+                if needed[0] != name:
+                    required_by.setdefault(needed[0], set()).add(name)
                 pending.append(needed)
+    requirements.keep()
     return Closure(frozenset(names), {name: frozenset(by) for name, by in required_by.items()}, tuple(sorted(absent)))
-
-
-def _applies(requirement: Requirement, markers: Mapping[str, str], extra: str) -> bool:
-    if requirement.marker is None:
-        return not extra
-    environment = {**markers, "extra": extra}
-    if not requirement.marker.evaluate(environment):
-        return False
-    # With an extra asked for, only what the extra adds: the rest has been followed without it.
-    return not extra or not requirement.marker.evaluate({**markers, "extra": ""})

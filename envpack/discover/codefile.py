@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import ast
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from functools import cached_property
 from typing import Any
 
+from envpack.discover.callers import Callers
 from envpack.discover.constants import Folder
 from envpack.discover.finder import ModuleFinder
 from envpack.discover.guards import Alternatives, Works
-from envpack.discover.scopes import Scope, ScopeTree, build_scopes
+from envpack.discover.scopes import Binding, Scope, ScopeTree, build_scopes
 from envpack.discover.source import parse_file
 
 
@@ -26,15 +28,21 @@ class CodeFile:
         module: dotted name as which it is imported; `__main__` for the script.
         package: the package that relative imports start from; empty if there is none.
         finder: says where the modules are that it imports.
+        files: all files of the program, this one included; more may come.
     """
 
-    def __init__(self, path: str, module: str, package: str, finder: ModuleFinder) -> None:
+    def __init__(
+        self, path: str, module: str, package: str, finder: ModuleFinder, files: Collection[CodeFile] = ()
+    ) -> None:
         self.path = path
         self.module = module
         self.package = package
         self.tree = parse_file(path)
         self._finder = finder
         self._facts = _facts(path, module, package, finder)
+        self._callers = Callers(self, files)
+        # The loops whose elements are being folded: one that runs over itself would never end.
+        self._active: set[int] = set()
         self.scopes: ScopeTree = build_scopes(self.tree, self._truth, Alternatives(self._probe))
 
     def absolute(self, node: ast.ImportFrom) -> str:
@@ -84,25 +92,56 @@ class CodeFile:
 
     def folder(self, scope: Scope) -> Folder:
         """Return what folds expressions of a scope to constants."""
-        return Folder(lambda name: self._values(scope, name), self._facts, lambda node: self.qualify(node, scope))
+        return Folder(
+            lambda name: self._values(scope, name),
+            self._facts,
+            lambda node: self.qualify(node, scope),
+            lambda name: self._callers.kept(scope, name),
+        )
+
+    @cached_property
+    def classes(self) -> list[Scope]:
+        """The scopes of its classes."""
+        return [scope for scope in self.scopes.inner.values() if scope.kind == "class"]
+
+    @cached_property
+    def members(self) -> dict[int, dict[str, list[tuple[ast.expr, Scope]]]]:
+        """What methods assign to attributes of `self`, with their scopes, by the identity of the class's node."""
+        found: dict[int, dict[str, list[tuple[ast.expr, Scope]]]] = {}
+        for scope in self.scopes.inner.values():
+            around = scope.parent.node if scope.parent is not None else None
+            if isinstance(scope.node, ast.FunctionDef) and isinstance(around, ast.ClassDef):
+                for statement in ast.walk(scope.node):
+                    if isinstance(statement, ast.Assign | ast.AnnAssign) and statement.value is not None:
+                        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+                        for target in targets:
+                            if isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name):
+                                names = found.setdefault(id(around), {})
+                                names.setdefault(target.attr, []).append((statement.value, scope))
+        return found
 
     def _values(self, scope: Scope, name: str) -> Iterator[ast.expr]:
-        yield from _values(scope, name)
-        yield from self._passed(scope, name)
+        for binding in scope.lookup(name):
+            if binding.kind == "element":
+                yield from map(ast.Constant, self._elements(binding))
+            elif binding.value is not None:
+                yield binding.value
+        yield from map(ast.Constant, self._callers.passed(scope, name))
 
-    def _passed(self, scope: Scope, name: str) -> Iterator[ast.expr]:
-        """Give the constants that calls in this file pass for a parameter."""
-        owner: Scope | None = scope
-        while owner is not None and name not in owner.bindings:
-            owner = owner.parent
-        function = owner.node if owner is not None else None
-        if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+    def _elements(self, binding: Binding) -> Iterator[Any]:
+        """Give the constants over which a loop runs, or of each the part that the name takes."""
+        if binding.value is None or id(binding) in self._active:
             return
-        positional = [parameter.arg for parameter in (*function.args.posonlyargs, *function.args.args)]
-        for call in self.scopes.calls.get(function.name, ()):
-            passed = [*zip(positional, call.args, strict=False), *((item.arg, item.value) for item in call.keywords)]
-            # Only constants: another expression would have to be folded where the call stands.
-            yield from (value for key, value in passed if key == name and isinstance(value, ast.Constant))
+        self._active.add(id(binding))
+        try:
+            folded = self.folder(binding.scope).elements(binding.value)
+        finally:
+            self._active.discard(id(binding))
+        for element in folded:
+            for position in binding.path:
+                element = element[position] if isinstance(element, tuple) and position < len(element) else None
+            if element is not None:
+                yield element
 
     def _truth(self, test: ast.expr, scope: Scope) -> bool | None:
         if isinstance(test, ast.Name | ast.Attribute) and _last(test) == "TYPE_CHECKING":
@@ -141,16 +180,6 @@ def _facts(path: str, module: str, package: str, finder: ModuleFinder) -> dict[s
         "__package__": package,
         "__debug__": True,
     }
-
-
-def _values(scope: Scope, name: str) -> Iterator[ast.expr]:
-    """Give the expressions that a name can stand for; for a loop variable those over which it runs."""
-    for binding in scope.lookup(name):
-        if binding.kind == "element":
-            if isinstance(binding.value, ast.Tuple | ast.List | ast.Set):
-                yield from binding.value.elts
-        elif binding.value is not None:
-            yield binding.value
 
 
 def _settled(scope: Scope, name: str) -> Iterator[ast.expr]:

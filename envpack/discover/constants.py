@@ -13,6 +13,7 @@ import operator
 import os.path
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 _MAX_DEPTH = 40
@@ -54,6 +55,18 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "list": list,
     "sorted": sorted,
 }
+_PATH_PARTS: dict[str, Callable[[str], Any]] = {
+    "parent": os.path.dirname,
+    "parents": lambda path: tuple(map(str, PurePosixPath(path).parents)),
+    "name": os.path.basename,
+    "stem": lambda path: PurePosixPath(path).stem,
+    "suffix": lambda path: PurePosixPath(path).suffix,
+}
+_PATH_CHANGES: dict[str, Callable[[str, str], str]] = {
+    "with_name": lambda path, name: str(PurePosixPath(path).with_name(name)),
+    "with_suffix": lambda path, suffix: str(PurePosixPath(path).with_suffix(suffix)),
+    "with_stem": lambda path, stem: str(PurePosixPath(path).with_stem(stem)),
+}
 _PATH_METHODS = {"resolve", "absolute", "as_posix", "expanduser"}
 _TEXT_METHODS = {
     "format",
@@ -85,12 +98,20 @@ class Folder:
         lookup: gives the expressions that a name can stand for.
         facts: values of dotted names that are known beforehand, such as `sys.platform` and `__file__`.
         qualify: gives the dotted name that an expression refers to through imports (`Path` may be `pathlib.Path`).
+        kept: gives the values that an attribute of `self` can be.
     """
 
-    def __init__(self, lookup: Lookup, facts: dict[str, Any], qualify: Callable[[ast.expr], str | None]) -> None:
+    def __init__(
+        self,
+        lookup: Lookup,
+        facts: dict[str, Any],
+        qualify: Callable[[ast.expr], str | None],
+        kept: Callable[[str], Values] = lambda name: [],
+    ) -> None:
         self._lookup = lookup
         self._facts = facts
         self._qualify = qualify
+        self._kept = kept
         self._steps = 0
 
     def fold(self, node: ast.expr, depth: int = 0) -> Values:
@@ -110,6 +131,16 @@ class Folder:
     def texts(self, node: ast.expr) -> list[str]:
         """Return the strings that an expression can be."""
         return [value for value in self.fold(node) if isinstance(value, str)]
+
+    def elements(self, node: ast.expr) -> Values:
+        """Return what a loop over an expression can meet; elements that are not known are left out."""
+        if isinstance(node, ast.Tuple | ast.List | ast.Set):
+            return [value for element in node.elts[:_MAX_LENGTH] for value in self.fold(element)]
+        found: Values = []
+        for value in self.fold(node):
+            if isinstance(value, tuple | list | dict):
+                found += list(value)
+        return found[:_MAX_LENGTH]
 
     def edges(self, node: ast.expr, depth: int = 0) -> Iterator[Edges]:
         """Give how a text can begin and end that does not fold: `f"s3://{bucket}/table.csv"`."""
@@ -228,9 +259,11 @@ class Folder:
         return [value for box in containers if isinstance(box, dict) for value in box.values()]
 
     def _fold_attribute(self, node: ast.Attribute, depth: int) -> Values:
+        if isinstance(node.value, ast.Name) and node.value.id in ("self", "cls"):
+            return self._kept(node.attr)
         values = self.fold(node.value, depth)
-        if node.attr == "parent":
-            return [os.path.dirname(value) for value in values if isinstance(value, str)]
+        if node.attr in _PATH_PARTS:
+            return [_PATH_PARTS[node.attr](value) for value in values if isinstance(value, str)]
         version = {"major": 0, "minor": 1, "micro": 2}.get(node.attr)
         if version is not None:
             return _attempts(lambda value: value[version], [(v,) for v in values if isinstance(v, tuple)])
@@ -254,6 +287,8 @@ class Folder:
         name = function.attr
         if name in _PATH_METHODS:
             return [os.path.normpath(owner) for owner in owners if isinstance(owner, str)]
+        if name in _PATH_CHANGES:
+            return _attempts(_PATH_CHANGES[name], _product([owners, *arguments]))
         if name == "joinpath":
             return _attempts(os.path.join, _product([owners, *arguments]))
         if name in _TEXT_METHODS:

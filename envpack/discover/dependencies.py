@@ -164,6 +164,7 @@ class FunctionDependencies:
         distributions: names of its closure: the distributions to install so that it runs.
         local_files: absolute paths of the local files to ship.
         unresolved: what could not be decided about it.
+        evidence: where its own code imports them.
     """
 
     name: str
@@ -171,6 +172,7 @@ class FunctionDependencies:
     distributions: tuple[str, ...]
     local_files: tuple[str, ...]
     unresolved: tuple[Unresolved, ...]
+    evidence: tuple[Evidence, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON data."""
@@ -180,6 +182,7 @@ class FunctionDependencies:
             "distributions": list(self.distributions),
             "local_files": list(self.local_files),
             "unresolved": [item.to_dict() for item in self.unresolved],
+            "evidence": [item.to_dict() for item in self.evidence],
         }
 
     @classmethod
@@ -192,6 +195,7 @@ class FunctionDependencies:
             distributions=fields.texts("distributions"),
             local_files=fields.texts("local_files"),
             unresolved=fields.objects("unresolved", Unresolved.from_dict),
+            evidence=fields.objects("evidence", Evidence.from_dict, default=[]),
         )
 
 
@@ -343,8 +347,8 @@ class _Fields:
                 raise DependenciesFormatError(f"{self._where}.{key}[{position}]: {met} met, str expected")
         return tuple(values)
 
-    def objects(self, key: str, read: Callable[[object, str], T]) -> tuple[T, ...]:
-        values = self._typed(key, list)
+    def objects(self, key: str, read: Callable[[object, str], T], default: list[object] | None = None) -> tuple[T, ...]:
+        values = self._typed(key, list, default)
         return tuple(read(value, f"{self._where}.{key}[{position}]") for position, value in enumerate(values))
 
     def _typed(self, key: str, kind: type[T], default: T | None = None) -> T:

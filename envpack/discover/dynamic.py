@@ -1,103 +1,82 @@
-"""Calls that import a module whose name is data: which of their arguments name it.
+"""Calls that load what no import statement names: one table from dotted names of functions to their readers.
 
-One table: a dotted name of a function, and what reads the modules out of a call of it. A reader gives the names that
-the call can load, or `None` where an argument could not be folded to a constant.
+A reader gives what a call can load, and a question where its arguments could not be folded to constants. This file
+reads modules by name; `installed`, `executed` and `configured` read the others.
 """
 
 from __future__ import annotations
 
 import ast
-import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-from envpack.discover.constants import Folder
-
-Reader = Callable[[ast.Call, Folder, str], list[str] | None]
-
-
-def dynamic_modules(name: str, call: ast.Call, folder: Folder, package: str) -> list[str] | None:
-    """Return the modules that a call loads by name.
-
-    Args:
-        name: dotted name of the called function.
-        call: the call.
-        folder: folds its arguments.
-        package: the package of the calling module, for relative names.
-
-    Returns:
-        The modules; empty if the call loads none; `None` if it loads one whose name is not known.
-    """
-    reader = _READERS.get(name)
-    return reader(call, folder, package) if reader is not None else []
+from envpack.discover.codefile import CodeFile
+from envpack.discover.configured import CONFIGURED
+from envpack.discover.executed import EXECUTED, interactive_name
+from envpack.discover.installed import INSTALLED, selecting_name
+from envpack.discover.loads import CallSite, Load, Reader, computed, is_dotted
+from envpack.discover.pickled import PICKLED
+from envpack.discover.scopes import Scope
 
 
-def _argument(call: ast.Call, position: int, keyword: str) -> ast.expr | None:
-    for item in call.keywords:
-        if item.arg == keyword:
-            return item.value
-    return call.args[position] if position < len(call.args) else None
+def loads(node: ast.Call, scope: Scope, file: CodeFile) -> Iterator[Load]:
+    """Give what a call loads by name; nothing for nearly all calls."""
+    name = file.qualify(node.func, scope) or selecting_name(node, scope, file) or interactive_name(node)
+    reader = _READERS.get(name) if name is not None else None
+    if name is not None and reader is not None:
+        yield from reader(CallSite(name, node, scope, file))
 
 
-def _module(call: ast.Call, folder: Folder, package: str) -> list[str] | None:
-    node = _argument(call, 0, "name")
-    names = [name for name in folder.texts(node) if _is_dotted(name.lstrip("."))] if node is not None else []
-    anchor = _argument(call, 1, "package")
-    anchors = folder.texts(anchor) if anchor is not None else [package]
-    found = [absolute for name in names if (absolute := _absolute(name, (anchors or [package])[0]))]
-    return found or None
+def _import_module(site: CallSite) -> Iterator[Load]:
+    names = [name for name in site.texts(site.argument(0, "name")) if is_dotted(name.lstrip("."))]
+    anchor = site.argument(1, "package")
+    anchors = site.texts(anchor) if anchor is not None else [site.file.package]
+    found = [absolute for name in names if (absolute := _absolute(name, (anchors or [site.file.package])[0]))]
+    yield from (Load("module", name) for name in found)
+    if not found:
+        yield computed(site)
 
 
-def _dunder(call: ast.Call, folder: Folder, package: str) -> list[str] | None:
-    node = _argument(call, 0, "name")
-    names = [name for name in folder.texts(node) if _is_dotted(name)] if node is not None else []
-    return names or None
+def _by_name(site: CallSite) -> Iterator[Load]:
+    names = [name for name in site.texts(site.argument(0, "name")) if is_dotted(name)]
+    yield from (Load("module", name) for name in names)
+    if not names:
+        yield computed(site)
 
 
-def _qualified(call: ast.Call, folder: Folder, package: str) -> list[str] | None:
+def _run_module(site: CallSite) -> Iterator[Load]:
+    names = [name for name in site.texts(site.argument(0, "mod_name")) if is_dotted(name)]
+    yield from (Load("program", name) for name in names)
+    if not names:
+        yield computed(site)
+
+
+def _qualified(site: CallSite) -> Iterator[Load]:
     """Read `a.b:c` and `a.b.c`: where no colon says it, any leading part may be the module."""
-    node = call.args[0] if call.args else None
-    texts = folder.texts(node) if node is not None else []
-    return [text.partition(":")[0] for text in texts if _is_dotted(text.replace(":", "."))] or None
+    texts = site.texts(site.node.args[0] if site.node.args else None)
+    names = [text.partition(":")[0] for text in texts if is_dotted(text.replace(":", "."))]
+    yield from (Load("module", name) for name in names)
+    if not names:
+        yield computed(site)
 
 
-def _resource(call: ast.Call, folder: Folder, package: str) -> list[str] | None:
-    node = call.args[0] if call.args else None
+def _resource(site: CallSite) -> Iterator[Load]:
     # A module object instead of a name has been imported, and found, elsewhere.
-    return [name for name in folder.texts(node) if _is_dotted(name)] if node is not None else []
+    names = site.texts(site.argument(0, "anchor"))
+    yield from (Load("module", name) for name in names if is_dotted(name))
 
 
-def _logging(call: ast.Call, folder: Folder, package: str) -> list[str] | None:
-    node = _argument(call, 0, "config")
-    configurations = folder.fold(node) if node is not None else []
-    return [name for config in configurations for name in _classes(config)]
+def _spec(site: CallSite) -> Iterator[Load]:
+    """Read `find_spec("a")` where what it finds is also loaded; elsewhere it only asks."""
+    calls = site.file.scopes.calls
+    if "module_from_spec" in calls or "exec_module" in calls or "load_module" in calls:
+        names = site.texts(site.argument(0, "name"))
+        yield from (Load("module", name) for name in names if is_dotted(name))
 
 
-def _classes(value: object) -> Iterator[str]:
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            if key in ("class", "()") and isinstance(inner, str) and _is_dotted(inner) and "." in inner:
-                yield inner
-            else:
-                yield from _classes(inner)
-    elif isinstance(value, tuple):
-        for inner in value:
-            yield from _classes(inner)
-
-
-def _command(call: ast.Call, folder: Folder, package: str) -> list[str] | None:
-    """Read `[sys.executable, "-m", "module", ...]`."""
-    node = call.args[0] if call.args else None
-    if not isinstance(node, ast.List | ast.Tuple):
-        return []
-    words = [folder.texts(element) for element in node.elts]
-    for flag, following in itertools.pairwise(words):
-        if flag == ["-m"]:
-            return [name for name in following if _is_dotted(name)] or None
-    return []
-
-
-def _is_dotted(name: str) -> bool:
-    return bool(name) and all(part.isidentifier() for part in name.split("."))
+def _skipping(site: CallSite) -> Iterator[Load]:
+    """Read `pytest.importorskip("a")`, which goes on without it."""
+    names = site.texts(site.argument(0, "modname"))
+    yield from (Load("module", name, is_optional=True) for name in names if is_dotted(name))
 
 
 def _absolute(name: str, package: str) -> str:
@@ -110,21 +89,24 @@ def _absolute(name: str, package: str) -> str:
     return ".".join([*kept, stripped]) if kept else ""
 
 
-_COMMANDS = ("run", "Popen", "call", "check_call", "check_output")
 _RESOURCES = ("files", "read_text", "read_binary", "open_text", "open_binary", "path", "contents", "is_resource")
+_RESOURCE_PACKAGES = ("importlib.resources", "importlib_resources")
+_OLD_RESOURCES = ("resource_filename", "resource_string", "resource_stream", "resource_exists", "resource_listdir")
 
 _READERS: dict[str, Reader] = {
-    "__import__": _dunder,
-    "builtins.__import__": _dunder,
-    "importlib.__import__": _dunder,
-    "importlib.import_module": _module,
+    **dict.fromkeys(("__import__", "builtins.__import__", "importlib.__import__", "lazy_loader.load"), _by_name),
+    "importlib.import_module": _import_module,
+    "importlib.util.find_spec": _spec,
     "importlib.reload": _resource,
-    "lazy_loader.load": _dunder,
-    "pkgutil.resolve_name": _qualified,
-    "pkgutil.get_data": _resource,
-    "pydoc.locate": _qualified,
-    "runpy.run_module": _dunder,
-    "logging.config.dictConfig": _logging,
-    **{f"importlib.resources.{name}": _resource for name in _RESOURCES},
-    **{f"subprocess.{name}": _command for name in _COMMANDS},
+    **dict.fromkeys(("pkgutil.resolve_name", "pydoc.locate", "pydoc.resolve", "pydoc.safeimport"), _qualified),
+    **dict.fromkeys(("django.utils.module_loading.import_string", "werkzeug.utils.import_string"), _qualified),
+    **dict.fromkeys(("pkgutil.get_data", "pkgutil.get_loader"), _resource),
+    **{f"{package}.{name}": _resource for package in _RESOURCE_PACKAGES for name in _RESOURCES},
+    **{f"pkg_resources.{name}": _resource for name in _OLD_RESOURCES},
+    "pytest.importorskip": _skipping,
+    "runpy.run_module": _run_module,
+    **CONFIGURED,
+    **EXECUTED,
+    **INSTALLED,
+    **PICKLED,
 }

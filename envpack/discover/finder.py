@@ -8,12 +8,15 @@ is found. Development installs with their own finder come last, as on `sys.meta_
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from envpack.discover.distributions import DistributionIndex, InstalledDistribution
+from envpack.discover.archives import listing
+from envpack.discover.distributions import DistributionIndex
 from envpack.discover.interpreter import Interpreter
+from envpack.discover.metadata import InstalledDistribution
 
 LocationKind = Literal["stdlib", "local", "distribution", "namespace", "missing"]
 
@@ -55,7 +58,7 @@ class ModuleFinder:
         self._locals = list(dict.fromkeys(local_folders))
         self._later: list[str] = []
         self._cache: dict[str, Location] = {}
-        self._listings: dict[str, dict[str, bool]] = {}
+        self._listings: dict[str, Mapping[str, bool]] = {}
 
     def sibling(self) -> ModuleFinder:
         """Return a finder for another program in the same environment; no folder is read twice for them."""
@@ -87,6 +90,8 @@ class ModuleFinder:
         return self._cache[module]
 
     def _search(self, module: str) -> Location:
+        if module in self.index.mapped_first:
+            return self._mapped(module)
         parent, _, name = module.rpartition(".")
         if not parent:
             return self._search_top(module)
@@ -158,12 +163,15 @@ class ModuleFinder:
     def _mapped(self, module: str) -> Location:
         path = self._editable_paths.get(module)
         if path is None:
-            return Location(module, "missing")
+            # A namespace of which only packages inside it are mapped.
+            is_above = any(name.startswith(f"{module}.") for name in self._editable_paths)
+            return Location(module, "namespace" if is_above else "missing")
         if os.path.isdir(path):
             file = self._module_file(path, "__init__")
             folders: tuple[str, ...] = (path,)
         else:
-            file = path if os.path.isfile(path) else ""
+            # Setuptools leaves out the suffix of a module that is no package.
+            file = path if os.path.isfile(path) else self._module_file(*os.path.split(path))
             folders = (os.path.dirname(path),) if os.path.basename(path).startswith("__init__.") else ()
         if not file:
             return Location(module, "namespace" if folders else "missing", folders=folders)
@@ -173,14 +181,10 @@ class ModuleFinder:
     def _editable_paths(self) -> dict[str, str]:
         return self.index.editable_paths()
 
-    def _listing(self, folder: str) -> dict[str, bool]:
+    def _listing(self, folder: str) -> Mapping[str, bool]:
         """Return the names in a folder, and whether each is a folder itself."""
         if folder not in self._listings:
-            try:
-                with os.scandir(folder) as entries:
-                    self._listings[folder] = {entry.name: entry.is_dir() for entry in entries}
-            except OSError:
-                self._listings[folder] = {}
+            self._listings[folder] = listing(folder)
         return self._listings[folder]
 
 

@@ -8,13 +8,14 @@ alternatives: an import is optional if another arm works without it.
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from enum import IntEnum
 from typing import Literal
 
 ImportKind = Literal["static", "conditional", "optional"]
 
 _IMPORT_ERRORS = {"ImportError", "ModuleNotFoundError", "Exception", "BaseException"}
+_MAX_DEPTH = 8
 _LEAVERS = {"exit", "quit", "_exit", "abort", "skip", "importorskip", "fail", "error"}
 
 
@@ -48,17 +49,86 @@ def suppresses_import_error(node: ast.With | ast.AsyncWith) -> bool:
     return False
 
 
-def asks_for_module(test: ast.expr) -> bool:
-    """Whether a condition asks if a module can be imported (`importlib.util.find_spec("x")`)."""
-    return any(
-        isinstance(node, ast.Call) and _last_name(node.func) in ("find_spec", "find_loader") for node in ast.walk(test)
-    )
+def asks_for_module(test: ast.expr, lookup: Callable[[str], Iterable[ast.AST]], depth: int = 0) -> bool | None:
+    """Whether a condition asks if a module can be imported (`importlib.util.find_spec("x")`), itself or by a name.
+
+    Args:
+        test: the condition.
+        lookup: gives the expressions and functions that a name stands for.
+        depth: how many names have been followed to get here.
+
+    Returns:
+        `True` if it holds where the module is there, `False` if it holds where it is not, `None` if it does not ask.
+    """
+    if depth > _MAX_DEPTH:
+        return None
+    if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
+        asked = asks_for_module(test.operand, lookup, depth + 1)
+        return None if asked is None else not asked
+    if isinstance(test, ast.Compare) and len(test.ops) == 1:
+        return _compared(test, lookup, depth)
+    if isinstance(test, ast.BoolOp):
+        found = [asked for value in test.values if (asked := asks_for_module(value, lookup, depth + 1)) is not None]
+        return found[0] if found else None
+    if isinstance(test, ast.NamedExpr):
+        return asks_for_module(test.value, lookup, depth + 1)
+    if isinstance(test, ast.Call):
+        return _called(test, lookup, depth)
+    if isinstance(test, ast.Name):
+        values = [value for value in lookup(test.id) if isinstance(value, ast.expr)]
+        return asks_for_module(values[0], lookup, depth + 1) if len(values) == 1 else None
+    return None
+
+
+def _compared(test: ast.Compare, lookup: Callable[[str], Iterable[ast.AST]], depth: int) -> bool | None:
+    right, op = test.comparators[0], test.ops[0]
+    if isinstance(op, ast.In | ast.NotIn) and _last_name(right) == "modules":
+        return isinstance(op, ast.In)  # `"x" in sys.modules`
+    if (
+        isinstance(right, ast.Constant)
+        and right.value is None
+        and isinstance(op, ast.Is | ast.IsNot | ast.Eq | ast.NotEq)
+    ):
+        asked = asks_for_module(test.left, lookup, depth + 1)
+        return asked if asked is None or isinstance(op, ast.IsNot | ast.NotEq) else not asked
+    return None
+
+
+def _called(test: ast.Call, lookup: Callable[[str], Iterable[ast.AST]], depth: int) -> bool | None:
+    name = _last_name(test.func)
+    if name in ("find_spec", "find_loader"):
+        return True
+    if name in ("bool", "any", "all") and test.args:
+        inner = test.args[0]
+        return asks_for_module(inner.elt if isinstance(inner, ast.GeneratorExp) else inner, lookup, depth + 1)
+    if isinstance(test.func, ast.Name):
+        # A helper such as `def has(name): return find_spec(name) is not None`.
+        for function in lookup(name):
+            last = function.body[-1] if isinstance(function, ast.FunctionDef) else None
+            if isinstance(last, ast.Return) and last.value is not None:
+                return asks_for_module(last.value, lambda _: (), depth + 1)
+    return None
 
 
 def binds_nothing(handlers: Sequence[ast.ExceptHandler]) -> bool:
     """Whether handlers only go on (`pass`, a message): no flag, no substitute for what was not imported."""
     silent = (ast.Pass, ast.Expr)
     return all(isinstance(statement, silent) for handler in handlers for statement in handler.body)
+
+
+def is_forgiven(tries: Iterable[ast.Try | ast.TryStar], node: ast.expr, errors: Collection[str]) -> bool:
+    """Whether an error of a call is caught, in a handler that goes on."""
+    for statement in tries:
+        if statement.body[0].lineno <= node.lineno <= (statement.body[-1].end_lineno or 0):
+            for handler in statement.handlers:
+                kinds = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
+                if any(kind is None or _last_name(kind) in errors for kind in kinds) and not _gives_up(handler):
+                    return True
+    return False
+
+
+def _gives_up(handler: ast.ExceptHandler) -> bool:
+    return any(isinstance(statement, ast.Raise) or _leaves(statement) for statement in handler.body)
 
 
 class Alternatives:
@@ -84,6 +154,12 @@ class Alternatives:
         else:
             body_kind = "static"
         return body_kind, [self._handler_kind(handler, body, handlers) for handler in node.handlers]
+
+    def arms(self, there: Sequence[ast.stmt], absent: Sequence[ast.stmt]) -> tuple[ImportKind, ImportKind]:
+        """Return how needed the imports are where a module is there, and where it is not, if the program asks first."""
+        with_it, without = self._works(there), self._works(absent)
+        can_do_without = without is Works.ALWAYS or (without is Works.INSTALLED and with_it is Works.NEVER)
+        return "optional" if can_do_without else "conditional", "conditional" if with_it is Works.NEVER else "optional"
 
     @staticmethod
     def _handler_kind(handler: ast.ExceptHandler, body: Works, handlers: dict[int, Works]) -> ImportKind:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ast
 import re
-import tomllib
 from dataclasses import dataclass
-
-from packaging.requirements import InvalidRequirement, Requirement
 
 from envpack.discover.source import parse_bytes
 from envpack.errors import SourceSyntaxError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 _BLOCK = re.compile(r"^# /// script[ \t]*$\n(?P<content>(?:^#(?: .*)?$\n)+?)^# ///[ \t]*$", re.MULTILINE)
 
@@ -40,6 +41,10 @@ def declared(path: str) -> tuple[Declared, ...]:
     block, first = blocks[-1]
     if len(blocks) > 1:
         raise SourceSyntaxError(path, first, 0, "", "a second block of inline script metadata")
+    import tomllib
+
+    from packaging.requirements import InvalidRequirement, Requirement
+
     lines = [line[2:] for line in block["content"].splitlines()]
     try:
         wanted = tomllib.loads("\n".join(lines)).get("dependencies", [])

@@ -3,25 +3,27 @@
 Another interpreter is asked by running it once with a short program that needs nothing but its standard library;
 envpack need not be installed there. The running interpreter is asked in the process, because its `sys.path` may have
 been changed by the program that runs.
+
+The answer is kept with the stamps of everything that it follows from: the interpreter's file, `pyvenv.cfg`, the start
+files of its site folders, `sitecustomize`. What is no program of its own (a script that picks an interpreter) is asked
+each time.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 import sys
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
+from envpack.discover.cache import Looks, are_same, load, save
 from envpack.errors import InterpreterError
 
 _TIMEOUT_S = 30.0
 
 # Runs in the asked interpreter, so it keeps to what Python 3.8 understands. The marker variables are those of PEP 508.
 _PROBE = """
-import json, os, platform, sys, sysconfig
+import os, platform, sys, sysconfig
 if {foreign} and sys.path[:1] == [""]:
     sys.path.pop(0)
 info = sys.implementation.version
@@ -39,6 +41,8 @@ facts = dict(
     platlib=sysconfig.get_path("platlib"),
     stdlib=sysconfig.get_path("stdlib"),
     scripts=sysconfig.get_path("scripts"),
+    user_site=getattr(sys.modules.get("site"), "USER_SITE", None) or "",
+    startup=[getattr(sys.modules.get(name), "__file__", None) or "" for name in ("sitecustomize", "usercustomize")],
     sys_path=[os.path.abspath(entry) for entry in sys.path if isinstance(entry, str)],
     stdlib_modules=sorted(getattr(sys, "stdlib_module_names", ())),
     builtin_modules=sorted(sys.builtin_module_names),
@@ -121,23 +125,100 @@ def inspect_interpreter(python: str | os.PathLike[str] | None = None) -> Interpr
     if python is None:
         return _inspect_running()
     executable = _locate(os.fspath(python))
-    status = os.stat(executable)
-    return _inspect_other(executable, (status.st_mtime_ns, status.st_ino, os.environ.get("PYTHONPATH", "")))
+    key = repr((executable, _surroundings()))
+    known = _known(key)
+    if known is None:
+        looks = Looks()
+        looks.at(executable)
+        known = _ask(executable)
+        if _is_program(executable, known):
+            _look_at(known, looks)
+            if looks.is_settled:
+                save("interpreter", key, (tuple(looks.stamps.items()), known))
+    return _from_facts(known)
 
 
 def _inspect_running() -> Interpreter:
-    names: dict[str, Any] = {}
-    exec(_PROBE.format(foreign=False), names)
-    facts = names["facts"]
+    # Everything but the search path is as it was when the process started.
+    key = repr(("running", sys.executable, sys.version, sys.prefix, sys.base_prefix, _surroundings()))
+    known = _known(key)
+    if known is None:
+        looks = Looks()
+        looks.at(sys.executable or "")  # empty where Python is embedded
+        names: dict[str, Any] = {}
+        exec(_PROBE.format(foreign=False), names)
+        known = names["facts"]
+        if looks.is_settled:
+            save("interpreter", key, (tuple(looks.stamps.items()), known))
     # A console script puts its own folder first; nobody imports from there.
-    facts["sys_path"] = [entry for entry in facts["sys_path"] if entry != facts["scripts"]]
-    return _from_facts(facts)
+    paths = [os.path.abspath(entry) for entry in sys.path if isinstance(entry, str)]
+    return _from_facts({**known, "sys_path": [path for path in paths if path != known["scripts"]]})
 
 
-@lru_cache(maxsize=16)
-def _inspect_other(executable: str, stamp: tuple[object, ...]) -> Interpreter:
-    # stamp: an interpreter that was replaced, or that is asked with another PYTHONPATH, is asked again.
-    program = _PROBE.format(foreign=True) + "print(json.dumps(facts))"
+def _known(key: str) -> dict[str, Any] | None:
+    stamps, facts = load("interpreter", key) or ((), None)
+    return facts if facts is not None and are_same(stamps) else None
+
+
+def _surroundings() -> tuple[object, ...]:
+    """Return what outside of files decides what an interpreter says about itself."""
+    variables = {name: value for name, value in os.environ.items() if name.startswith("PYTHON")}
+    others = [os.environ.get(name, "") for name in ("HOME", "LD_LIBRARY_PATH", "__PYVENV_LAUNCHER__")]
+    paths = [os.path.abspath(path) for path in variables.get("PYTHONPATH", "").split(os.pathsep) if path]
+    return sorted(variables.items()), others, paths, os.getuid(), tuple(os.uname())
+
+
+def _is_program(executable: str, facts: dict[str, Any]) -> bool:
+    """Whether the file itself is the interpreter, and no script that picks one by other circumstances."""
+    try:
+        with open(executable, "rb") as file:
+            is_script = file.read(2) == b"#!"
+    except OSError:
+        return False  # may be run, but not be read
+    return not is_script and os.path.realpath(executable) == os.path.realpath(facts["executable"])
+
+
+def _look_at(facts: dict[str, Any], looks: Looks) -> None:
+    """Look at every file that decides how an interpreter starts."""
+    for folder in (os.path.dirname(facts["executable"]), facts["prefix"]):
+        looks.at(os.path.join(folder, "pyvenv.cfg"))
+    for startup in filter(None, facts["startup"]):
+        looks.at(startup)
+    sites = {facts["purelib"], facts["platlib"], facts["user_site"]}
+    for folder in {*facts["sys_path"], *filter(None, sites)}:
+        if folder in sites or os.path.basename(folder) in ("site-packages", "dist-packages"):
+            looks.at(folder)
+            _look_at_start_files(folder, looks)
+        else:
+            for name in ("sitecustomize", "usercustomize"):
+                looks.at(os.path.join(folder, f"{name}.py"))
+                looks.at(os.path.join(folder, name))
+
+
+def _look_at_start_files(site: str, looks: Looks) -> None:
+    """Look at the `.pth` files of a folder, the folders that they add, and the modules that they import."""
+    for name in os.listdir(site) if os.path.isdir(site) else ():
+        if not name.endswith(".pth"):
+            continue
+        starter = os.path.join(site, name)
+        looks.at(starter)
+        with open(starter, encoding="utf-8", errors="replace") as file:
+            for line in file:
+                if line.startswith(("import ", "import\t")):
+                    module = line[7:].partition(";")[0].strip().replace(".", os.sep)
+                    looks.at(os.path.join(site, f"{module}.py"))
+                elif line.strip() and not line.startswith("#"):
+                    # A folder is added if it is there; one that has gone since does no harm on a search path.
+                    added = os.path.join(site, line.strip())
+                    if not os.path.exists(added):
+                        looks.at(added)
+
+
+def _ask(executable: str) -> dict[str, Any]:
+    import json
+    import subprocess
+
+    program = _PROBE.format(foreign=True) + "import json; print(json.dumps(facts))"
     try:
         answer = subprocess.run(
             [executable, "-c", program], capture_output=True, text=True, timeout=_TIMEOUT_S, stdin=subprocess.DEVNULL
@@ -148,13 +229,14 @@ def _inspect_other(executable: str, stamp: tuple[object, ...]) -> Interpreter:
         ) from error
     try:
         facts = json.loads(answer.stdout.strip().splitlines()[-1])
-        return _from_facts(facts)
+        _from_facts(facts)
     except (ValueError, LookupError, TypeError) as error:
         said = (answer.stderr.strip() or answer.stdout.strip() or "nothing").splitlines()[-1]
         raise InterpreterError(
             f"not a Python interpreter: {executable!r} ended with exit code {answer.returncode}, saying {said[:200]!r}",
             "name a Python interpreter of version 3.8 or later",
         ) from error
+    return facts  # type: ignore[no-any-return]
 
 
 def _locate(python: str) -> str:

@@ -19,7 +19,8 @@ from packaging.utils import InvalidSdistFilename, InvalidWheelFilename, parse_sd
 from packaging.version import InvalidVersion, Version
 
 from envpack.discover.dependencies import Dependencies
-from envpack.discover.distributions import DistributionIndex, InstalledDistribution
+from envpack.discover.distributions import DistributionIndex
+from envpack.discover.metadata import InstalledDistribution
 from envpack.errors import LockError
 
 _TIMEOUT_S = 30.0

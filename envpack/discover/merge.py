@@ -7,12 +7,8 @@ called, *optional* if every import of it can be done without,
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-
-from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import canonicalize_name
 
 from envpack.discover.closure import Closure, closure
 from envpack.discover.dependencies import (
@@ -23,13 +19,19 @@ from envpack.discover.dependencies import (
     Role,
     Unresolved,
 )
-from envpack.discover.distributions import DistributionIndex, InstalledDistribution
+from envpack.discover.distributions import DistributionIndex
+from envpack.discover.findings import Finding
 from envpack.discover.inline import Declared
 from envpack.discover.interpreter import Interpreter
-from envpack.discover.reach import Finding, Reach
+from envpack.discover.names import normalized
+from envpack.discover.reach import Reach
 from envpack.discover.references import direct_reference
-from envpack.discover.sizes import size_bytes
+from envpack.discover.sizes import Sizes
 from envpack.errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 _WEAK = frozenset({"optional", "hidden"})
 
@@ -69,25 +71,19 @@ class Choices:
     ) -> None:
         self.index = index
         self.include = tuple(self._installed(text) for text in include)
-        self.mapping = {module: canonicalize_name(self._installed(name).name) for module, name in mapping.items()}
+        self.mapping = {module: normalized(self._installed(name).name) for module, name in mapping.items()}
         self._excluded_modules = frozenset(exclude)
-        self._sizes: dict[str, int] = {}
-        self.excluded = frozenset(str(canonicalize_name(name)) for name in self._excluded_modules)
+        self.sizes = Sizes()
+        self.excluded = frozenset(normalized(name) for name in self._excluded_modules)
 
     def distribution_of(self, module: str) -> str | None:
         """Return the distribution that the caller named for a module or a package around it."""
         name = module
         while name:
             if name in self.mapping:
-                return str(self.mapping[name])
+                return self.mapping[name]
             name = name.rpartition(".")[0]
         return None
-
-    def size_of(self, installed: InstalledDistribution) -> int:
-        """Return the bytes of a distribution; its list of files is read once for all targets."""
-        if installed.name not in self._sizes:
-            self._sizes[installed.name] = size_bytes(installed)
-        return self._sizes[installed.name]
 
     def leaves_out(self, module: str) -> bool:
         """Whether the caller excluded a module or a package around it."""
@@ -95,13 +91,17 @@ class Choices:
         return any(".".join(parts[:length]) in self._excluded_modules for length in range(1, len(parts) + 1))
 
     def _installed(self, text: str) -> Requirement:
+        from packaging.requirements import InvalidRequirement, Requirement
+
         try:
             requirement = Requirement(text)
         except InvalidRequirement as error:
             raise UsageError(f"not a distribution name: {text!r}: {str(error).splitlines()[0]}") from None
         if self.index.get(requirement.name) is None:
+            import difflib
+
             names = [item.name for item in self.index]
-            alike = difflib.get_close_matches(str(canonicalize_name(requirement.name)), names, n=3)
+            alike = difflib.get_close_matches(normalized(requirement.name), names, n=3)
             hint = f"did you mean {' or '.join(alike)}?" if alike else "install it, or name another interpreter"
             raise UsageError(f"distribution not installed in the analysed environment: {requirement.name!r}", hint)
         return requirement
@@ -157,7 +157,8 @@ def _judge(part: Part, choices: Choices, markers: Mapping[str, str]) -> _Judged:
         name = _distribution(finding, choices)
         if choices.leaves_out(finding.module) or name in choices.excluded:
             continue
-        modules.add(finding.module)
+        if finding.location.module:
+            modules.add(finding.module)
         if name is not None:
             evidence.setdefault(name, []).append(Evidence(finding.file, finding.line, finding.kind, finding.module))
     unresolved = []
@@ -170,11 +171,11 @@ def _judge(part: Part, choices: Choices, markers: Mapping[str, str]) -> _Judged:
             unresolved.append(item)
     extras: dict[str, set[str]] = {}
     for requirement in choices.include:
-        extras.setdefault(str(canonicalize_name(requirement.name)), set()).update(requirement.extras)
+        extras.setdefault(normalized(requirement.name), set()).update(requirement.extras)
         included = Evidence("", 0, "included", requirement.name)
-        evidence.setdefault(str(canonicalize_name(requirement.name)), []).append(included)
+        evidence.setdefault(normalized(requirement.name), []).append(included)
     for one in _meant(part.declared, choices, markers):
-        name = str(canonicalize_name(one.requirement.name))
+        name = normalized(one.requirement.name)
         if (problem := _unmet(one, choices.index)) is not None:
             unresolved.append(problem)
         if choices.index.get(name) is not None:
@@ -216,7 +217,7 @@ def _meant(declared: Iterable[Declared], choices: Choices, markers: Mapping[str,
         marker = item.requirement.marker
         if marker is not None and not marker.evaluate(dict(markers)):
             continue
-        if str(canonicalize_name(item.requirement.name)) not in choices.excluded:
+        if normalized(item.requirement.name) not in choices.excluded:
             yield item
 
 
@@ -247,6 +248,7 @@ def _function(part: _Judged) -> FunctionDependencies:
         distributions=tuple(sorted(part.every.names)),
         local_files=tuple(sorted(part.files)),
         unresolved=part.unresolved,
+        evidence=tuple(sorted({one for items in part.evidence.values() for one in items})),
     )
 
 
@@ -265,11 +267,12 @@ def _distributions(parts: Sequence[_Judged], choices: Choices) -> tuple[Distribu
                 required_by=tuple(sorted(required_by)),
                 source=installed.source,
                 evidence=tuple(sorted(evidence)),
-                size_bytes=choices.size_of(installed),
+                size_bytes=choices.sizes.of(installed),
                 extras=tuple(sorted({extra for part in parts for extra in part.extras.get(name, ())})),
                 url=direct_reference(installed),
             )
         )
+    choices.sizes.keep()
     return tuple(found)
 
 

@@ -1,13 +1,13 @@
 """Notebooks as Python source: the code cells in their order, what is not Python taken out.
 
-Line numbers count over the code cells: each cell is preceded by one line `# %%`. A line that is not Python (`%magic`,
-`!command`, `name?`) becomes `pass`, so that the others keep their numbers.
+Line numbers count over the code cells: each cell is preceded by one line `# %%`. A line that is not Python keeps its
+number: `%magic` and `!command` become the calls that IPython makes of them, `%time x` becomes `x`, `name?` becomes
+`pass`.
 """
 
 from __future__ import annotations
 
 import ast
-import json
 import re
 import warnings
 from collections.abc import Iterator
@@ -16,6 +16,9 @@ from envpack.errors import TargetNotFoundError
 
 _SPECIAL = re.compile(r"^(?P<indent>\s*)(?:[%!?].*|[\w.*]+\?\??\s*|(?:[\w\s,.\[\]'\"]+=\s*)[%!].*)$")
 # Cell magics whose cell is Python all the same; the cells of all others (%%bash, %%html) are not.
+_MAGIC = re.compile(r"^(?P<before>[\w\s,.\[\]'\"]*=\s*)?(?P<mark>[%!]{1,2})\s*(?P<text>.*)$")
+# Line magics whose line is Python, behind their options.
+_PYTHON_LINE = re.compile(r"^(?:time|timeit|prun|memit|mprun|debug)\b(?:\s+-\w+(?:\s*\d+)?)*\s*(?P<code>.*)$")
 _PYTHON_CELLS = ("%%time", "%%timeit", "%%capture", "%%prun", "%%memit", "%%mprun", "%%snakeviz")
 
 
@@ -29,6 +32,8 @@ def notebook_source(content: bytes, path: str) -> str:
     Raises:
         TargetNotFoundError: it is no notebook of format 4, or not one in Python.
     """
+    import json
+
     try:
         data = json.loads(content)
         cells = data["cells"]
@@ -60,10 +65,26 @@ def _lines(source: str) -> Iterator[str]:
             yield ""
             continues = line.endswith("\\")
         elif special is not None:
-            yield f"{special['indent']}pass"
+            yield special["indent"] + _statement(line.strip())
             continues = line.endswith("\\")
         else:
             yield line
+
+
+def _statement(line: str) -> str:
+    """Return what stands for a line that is not Python."""
+    magic = _MAGIC.match(line)
+    if magic is None:
+        return "pass"  # help: `name?`
+    before, text = magic["before"] or "", magic["text"].rstrip("\\").strip()
+    if magic["mark"].startswith("!"):
+        code = f"get_ipython().{'getoutput' if before else 'system'}({text!r})"
+    elif (python := _PYTHON_LINE.match(text)) is not None:
+        code = python["code"]
+    else:
+        name, _, rest = text.partition(" ")
+        code = f"get_ipython().run_line_magic({name!r}, {rest.strip()!r})"
+    return before + code if _parses(before + code) and code else "pass"
 
 
 def _parses(source: str) -> bool:

@@ -13,7 +13,6 @@ from typing import Any
 from envpack.discover.codefile import CodeFile
 from envpack.discover.finder import ModuleFinder
 from envpack.discover.inline import declared
-from envpack.discover.live import LiveFunction, add_live, locate
 from envpack.discover.merge import Part
 from envpack.discover.program import Program
 from envpack.discover.reach import Reach
@@ -21,6 +20,10 @@ from envpack.discover.scopes import Binding
 from envpack.discover.target import find_function, package_modules, split_target
 from envpack.discover.uncalled import uncalled_functions
 from envpack.errors import TargetNotFoundError, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from envpack.discover.live import LiveFunction
 
 
 def parts_of(
@@ -34,17 +37,25 @@ def parts_of(
         finder: a fresh one: the folders of the target are added to it.
     """
     names = [function for function in functions if isinstance(function, str)]
-    others = [_live_part(locate(function), finder) for function in functions if not isinstance(function, str)]
+    others = [_live_part(_live(function), finder) for function in functions if not isinstance(function, str)]
     if isinstance(target, str):
         return target, [*_script_parts(target, names, finder), *others]
-    live = locate(target)
+    live = _live(target)
     parts = [_live_part(live, finder)]
     if names:
         parts += _script_parts(live.path, names, finder)
     return f"{live.path}:{live.name}" if live.path else live.name, [*parts, *others]
 
 
+def _live(function: Callable[..., Any]) -> LiveFunction:
+    from envpack.discover.live import locate  # only here: most questions are about files
+
+    return locate(function)
+
+
 def _live_part(live: LiveFunction, finder: ModuleFinder) -> Part:
+    from envpack.discover.live import add_live
+
     program = Program(finder)
     reach = Reach(program)
     add_live(reach, program, live)

@@ -34,11 +34,11 @@ class Program:
 
     def _load(self, path: str, module: str, package: str) -> CodeFile:
         if path not in self._files:
-            file = CodeFile(path, module, package, self.finder)
+            file = CodeFile(path, module, package, self.finder, self._files.values())
             added = [self.finder.add_folder(folder, first=first) for folder, first in search_path_changes(file)]
             if any(added):
                 # What the alternatives of `try` were judged by may look different with these folders.
-                file = CodeFile(path, module, package, self.finder)
+                file = CodeFile(path, module, package, self.finder, self._files.values())
             self._files[path] = file
         return self._files[path]
 

@@ -8,37 +8,37 @@ pieces still to look at replaces calls, so that neither deep expressions nor imp
 from __future__ import annotations
 
 import ast
-import builtins
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from envpack.discover.codefile import CodeFile
-from envpack.discover.dependencies import Evidence, EvidenceKind, Unresolved, UnresolvedKind
-from envpack.discover.dynamic import dynamic_modules
-from envpack.discover.finder import Location
-from envpack.discover.hidden import Need, Uses
+from envpack.discover.dependencies import EvidenceKind
+from envpack.discover.dynamic import loads
+from envpack.discover.guards import is_forgiven, live_branches
+from envpack.discover.installed import subscript_loads
+from envpack.discover.lazy import HOOK, attached, bound_scope, hooks
+from envpack.discover.loadfindings import LoadFindings
+from envpack.discover.loads import Load
 from envpack.discover.program import Program
 from envpack.discover.scopes import Binding, ComprehensionNode, FunctionNode, Scope
+from envpack.discover.stars import BUILTINS, provides
 from envpack.errors import EnvpackError
 
-_BUILTINS = frozenset(dir(builtins))
-_MAX_STAR_DEPTH = 8
 # Decorators of these packages are taken off before a function is shipped.
 _TAKEN_OFF = frozenset({"envpack_executor", "envpack_monitor"})
 
+# Handlers of which errors show that the program goes on without what a call loads.
+_NOT_INSTALLED = ("PackageNotFoundError", "DistributionNotFound", "ImportError", "ModuleNotFoundError")
+_NOT_FOUND = ("FileNotFoundError", "OSError", "IOError", "EnvironmentError")
+_ANY = ("Exception", "BaseException")
+_FORGIVING: dict[str, tuple[str, ...]] = {
+    "distribution": (*_NOT_INSTALLED, *_ANY),
+    "program": (*_NOT_FOUND, "CalledProcessError", *_ANY),
+    "command": (*_NOT_FOUND, "CalledProcessError", *_ANY),
+    "pickle": (*_NOT_FOUND, *_ANY),
+}
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One module that the code imports, where, how surely, and where the module is."""
 
-    module: str
-    file: str
-    line: int
-    kind: EvidenceKind
-    location: Location
-
-
-class Reach:
+class Reach(LoadFindings):
     """Collects what some pieces of a program reach.
 
     Args:
@@ -46,18 +46,17 @@ class Reach:
     """
 
     def __init__(self, program: Program) -> None:
-        self.findings: dict[Finding, None] = {}
-        self.unresolved: dict[Unresolved, None] = {}
-        self.local_files: dict[str, str] = {}
-        self.local_evidence: dict[str, Evidence] = {}
-        self._program = program
+        super().__init__(program)
         self._stack: list[tuple[ast.AST, Scope, CodeFile]] = []
         self._seen: set[int] = set()
         self._whole: set[str] = set()
         self._bare: set[int] = set()
         self._used: set[tuple[int, str, tuple[str, ...]]] = set()
-        self._uses = Uses()
-        self._imported: set[str] = set()
+        self._asked: list[tuple[ast.Call, Scope, CodeFile]] = []
+        self._is_last = False
+        # Kept, so that the identity of one is never that of another.
+        self._bound: dict[int, Scope] = {}
+        self._asked_for: set[tuple[str, str | None]] = set()
 
     def add_node(self, file: CodeFile, node: ast.AST, scope: Scope) -> None:
         """Count what a node reaches; `scope` is where it stands."""
@@ -79,11 +78,20 @@ class Reach:
         if file.path not in self._whole:
             self._whole.add(file.path)
             for statement in file.tree.body:
-                self.add_node(file, statement, file.scopes.root)
+                # What makes names when they are asked for counts for the names that are.
+                if not (isinstance(statement, ast.FunctionDef) and statement.name == HOOK):
+                    self.add_node(file, statement, file.scopes.root)
+            if file.module == "__main__":
+                self._ask_for(file, None)
 
     def run(self) -> None:
         """Follow everything that has been added to its end, then what libraries import because of it."""
         self._drain()
+        self._is_last = True
+        while self._asked:
+            node, scope, file = self._asked.pop()
+            self._count_loads(list(loads(node, scope, file)), node, scope, file)
+            self._drain()
         for need in list(self._uses.needs(self._imported)):
             self._need(need)
         self._drain()
@@ -152,7 +160,11 @@ class Reach:
     # Statements with a meaning of their own
 
     def _visit_if(self, node: ast.If, scope: Scope, file: CodeFile) -> None:
-        self._push([node.test, *file.scopes.live(node)], scope, file)
+        live = file.scopes.live(node)
+        if id(scope) in self._bound:
+            truths = {bool(value) for value in file.folder(scope).fold(node.test)}
+            live = live_branches(node, truths.pop()) if len(truths) == 1 else live
+        self._push([node.test, *live], scope, file)
 
     def _visit_annassign(self, node: ast.AnnAssign, scope: Scope, file: CodeFile) -> None:
         evaluated = scope.kind != "function" and not file.scopes.lazy_annotations
@@ -169,26 +181,23 @@ class Reach:
     def _visit_call(self, node: ast.Call, scope: Scope, file: CodeFile) -> None:
         self._uses.call(node, scope, file)
         self._push(ast.iter_child_nodes(node), scope, file)
-        name = file.qualify(node.func, scope)
-        if name is None:
-            return
-        modules = dynamic_modules(name, node, file.folder(scope), file.package)
-        kind = file.scopes.kinds.get(id(node), "static")
-        if modules is None:
-            if kind != "optional":
-                hint = f"{name} is called with a computed name: name the distribution with --include DIST"
-                self._undecided("", file.path, node.lineno, "dynamic", hint)
-            return
-        for module in modules:
-            self.add_module(self._importable(module), file.path, node.lineno, "dynamic" if kind == "static" else kind)
+        self._count_loads(list(loads(node, scope, file)), node, scope, file)
 
-    def _importable(self, name: str) -> str:
-        """Return the longest leading part of a dotted name that is a module (`rich.logging.RichHandler`)."""
-        parts = name.split(".")
-        for length in range(len(parts), 0, -1):
-            if self._program.finder.find(".".join(parts[:length])).kind != "missing":
-                return ".".join(parts[:length])
-        return name
+    def _visit_subscript(self, node: ast.Subscript, scope: Scope, file: CodeFile) -> None:
+        self._push(ast.iter_child_nodes(node), scope, file)
+        for load in subscript_loads(node, scope, file):
+            self.add_load(load, file, node, "dynamic")
+
+    def _count_loads(self, found: Sequence[Load], node: ast.Call, scope: Scope, file: CodeFile) -> None:
+        if not self._is_last and any(load.kind == "question" for load in found):
+            # A caller in a file that comes later may pass the constant that is missing.
+            self._asked.append((node, scope, file))
+            return
+        for load in found:
+            kind = file.scopes.kinds.get(id(node), "static")
+            if load.is_optional or is_forgiven(file.scopes.tries, node, _FORGIVING.get(load.kind, ())):
+                kind = "optional"
+            self.add_load(load, file, node, "dynamic" if kind == "static" else kind)
 
     # Names
 
@@ -226,120 +235,99 @@ class Reach:
             assert binding.alias is not None
             if _concerns(binding.node, binding.alias, chain):
                 self._import(binding.node, binding.alias, file)
+                self._ask_module(file.imported(binding.node, binding.alias), binding, chain)
                 if id(binding.node) in file.scopes.unbacked:
                     module = file.imported(binding.node, binding.alias)
                     self.add_module(module, file.path, binding.node.lineno, "conditional")
+            else:
+                self._ask_local(name, chain[0])
         elif binding.kind != "parameter":
             self.add_node(file, binding.node, binding.scope)
 
     def _use_star(self, name: str, file: CodeFile) -> None:
         # The last star import wins; one that cannot be read may always be the one.
         for node in reversed(file.scopes.root.stars):
-            provides = self._provides(file.absolute(node), name)
-            if provides or (provides is None and name not in _BUILTINS):
+            given = provides(self._program, file.absolute(node), name)
+            if given or (given is None and name not in BUILTINS):
                 self._import(node, node.names[0], file)
-            if provides:
+                self._ask_local(file.absolute(node), name)
+            if given:
                 return
-
-    def _provides(self, module: str, name: str, depth: int = 0) -> bool | None:
-        """Whether a star import of a module gives a name; `None` if that cannot be read."""
-        location = self._program.finder.find(module)
-        if location.kind in ("stdlib", "missing", "namespace"):
-            return _standard_has(module, name) if location.kind == "stdlib" else False
-        if not location.file.endswith(".py") or depth > _MAX_STAR_DEPTH:
-            return None
-        try:
-            file = self._program.module(location)
-        except EnvpackError:
-            return None
-        root = file.scopes.root
-        if name in root.bindings:
-            return True
-        inner = [self._provides(file.absolute(star), name, depth + 1) for star in root.stars]
-        if True in inner:
-            return True
-        return None if None in inner or "__getattr__" in root.bindings or "__all__" not in root.bindings else False
 
     # Modules
 
     def _import(self, node: ast.Import | ast.ImportFrom, alias: ast.alias, file: CodeFile) -> None:
         kind = file.scopes.kinds.get(id(node))
-        if kind is not None:  # an import in a branch that cannot run has none
-            self.add_module(file.imported(node, alias), file.path, node.lineno, kind)
-
-    def add_module(self, module: str, file: str, line: int, kind: EvidenceKind) -> None:
-        """Count a module: its distribution, or its file and its packages' and all that these reach."""
-        location = self._attributable(module)
-        is_new = module not in self._imported
-        self._imported.add(module)
-        if location.kind == "stdlib":
+        if kind is None:  # an import in a branch that cannot run has none
             return
-        if location.kind == "missing":
-            if kind != "optional" and module:
-                self._missing(module, file, line, kind)
-            return
-        self.findings.setdefault(Finding(module, file, line, kind, location))
-        for groups in self._uses.needs_of_import(module) if is_new else ():
-            self._need(Need(groups, f"import {module}", file, line, kind == "static", kind == "optional"))
-        parts = module.split(".")
-        for length in range(1, len(parts) + 1):
-            self._add_local(self._program.finder.find(".".join(parts[:length])), file, line)
+        module = file.imported(node, alias)
+        self.add_module(module, file.path, node.lineno, kind, asks_names=False)
+        if isinstance(node, ast.ImportFrom):
+            for name in self._star_names(module) if alias.name == "*" else (alias.name,):
+                self._ask_local(file.absolute(node), name)
 
-    def _need(self, need: Need) -> None:
-        """Count what a library imports: of the alternatives the first that is there."""
-        for group in need.groups:
-            if all(self._attributable(module).kind != "missing" for module in group):
-                for module in group:
-                    self.add_module(module, need.file, need.line, "optional" if need.is_optional else "hidden")
-                return
-        if not need.is_optional:
-            either = " or ".join(" and ".join(group) for group in need.groups)
-            hint = f"{need.by} imports {either}: install it in the analysed environment, or pass --exclude"
-            kind: UnresolvedKind = "missing" if need.is_certain else "conditional"
-            for module in need.groups[0]:
-                if self._attributable(module).kind == "missing":
-                    self._undecided(module, need.file, need.line, kind, f"{hint} {module.partition('.')[0]}")
+    def add_module(self, module: str, file: str, line: int, kind: EvidenceKind, *, asks_names: bool = True) -> None:
+        """Count a module: its distribution, or its file and its packages' and all that these reach.
 
-    def _attributable(self, module: str) -> Location:
-        """Return where a module is; one that a package makes at run time (`six.moves`) is where the package is."""
+        Args:
+            module: its name.
+            file: absolute path of the source file that imports it.
+            line: line in it.
+            kind: how sure it is.
+            asks_names: whether any name of the module may be used; otherwise those that are have been told apart.
+        """
+        super().add_module(module, file, line, kind)
+        if asks_names:
+            self._ask_local(module, None)
+
+    # Names that a module makes when they are asked for
+
+    def _ask_module(self, module: str, binding: Binding, chain: tuple[str, ...]) -> None:
+        """Ask for the name that a use of an imported module reads from it; for any where the module is handed on."""
+        alias = binding.alias
+        if alias is not None and isinstance(binding.node, ast.Import) and not alias.asname:
+            chain = chain[alias.name.count(".") :]
+        elif isinstance(binding.node, ast.ImportFrom) and module.rpartition(".")[2] != getattr(alias, "name", ""):
+            return  # the name is an attribute, not the module
+        self._ask_local(module, chain[0] if chain else None)
+
+    def _ask_local(self, module: str, name: str | None) -> None:
         location = self._program.finder.find(module)
-        name = module
-        while location.kind == "missing" and "." in name:
-            name = name.rpartition(".")[0]
-            above = self._program.finder.find(name)
-            if above.kind == "distribution":
-                return above
-        return location
-
-    def add_unresolved(self, item: Unresolved) -> None:
-        """Count something that could not be decided."""
-        self.unresolved.setdefault(item)
-
-    def add_observed_file(self, path: str, root: str, evidence: Evidence) -> None:
-        """Count a local file that a run was seen to import."""
-        if path not in self.local_files:
-            self.local_files[path] = root
-            self.local_evidence[path] = evidence
-
-    def _add_local(self, location: Location, file: str, line: int) -> None:
-        if location.kind != "local" or location.file in self.local_files:
+        if location.kind != "local" or not location.file.endswith(".py") or (location.file, name) in self._asked_for:
             return
-        self.local_files[location.file] = location.root
-        self.local_evidence[location.file] = Evidence(file, line, "static", location.module)
-        if not location.file.endswith(".py"):
-            return
+        self._asked_for.add((location.file, name))
         try:
-            self.add_file(self._program.module(location))
-        except EnvpackError as error:
-            self._undecided(location.module, file, line, "source", f"cannot be read: {str(error).splitlines()[0]}")
+            self._ask_for(self._program.module(location), name)
+        except EnvpackError:
+            return  # has been said where the module was counted
 
-    def _missing(self, module: str, file: str, line: int, kind: EvidenceKind) -> None:
-        top = module.partition(".")[0]
-        hint = f"install it in the analysed environment, or settle it with --map {top}=DIST or --exclude {top}"
-        self._undecided(module, file, line, "conditional" if kind == "conditional" else "missing", hint)
+    def _ask_for(self, file: CodeFile, name: str | None) -> None:
+        if name is not None and name in file.scopes.root.bindings:
+            return
+        for function in hooks(file):
+            if name is None:
+                self.add_node(file, function, file.scopes.root)
+            else:
+                scope = bound_scope(file, function, name)
+                self._bound[id(scope)] = scope
+                self._push(function.body, scope, file)
+        for module in attached(file, name):
+            self.add_module(self._importable(module), file.path, 1, "dynamic", asks_names=name is None)
+            if name is not None:
+                self._ask_local(module, name)
 
-    def _undecided(self, module: str, file: str, line: int, kind: UnresolvedKind, hint: str) -> None:
-        self.add_unresolved(Unresolved(module, file, line, kind, hint))
+    def _star_names(self, module: str) -> Sequence[str | None]:
+        """Return the names that a star import of a local module asks for; any where that is not known."""
+        location = self._program.finder.find(module)
+        if location.kind != "local" or not location.file.endswith(".py"):
+            return ()
+        try:
+            file = self._program.module(location)
+        except EnvpackError:
+            return ()
+        values = [binding.value for binding in file.scopes.root.bindings.get("__all__", ())]
+        found = [names for value in values if value is not None for names in file.folder(file.scopes.root).fold(value)]
+        return [name for names in found for name in names] if found else (None,)
 
 
 def _concerns(node: ast.AST, alias: ast.alias, chain: tuple[str, ...]) -> bool:
@@ -348,14 +336,6 @@ def _concerns(node: ast.AST, alias: ast.alias, chain: tuple[str, ...]) -> bool:
         return True
     below = alias.name.split(".")[1:]
     return all(one == other for one, other in zip(below, chain, strict=False))
-
-
-def _standard_has(module: str, name: str) -> bool:
-    # Only modules that this process has loaded anyway are looked at; others are taken to hold any name but built-ins.
-    import sys
-
-    loaded = sys.modules.get(module)
-    return hasattr(loaded, name) if loaded is not None else name not in _BUILTINS
 
 
 Visitor = Callable[[Reach, ast.AST, Scope, CodeFile], None]
@@ -372,6 +352,7 @@ def _visitors() -> Iterator[tuple[type[ast.AST], Visitor]]:
         ((ast.Assign,), Reach._visit_assign),
         ((ast.Import, ast.ImportFrom), Reach._visit_import),
         ((ast.Call,), Reach._visit_call),
+        ((ast.Subscript,), Reach._visit_subscript),
         ((ast.Name,), Reach._visit_name),
         ((ast.Attribute,), Reach._visit_attribute),
     ]

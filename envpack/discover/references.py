@@ -7,10 +7,9 @@ repository. A requirements file has to name that again: a version alone would as
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from envpack.discover.distributions import InstalledDistribution
+from envpack.discover.metadata import InstalledDistribution
 
 
 def direct_reference(installed: InstalledDistribution) -> str:
@@ -18,6 +17,8 @@ def direct_reference(installed: InstalledDistribution) -> str:
     direct = installed.direct_url
     url = str(direct.get("url", ""))
     if not url:
+        from pathlib import Path
+
         return Path(installed.project_folder).as_uri() if installed.project_folder else ""
     vcs = direct.get("vcs_info")
     fragments = []

@@ -7,8 +7,8 @@ parse never exceeds the depth of our own calls.
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from envpack.discover.guards import (
@@ -38,7 +38,8 @@ class Binding:
         node: what to look at when the name is used: an import, a definition, a statement or an expression.
         scope: the scope in which the node is evaluated.
         alias: for an import, the part of the statement that binds the name.
-        value: for a simple assignment, the expression that is assigned.
+        value: for an assignment, the expression that is assigned; of a tuple that is taken apart, its part.
+        path: for an `element`, the part of it that the name takes, as positions: `(1,)` for `b` in `for a, b in x`.
     """
 
     kind: BindingKind
@@ -46,6 +47,7 @@ class Binding:
     scope: Scope
     alias: ast.alias | None = None
     value: ast.expr | None = None
+    path: tuple[int, ...] = ()
 
 
 @dataclass(eq=False, slots=True)
@@ -107,7 +109,8 @@ class ScopeTree:
         kinds: how needed each import is, by the identity of its node (statement, or call of `import_module`).
         truths: what is known about each `if`, by the identity of its node.
         unbacked: optional imports whose names nothing else binds when they fail: whoever uses a name needs the import.
-        calls: the calls of each plain name.
+        calls: the calls of each name, by its last part, with the scopes in which they stand.
+        tries: all `try` statements.
         lazy_annotations: whether annotations are not evaluated (`from __future__ import annotations`).
     """
 
@@ -116,7 +119,8 @@ class ScopeTree:
     kinds: dict[int, ImportKind] = field(default_factory=dict)
     truths: dict[int, bool | None] = field(default_factory=dict)
     unbacked: set[int] = field(default_factory=set)
-    calls: dict[str, list[ast.Call]] = field(default_factory=dict)
+    calls: dict[str, list[tuple[ast.Call, Scope]]] = field(default_factory=dict)
+    tries: list[ast.Try | ast.TryStar] = field(default_factory=list)
     lazy_annotations: bool = False
 
     def live(self, node: ast.If) -> list[ast.stmt]:
@@ -332,8 +336,9 @@ class _Builder:
 
     def _enter_call(self, node: ast.Call, scope: Scope, guard: ImportKind) -> None:
         self._result.kinds[id(node)] = guard
-        if isinstance(node.func, ast.Name):
-            self._result.calls.setdefault(node.func.id, []).append(node)
+        if isinstance(node.func, ast.Name | ast.Attribute):
+            name = node.func.id if isinstance(node.func, ast.Name) else node.func.attr
+            self._result.calls.setdefault(name, []).append((node, scope))
         self._push(list(ast.iter_child_nodes(node)), scope, guard)
 
     def _registers(self, decorator: ast.expr, node: ast.AST, scope: Scope) -> None:
@@ -344,10 +349,8 @@ class _Builder:
             scope.bind(root, Binding("definition", node, scope))
 
     def _bind_target(self, target: ast.expr, scope: Scope, binding: Binding) -> None:
-        for node in ast.walk(target):
-            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-                simple = node is target or binding.kind == "element"
-                scope.bind(node.id, binding if simple else Binding("value", binding.node, binding.scope))
+        for name, path in _names(target):
+            scope.bind(name, _part(binding, path))
         root = _root_name(target)
         # `TABLE["x"] = f` and `TABLE.x = f` change what TABLE holds.
         if (
@@ -366,15 +369,32 @@ class _Builder:
         if truth is not None:
             self._push(live_branches(node, truth), scope, guard)
             return
-        inside = "optional" if asks_for_module(node.test) else _weaker(guard)
-        self._push(node.body, scope, inside)
-        self._push(node.orelse, scope, _weaker(guard))
+        body = orelse = _weaker(guard)
+        asked = self._asks(node.test, scope)
+        if asked is not None:
+            arms = (node.body, node.orelse) if asked else (node.orelse, node.body)
+            there, absent = self._alternatives.arms(*arms)
+            body, orelse = (_and(guard, kind) for kind in ((there, absent) if asked else (absent, there)))
+        self._push(node.body, scope, body)
+        self._push(node.orelse, scope, orelse)
+
+    def _enter_ifexp(self, node: ast.IfExp, scope: Scope, guard: ImportKind) -> None:
+        asks = self._asks(node.test, scope) is not None
+        self._push([node.test], scope, guard)
+        self._push([node.body, node.orelse], scope, "optional" if asks else guard)
+
+    def _asks(self, test: ast.expr, scope: Scope) -> bool | None:
+        def lookup(name: str) -> list[ast.AST]:
+            return [binding.value or binding.node for binding in scope.lookup(name)]
+
+        return asks_for_module(test, lookup)
 
     def _enter_while(self, node: ast.While, scope: Scope, guard: ImportKind) -> None:
         self._push([node.test], scope, guard)
         self._push([*node.body, *node.orelse], scope, _weaker(guard))
 
     def _enter_try(self, node: ast.Try | ast.TryStar, scope: Scope, guard: ImportKind) -> None:
+        self._result.tries.append(node)
         body, handlers = self._alternatives.kinds(node)
         if body == "optional" and binds_nothing(node.handlers):
             self._result.unbacked.update(id(one) for one in node.body if isinstance(one, ast.Import | ast.ImportFrom))
@@ -386,6 +406,35 @@ class _Builder:
         self._push(node.finalbody, scope, guard)
 
     _enter_trystar = _enter_try
+
+
+def _names(target: ast.expr) -> Iterator[tuple[str, tuple[int, ...] | None]]:
+    """Give the names that a target binds, with their positions in it; `None` behind a star."""
+    pending: list[tuple[ast.expr, tuple[int, ...] | None]] = [(target, ())]
+    while pending:
+        node, path = pending.pop()
+        if isinstance(node, ast.Name):
+            yield node.id, path
+        elif isinstance(node, ast.Starred):
+            pending.append((node.value, None))
+        elif isinstance(node, ast.Tuple | ast.List):
+            known = path is not None
+            for position, element in enumerate(node.elts):
+                known = known and not isinstance(element, ast.Starred)
+                pending.append((element, (*path, position) if known and path is not None else None))
+
+
+def _part(binding: Binding, path: tuple[int, ...] | None) -> Binding:
+    if binding.kind == "element" and path is not None:
+        return replace(binding, path=path)
+    if path is None:
+        return Binding("value", binding.node, binding.scope)
+    value = binding.value
+    for position in path if value is not None else ():
+        inner = value.elts if isinstance(value, ast.Tuple | ast.List) else []
+        simple = position < len(inner) and not any(isinstance(one, ast.Starred) for one in inner)
+        value = inner[position] if simple else ast.Subscript(value, ast.Constant(position), ast.Load())  # type: ignore[arg-type]
+    return replace(binding, value=value)
 
 
 def _binds_value(scope: Scope, name: str) -> bool:

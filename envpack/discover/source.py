@@ -52,3 +52,11 @@ def parse_bytes(content: bytes, path: str, flags: int = 0) -> ast.Module:
         raise SourceSyntaxError(path, 1, 0, "", str(error)) from None
     except (RecursionError, MemoryError):
         raise SourceSyntaxError(path, 1, 0, "", "nested too deeply for Python's parser") from None
+
+
+def parse_text(text: str) -> ast.Module | None:
+    """Parse source that stands in a program as text; `None` if it is not valid Python."""
+    try:
+        return parse_bytes(text.encode("utf-8", "surrogatepass"), "<text>")
+    except SourceSyntaxError:
+        return None

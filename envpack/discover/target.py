@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import os
 from collections.abc import Iterable
 
@@ -97,6 +96,8 @@ def _names(file: CodeFile, root: Scope, prefix: str) -> Iterable[str]:
 
 
 def _suggestion(file: CodeFile, name: str) -> str:
+    import difflib
+
     names = sorted(set(function_names(file)))
     if alike := difflib.get_close_matches(name, names, n=3, cutoff=0.5):
         return f"did you mean {' or '.join(alike)}?"

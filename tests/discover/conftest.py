@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import textwrap
 import venv
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,15 @@ import pytest
 from envpack.discover import Dependencies, analyze
 
 Project = Callable[[dict[str, str]], Path]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def index_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Keep what is known of environments in a folder of the tests, in this process and in those that it starts."""
+    folder = tmp_path_factory.mktemp("index-cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ENVPACK_INDEX_CACHE", str(folder))
+        yield folder
 
 
 class Environment:
@@ -33,14 +42,16 @@ class Environment:
         extra_metadata: dict[str, str] | None = None,
         sources: dict[str, str] | None = None,
     ) -> None:
-        """Put a distribution there, as an installer would leave it: empty `files`, and `sources` with a content."""
+        """Put a distribution there, as an installer would leave it: `files` empty unless there, `sources` with content."""
         metadata = self.site / f"{name.replace('-', '_')}-{version}.dist-info"
         metadata.mkdir()
-        contents = {**dict.fromkeys(files, ""), **(sources or {})}
+        contents = {**dict.fromkeys(files), **(sources or {})}
         for file, text in contents.items():
             path = self.site / file
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(textwrap.dedent(text))
+            path.touch()
+            if text is not None:
+                path.write_text(textwrap.dedent(text))
         lines = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}"]
         lines += [f"Requires-Dist: {line}" for line in requires]
         (metadata / "METADATA").write_text("\n".join(lines) + "\n\nA description.\n")

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 
 from envpack.discover.closure import closure
 from envpack.discover.dependencies import Evidence, EvidenceKind
-from envpack.discover.distributions import InstalledDistribution
 from envpack.discover.finder import Location, ModuleFinder, root_of
-from envpack.discover.reach import Finding
+from envpack.discover.findings import Finding
+from envpack.discover.metadata import InstalledDistribution
 from envpack.discover.tracing.events import Event, Place, Trace
 from envpack.discover.tracing.softness import Side, Softness, softness
 
@@ -139,7 +139,7 @@ class Attribution:
                 continue
             if by is None and (nearest.file, nearest.line) in optional:
                 continue
-            module = name or modules.get(file, "") or _importable(target)
+            module = name or modules.get(file, "")
             yield _Edge(by.name if by is not None else None, target, module, user_place, event.kind, chain)
 
     def _targets(self, event: Event, trace: Trace, harness: Harness) -> Iterator[tuple[str, str]]:
@@ -161,7 +161,7 @@ class Attribution:
         for path in sorted(trace.libraries):
             target = self.owner(path)
             if target is not None and target not in executed:
-                yield _Edge(None, target, _importable(target), harness.stand_in, "library", ())
+                yield _Edge(None, target, "", harness.stand_in, "library", ())
 
     # From edges to what is needed
 
@@ -248,11 +248,6 @@ def _counts(edge: _Edge, known: frozenset[str]) -> bool:
 
 def _finding(edge: _Edge) -> Finding:
     kind: EvidenceKind = "runtime" if edge.by is None else "hidden"
+    # Of some only a file is used: a command, data, a library to link with.
     location = Location(edge.module, "distribution", distribution=edge.target)
-    return Finding(edge.module, edge.place.file, edge.place.line, kind, location)
-
-
-def _importable(distribution: InstalledDistribution) -> str:
-    """Return a module of a distribution of which only a file was used, or its name where it has none."""
-    names = sorted(name for name in distribution.top_level if name.isidentifier())
-    return names[0] if names else distribution.name
+    return Finding(edge.module or edge.target.name, edge.place.file, edge.place.line, kind, location)

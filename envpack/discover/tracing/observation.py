@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from envpack.discover.dependencies import Dependencies, Unresolved, UnresolvedKind
 from envpack.discover.finder import ModuleFinder
+from envpack.discover.findings import Finding
 from envpack.discover.merge import Choices, Part, needed_roots
-from envpack.discover.reach import Finding, Reach
+from envpack.discover.reach import Reach
 from envpack.discover.tracing.attribution import Attribution, Harness
 from envpack.discover.tracing.events import Place, Trace
 from envpack.discover.tracing.session import Outcome, Program, Session

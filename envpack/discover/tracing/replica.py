@@ -11,8 +11,9 @@ import os
 from collections.abc import Iterable
 from typing import Optional
 
-from envpack.discover.distributions import DistributionIndex, InstalledDistribution
+from envpack.discover.distributions import DistributionIndex
 from envpack.discover.interpreter import Interpreter
+from envpack.discover.metadata import InstalledDistribution
 
 _MAX_SHEBANG = 1024
 

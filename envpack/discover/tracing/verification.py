@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from envpack.discover.dependencies import Dependencies
 from envpack.discover.finder import Location, ModuleFinder
-from envpack.discover.reach import Finding
+from envpack.discover.findings import Finding
 from envpack.discover.tracing.attribution import Attribution, Harness
 from envpack.discover.tracing.events import Place, Trace
 from envpack.discover.tracing.replica import make_replica
@@ -130,7 +130,7 @@ class Verification:
     def _location(self, name: str) -> Location | None:
         location = self._finder.find(name)
         if location.distribution is None and (named := self._finder.index.get(name)) is not None:
-            return Location(name, "distribution", distribution=named)
+            return Location("", "distribution", distribution=named)
         return location
 
     def _escaped(self, trace: Trace, known: set[str]) -> dict[str, Finding]:
@@ -142,6 +142,6 @@ class Verification:
                 continue
             owner = self._attribution.owner(os.path.normpath(file))
             if owner is not None and owner.name not in known:
-                location = Location(owner.name, "distribution", distribution=owner)
+                location = Location("", "distribution", distribution=owner)
                 found[owner.name] = self._finding(owner.name, (), location)
         return found

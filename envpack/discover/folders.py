@@ -1,0 +1,79 @@
+"""The distributions in one folder of a search path, from one process to the next.
+
+A folder is read once. After that only the stamps are looked at that it was made from: of the folder itself (has a name
+come or gone?), of each metadata folder and of each file that was read. So an installer's work, and an edit of a file in
+place, are seen, and nothing else has to be read.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from envpack.discover.archives import listing
+from envpack.discover.cache import Looks, Stamp, are_same, are_settled, load, save, stamp
+from envpack.discover.metadata import InstalledDistribution, read_distribution
+
+_ENDINGS = (".dist-info", ".egg-info")
+
+# Of each metadata folder: what it was made from, and the values of an `InstalledDistribution`.
+_Row = tuple[tuple[tuple[str, Stamp], ...], tuple[Any, ...]]
+_Rows = dict[str, _Row]
+
+
+def folder_distributions(folder: str) -> list[InstalledDistribution]:
+    """Return the distributions whose metadata lies in a folder or an archive, sorted by the name of that metadata.
+
+    Args:
+        folder: absolute path; what is not there holds none.
+    """
+    looks = Looks()
+    before = stamp(folder)
+    if before is None:
+        return []
+    kept_before, kept = _kept(folder)
+    is_same = kept_before == before
+    if os.path.isfile(folder) and not is_same:
+        kept = {}  # a file in an archive has no stamp of its own
+    names = list(kept) if is_same else _metadata_names(folder)
+    rows = {name: _row(folder, name, kept.get(name)) for name in names}
+    known = (before if are_settled([before], looks.started_ns) else None, _settled(rows, looks.started_ns))
+    if known != (kept_before, kept) and (rows or kept):
+        _memory[folder] = known
+        save("folder", folder, known)
+    return [InstalledDistribution(*facts) for _, facts in rows.values()]
+
+
+_memory: dict[str, tuple[Stamp, _Rows]] = {}
+
+
+def _kept(folder: str) -> tuple[Stamp, _Rows]:
+    if folder not in _memory:
+        _memory[folder] = load("folder", folder) or (None, {})
+    return _memory[folder]
+
+
+def _metadata_names(folder: str) -> list[str]:
+    # pip renames what it could not remove: `~umpy-1.0.dist-info` is nothing that is installed.
+    names = (name for name in listing(folder) if not name.startswith("~"))
+    return sorted(name for name in names if name.endswith(_ENDINGS) or name == "EGG-INFO")
+
+
+def _row(folder: str, name: str, kept: _Row | None) -> _Row:
+    if kept is not None and are_same(kept[0]):
+        return kept
+    looks = Looks()
+    found = read_distribution(os.path.join(folder, name), folder, looks)
+    return tuple(looks.stamps.items()), _facts(found)
+
+
+def _facts(found: InstalledDistribution) -> tuple[Any, ...]:
+    editable = dict(found.editable)
+    return (
+        *(found.metadata, found.location, found.name, found.version, found.requires, found.top_level),
+        *(editable, found.is_mapped_first, found.import_folders, found.is_editable, found.plugins),
+    )
+
+
+def _settled(rows: _Rows, now_ns: int) -> _Rows:
+    return {name: row for name, row in rows.items() if are_settled((one for _, one in row[0]), now_ns)}
