@@ -8,6 +8,7 @@ is left alone, and so is a file that only defines things: its functions are ther
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 
 # With one of these a script may reach any of its functions.
@@ -50,7 +51,8 @@ def _mentions(statement: ast.stmt) -> Iterator[str]:
         elif isinstance(node, ast.Attribute):
             yield node.attr
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            yield from node.value.replace(".", " ").replace(":", " ").split()
+            # `if __name__ == "__main__"` looks nothing up.
+            yield from (word for word in re.split(r"[\s.:]+", node.value) if word != "__main__")
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and node is not statement:
             yield node.name
         elif isinstance(node, ast.alias):

@@ -42,7 +42,7 @@ class Environment:
         extra_metadata: dict[str, str] | None = None,
         sources: dict[str, str] | None = None,
     ) -> None:
-        """Put a distribution there, as an installer would leave it: `files` empty unless there, `sources` with content."""
+        """Put a distribution there, as an installer would leave it; `sources` are files with their content."""
         metadata = self.site / f"{name.replace('-', '_')}-{version}.dist-info"
         metadata.mkdir()
         contents = {**dict.fromkeys(files), **(sources or {})}

@@ -189,7 +189,7 @@ def test_use_that_may_fail_is_optional(ask: Ask) -> None:
 
 def test_certain_use_of_what_is_not_installed_is_missing(environment: Environment, project: Project) -> None:
     environment.install("pandas", files=("pandas/__init__.py",))
-    script = project({"main.py": "import pandas as pd\npd.read_parquet('a')\ndef save(f): f.to_feather('a')\n"})
+    script = project({"main.py": "import pandas as pd\npd.read_parquet('a')\ndef save(f): f.to_feather('a')\nsave(1)"})
     found = analyze(script, python=environment.python)
     assert [(item.module, item.line, item.kind) for item in found.unresolved] == [
         ("pyarrow", 2, "missing"),

@@ -285,8 +285,8 @@ def test_of_functions_only_what_happens_in_them_counts(project: Project, lab: En
                 def never():
                     return 1
 
-                f("pl" + str("ain"))
-                g("ot" + str("her"))
+                f("".join(reversed("nialp")))
+                g("".join(reversed("rehto")))
                 """
         }
     )
@@ -327,10 +327,10 @@ def test_a_sample_may_be_the_arguments_alone(call: Run, sample: str, arguments: 
 @pytest.mark.parametrize(
     "body",
     [
-        "async def f():\n    import asyncio\n    await asyncio.sleep(0)\n    __import__('pl' + str('ain'))\n",
-        "def f():\n    yield __import__('pl' + str('ain'))\n",
-        "class A:\n    def run(self):\n        return __import__('pl' + str('ain'))\nf = A().run\n",
-        "import functools\ndef g(n):\n    return __import__(n)\nf = functools.partial(g, 'pl' + str('ain'))\n",
+        "async def f():\n    import asyncio\n    await asyncio.sleep(0)\n    __import__(''.join(reversed('nialp')))\n",
+        "def f():\n    yield __import__(''.join(reversed('nialp')))\n",
+        "class A:\n    def run(self):\n        return __import__(''.join(reversed('nialp')))\nf = A().run\n",
+        "import functools\ndef g(n):\n    return __import__(n)\nf = functools.partial(g, ''.join(reversed('nialp')))\n",
     ],
 )
 def test_coroutines_generators_methods_and_partials_are_called_to_their_end(call: Run, body: str) -> None:
