@@ -48,6 +48,10 @@ class FunctionNotFoundError(UsageError):
     """The script has no function of that name; the hint names those that are alike."""
 
 
+class LoadError(EnvpackError):
+    """A script cannot be imported to look at its live objects: it raised, ended its process, or did not end."""
+
+
 class InterpreterError(UsageError):
     """The named interpreter cannot be run or is no Python interpreter."""
 

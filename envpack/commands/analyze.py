@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     help="What to print.",
 )
 @click.option("-o", "--output", metavar="FILE", type=click.Path(dir_okay=False), help="Write to FILE instead.")
+@click.option("--load", is_flag=True, help="Import the script elsewhere and look at FUNCTION as the object it then is.")
 @click.option("--diff", metavar="OLD.json", help="Print what has changed since an answer of --format json.")
 @selection_options
 def analyze(
@@ -40,6 +41,7 @@ def analyze(
     python: str | None,
     form: str,
     output: str | None,
+    load: bool,
     diff: str | None,
     include: tuple[str, ...],
     exclude: tuple[str, ...],
@@ -68,6 +70,7 @@ def analyze(
         include=include,
         exclude=exclude,
         mapping=mapping,
+        load=load,
     )
     old = _read(diff) if diff is not None else None
     text = _render(found, form, asked, sys.stdout if output is None else None) if old is None else _changes(old, found)

@@ -19,6 +19,7 @@ from envpack.discover.finder import ModuleFinder
 from envpack.discover.interpreter import inspect_interpreter
 from envpack.discover.merge import Choices, merge
 from envpack.discover.parts import parts_of
+from envpack.discover.target import split_target
 from envpack.errors import SourceSyntaxError, TargetNotFoundError, UsageError
 
 
@@ -30,6 +31,7 @@ def analyze(
     include: Iterable[str] = (),
     exclude: Iterable[str] = (),
     mapping: Mapping[str, str] | None = None,
+    load: bool = False,
 ) -> Dependencies:
     """Find the distributions and local files that a script or some of its functions need, without running them.
 
@@ -44,6 +46,8 @@ def analyze(
         include: distributions to add, as requirement strings (`pkg` or `pkg[extra]`).
         exclude: distributions or modules to leave out.
         mapping: distribution of modules whose own cannot be found, such as `{"yaml": "PyYAML"}`.
+        load: import the script, in a process of its own, and look at the functions as live objects: what their names
+            are bound to then (partial objects, instances, what decorators made) is walked like a given callable.
 
     Returns:
         What is needed, and why. A module that is not installed is in `unresolved`; see `Dependencies.raise_missing`.
@@ -55,7 +59,10 @@ def analyze(
         SourceSyntaxError: the only script is not valid Python.
         InterpreterError: `python` is no interpreter.
         UsageError: a distribution to include or to map to is not installed.
+        LoadError: `load` was asked for, and the script fails when it is imported.
     """
+    if load:
+        return _loaded(target, functions, python=python, include=include, exclude=exclude, mapping=mapping)
     analysis = _Analysis(python, include, exclude, mapping or {})
     if isinstance(target, str) or not isinstance(target, Sequence):
         if not is_several(target):
@@ -67,6 +74,24 @@ def analyze(
         names = ", ".join(str(getattr(function, "__qualname__", function)) for function in functions)
         raise UsageError(f"functions of several targets: {names}", "name them as FILE.py:FUNCTION")
     return analysis.several(target)
+
+
+def _loaded(
+    target: Target | Sequence[Target], functions: Sequence[str | Callable[..., Any]], **choices: Any
+) -> Dependencies:
+    """Answer for functions of one script after another, each imported in a process of its own."""
+    from envpack.discover.loading import analyze_loaded
+
+    if isinstance(target, str | os.PathLike):
+        if not is_several(target):
+            path, name = split_target(os.fspath(target))
+            names = [str(getattr(function, "__qualname__", function)) for function in functions]
+            return analyze_loaded(path, [*([name] if name else []), *names], target=os.fspath(target), **choices)
+        target = [target]
+    if callable(target):
+        return analyze(target, functions=functions, **choices)  # it is live as it is
+    answers = [_loaded(member.target, (), **choices) for member in expand(target)]
+    return combine(shlex.join(map(_named, target)), answers)
 
 
 class _Analysis:
