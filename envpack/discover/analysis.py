@@ -91,7 +91,7 @@ def _loaded(
     if callable(target):
         return analyze(target, functions=functions, **choices)  # it is live as it is
     answers = [_loaded(member.target, (), **choices) for member in expand(target)]
-    return combine(shlex.join(map(_named, target)), answers)
+    return _together(target, answers)
 
 
 class _Analysis:
@@ -129,9 +129,7 @@ class _Analysis:
             raise wrong[0]
         if wrong:
             raise UsageError("; ".join(map(str, wrong)))
-        import shlex
-
-        return combine(shlex.join(map(_named, targets)), answers)
+        return _together(targets, answers)
 
     def _member(self, member: Member) -> Dependencies:
         try:
@@ -151,6 +149,12 @@ class _Analysis:
         function = FunctionDependencies(target, (), (), (), (item,))
         interpreter = self._interpreter
         return Dependencies(target, interpreter.version, interpreter.platform, (function,), (), (), (), (item,))
+
+
+def _together(targets: Sequence[Target], answers: Sequence[Dependencies]) -> Dependencies:
+    import shlex
+
+    return combine(shlex.join(map(_named, targets)), answers)
 
 
 def _named(target: Target) -> str:
