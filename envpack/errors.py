@@ -56,6 +56,10 @@ class SampleError(EnvpackError):
     """A sample call cannot be prepared: the script does not load, or its arguments cannot be evaluated or sent."""
 
 
+class LoadError(EnvpackError):
+    """A script cannot be imported to look at its live objects: it raised, ended its process, or did not end."""
+
+
 class InterpreterError(UsageError):
     """The named interpreter cannot be run or is no Python interpreter."""
 

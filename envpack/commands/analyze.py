@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 @click.option("--run", is_flag=True, help="Also run TARGET, with ARGS, and count what it is seen to use.")
 @click.option("--call", metavar="EXPR", help="Also call the one FUNCTION: 'FUNCTION(1, k=2)', evaluated in the script.")
 @click.option("--no-verify", is_flag=True, help="After --run or --call, do not try the answer by doing it once more.")
+@click.option("--load", is_flag=True, help="Import the script elsewhere and look at FUNCTION as the object it then is.")
 @click.option("--diff", metavar="OLD.json", help="Print what has changed since an answer of --format json.")
 @selection_options
 @click.pass_context
@@ -48,6 +49,7 @@ def analyze(
     run: bool,
     call: str | None,
     no_verify: bool,
+    load: bool,
     diff: str | None,
     include: tuple[str, ...],
     exclude: tuple[str, ...],
@@ -81,6 +83,7 @@ def analyze(
         run=ctx.meta.get(ARGUMENTS, ()) if run else None,
         sample=call,
         verify=not no_verify,
+        load=load,
     )
     old = _read(diff) if diff is not None else None
     text = _render(found, form, asked, sys.stdout if output is None else None) if old is None else _changes(old, found)

@@ -195,7 +195,8 @@ def _place(one: Evidence, short: Callable[[str], str]) -> str:
         return "asked for"
     # A plain import is the rule; what is less sure than that is said.
     kind = "" if one.kind == "static" else f" ({one.kind})"
-    return f"{one.module} at {short(one.file)}:{one.line}{kind}"
+    place = f"at {short(one.file)}:{one.line}" if one.line else f"in {short(one.file)}"
+    return f"{one.module} {place}{kind}"
 
 
 def _count(number: int, what: str) -> str:

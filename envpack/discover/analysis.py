@@ -20,6 +20,7 @@ from envpack.discover.finder import ModuleFinder
 from envpack.discover.interpreter import inspect_interpreter
 from envpack.discover.merge import Choices, Part, merge
 from envpack.discover.parts import parts_of
+from envpack.discover.target import split_target
 from envpack.errors import SourceSyntaxError, TargetNotFoundError, UsageError
 
 
@@ -35,6 +36,7 @@ def analyze(
     sample: str | Sequence[Any] | None = None,
     sample_keywords: Mapping[str, Any] | None = None,
     verify: bool = True,
+    load: bool = False,
 ) -> Dependencies:
     """Find the distributions and local files that a script or some of its functions need.
 
@@ -59,6 +61,8 @@ def analyze(
         sample_keywords: arguments by name of the sample call of a live function.
         verify: after `run` of a whole target or `sample`, do it once more with nothing but the answer, and add what is
             missed until it ends as it did before.
+        load: import the script, in a process of its own, and look at the functions as live objects: what their names
+            are bound to then (partial objects, instances, what decorators made) is walked like a given callable.
 
     Returns:
         What is needed, and why. A module that is not installed is in `unresolved`; see `Dependencies.raise_missing`.
@@ -71,8 +75,13 @@ def analyze(
         InterpreterError: `python` is no interpreter.
         UsageError: a distribution to include or to map to is not installed; what is asked for cannot be run.
         SampleError: the script does not load, or the arguments of the sample call cannot be evaluated or sent.
+        LoadError: `load` was asked for, and the script fails when it is imported.
     """
     trial = Trial(run, sample, sample_keywords or {}, verify) if run is not None or sample is not None else None
+    if load and trial is not None:
+        raise UsageError("load together with a run or a sample call", "ask for one of them: each looks at live objects")
+    if load:
+        return _loaded(target, functions, python=python, include=include, exclude=exclude, mapping=mapping)
     analysis = _Analysis(python, include, exclude, mapping or {})
     if isinstance(target, str) or not isinstance(target, Sequence):
         if not is_several(target):
@@ -96,6 +105,24 @@ class Trial:
     sample: str | Sequence[Any] | None
     sample_keywords: Mapping[str, Any]
     verify: bool
+
+
+def _loaded(
+    target: Target | Sequence[Target], functions: Sequence[str | Callable[..., Any]], **choices: Any
+) -> Dependencies:
+    """Answer for functions of one script after another, each imported in a process of its own."""
+    from envpack.discover.loading import analyze_loaded
+
+    if isinstance(target, str | os.PathLike):
+        if not is_several(target):
+            path, name = split_target(os.fspath(target))
+            names = [str(getattr(function, "__qualname__", function)) for function in functions]
+            return analyze_loaded(path, [*([name] if name else []), *names], target=os.fspath(target), **choices)
+        target = [target]
+    if callable(target):
+        return analyze(target, functions=functions, **choices)  # it is live as it is
+    answers = [_loaded(member.target, (), **choices) for member in expand(target)]
+    return _together(target, answers)
 
 
 class _Analysis:
@@ -146,9 +173,7 @@ class _Analysis:
             raise wrong[0]
         if wrong:
             raise UsageError("; ".join(map(str, wrong)))
-        import shlex
-
-        return combine(shlex.join(map(_named, targets)), answers)
+        return _together(targets, answers)
 
     def _member(self, member: Member) -> Dependencies:
         try:
@@ -168,6 +193,12 @@ class _Analysis:
         function = FunctionDependencies(target, (), (), (), (item,))
         interpreter = self._interpreter
         return Dependencies(target, interpreter.version, interpreter.platform, (function,), (), (), (), (item,))
+
+
+def _together(targets: Sequence[Target], answers: Sequence[Dependencies]) -> Dependencies:
+    import shlex
+
+    return combine(shlex.join(map(_named, targets)), answers)
 
 
 def _named(target: Target) -> str:

@@ -105,6 +105,23 @@ class CodeFile:
         return [scope for scope in self.scopes.inner.values() if scope.kind == "class"]
 
     @cached_property
+    def class_names(self) -> frozenset[str]:
+        """The names of its classes."""
+        return frozenset(scope.node.name for scope in self.classes if isinstance(scope.node, ast.ClassDef))
+
+    @cached_property
+    def aliases(self) -> dict[str, str]:
+        """The library that each imported name comes from, wherever the import stands, also where only types count."""
+        found: dict[str, str] = {}
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                for alias in node.names:
+                    module = alias.name if isinstance(node, ast.Import) else self.absolute(node)
+                    name = alias.asname or alias.name
+                    found[name.partition(".")[0] if isinstance(node, ast.Import) else name] = module.partition(".")[0]
+        return found
+
+    @cached_property
     def members(self) -> dict[int, dict[str, list[tuple[ast.expr, Scope]]]]:
         """What methods assign to attributes of `self`, with their scopes, by the identity of the class's node."""
         found: dict[int, dict[str, list[tuple[ast.expr, Scope]]]] = {}

@@ -6,10 +6,7 @@ A configuration is a constant of the program, or a JSON, TOML or YAML file that 
 from __future__ import annotations
 
 import ast
-import configparser
-import json
 import re
-import tomllib
 from collections.abc import Iterator
 
 from envpack.discover.loads import CallSite, Load, Reader, is_dotted
@@ -31,6 +28,8 @@ def _dict_config(site: CallSite) -> Iterator[Load]:
 
 
 def _file_config(site: CallSite) -> Iterator[Load]:
+    import configparser
+
     for text in opened_paths(site, site.argument(0, "fname")):
         path = existing(site, text)
         parser = configparser.RawConfigParser()
@@ -60,8 +59,12 @@ def _of_file(path: str) -> Iterator[Load]:
         content = file.read().decode("utf-8", "replace")
     try:
         if path.endswith(".json"):
+            import json
+
             yield from _classes(json.loads(content))
         elif path.endswith(".toml"):
+            import tomllib
+
             yield from _classes(tomllib.loads(content))
         else:
             found = _YAML_CLASS.finditer(content)

@@ -13,8 +13,11 @@ import operator
 import os.path
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import PurePosixPath
+
 
 _MAX_DEPTH = 40
 _MAX_VALUES = 64
@@ -55,17 +58,25 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "list": list,
     "sorted": sorted,
 }
+
+
+def _pure(path: str) -> PurePosixPath:
+    from pathlib import PurePosixPath  # as dear as all of this module, and few programs need it
+
+    return PurePosixPath(path)
+
+
 _PATH_PARTS: dict[str, Callable[[str], Any]] = {
     "parent": os.path.dirname,
-    "parents": lambda path: tuple(map(str, PurePosixPath(path).parents)),
+    "parents": lambda path: tuple(map(str, _pure(path).parents)),
     "name": os.path.basename,
-    "stem": lambda path: PurePosixPath(path).stem,
-    "suffix": lambda path: PurePosixPath(path).suffix,
+    "stem": lambda path: _pure(path).stem,
+    "suffix": lambda path: _pure(path).suffix,
 }
 _PATH_CHANGES: dict[str, Callable[[str, str], str]] = {
-    "with_name": lambda path, name: str(PurePosixPath(path).with_name(name)),
-    "with_suffix": lambda path, suffix: str(PurePosixPath(path).with_suffix(suffix)),
-    "with_stem": lambda path, stem: str(PurePosixPath(path).with_stem(stem)),
+    "with_name": lambda path, name: str(_pure(path).with_name(name)),
+    "with_suffix": lambda path, suffix: str(_pure(path).with_suffix(suffix)),
+    "with_stem": lambda path, stem: str(_pure(path).with_stem(stem)),
 }
 _PATH_METHODS = {"resolve", "absolute", "as_posix", "expanduser"}
 _TEXT_METHODS = {

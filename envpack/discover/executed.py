@@ -8,7 +8,6 @@ from __future__ import annotations
 import ast
 import os
 import re
-import shlex
 from collections.abc import Iterator, Sequence
 
 from envpack.discover.loads import CallSite, Load, Reader, computed, is_dotted
@@ -109,6 +108,8 @@ def _shell_command(site: CallSite) -> Iterator[Load]:
 def _shell(site: CallSite, text: str) -> Iterator[Load]:
     for part in _SEPARATORS.split(text):
         try:
+            import shlex
+
             words = shlex.split(part, comments=True)
         except ValueError:  # quotes that do not match: not a command that we understand
             continue

@@ -1,7 +1,8 @@
 """Hidden dependencies: what libraries import only because of how the reached code uses them.
 
 While the code is walked, `Uses` notes each use that a trigger names. What that means is decided at the end, when it is
-known which libraries the program imports: `frame.to_excel(...)` counts only where pandas is one of them.
+known which libraries the program imports: `frame.to_excel(...)` counts only where pandas is one of them. Of a
+parameter, an annotation may say so, or the imports of its file.
 """
 
 from __future__ import annotations
@@ -12,10 +13,21 @@ from dataclasses import dataclass
 
 from envpack.discover.codefile import CodeFile
 from envpack.discover.constants import Edges
+from envpack.discover.hints import annotated_libraries
 from envpack.discover.scopes import Scope
 from envpack.discover.triggers import Case, Given, Trigger, alternatives, triggers_by_name
 
 _MAX_ORIGIN_DEPTH = 8
+_TABLES = frozenset(
+    {"pandas", "polars", "pyarrow", "dask", "xarray", "geopandas", "modin", "cudf", "duckdb", "astropy"}
+)
+_SHARED_NAMES = frozenset(
+    {
+        *("to_numpy", "to_pandas", "to_arrow", "to_parquet", "to_csv", "to_json", "to_pickle", "to_xarray", "astype"),
+        *("get", "post", "put", "patch", "delete", "head", "options", "request", "apply", "agg", "mean", "sum", "std"),
+        *("var", "query", "eval", "interpolate", "rolling", "corr", "transform", "aggregate", "chunk", "read", "write"),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +61,7 @@ class _Use:
     call: ast.Call | None
     is_known: bool
     is_optional: bool
+    is_suggested: bool
 
 
 class Uses:
@@ -103,8 +116,9 @@ class Uses:
             is_known = qualified is not None and qualified.partition(".")[0] == trigger.library
             if is_known or (trigger.reached == "method" and _may_be(trigger, node, qualified, scope, file)):
                 optional = file.scopes.kinds.get(id(call), "static") == "optional"
-                use = _Use(trigger, f"{trigger.library}: {dotted}", file, scope, node.lineno, call, is_known, optional)
-                self._uses.append(use)
+                hinted = not is_known and _is_suggested(trigger, node, scope, file)
+                by = f"{trigger.library}: {dotted}"
+                self._uses.append(_Use(trigger, by, file, scope, node.lineno, call, is_known, optional, hinted))
 
     def _imported_name(self, name: str, scope: Scope) -> str:
         """Return the name that a plain name was imported as: `read` for `from a import read as r`."""
@@ -117,13 +131,18 @@ class Uses:
             self._names[key] = next(found, name)
         return self._names[key]
 
-    def needs(self, imported: Set[str]) -> Iterator[Need]:
-        """Give what the uses need, in a program that imports these modules."""
+    def needs(self, imported: Set[str], whole: Set[str]) -> Iterator[Need]:
+        """Give what the uses need.
+
+        Args:
+            imported: the modules that the reached code imports.
+            whole: the files of which all code is reached: no object comes there from a library that is not imported.
+        """
         libraries = {module.partition(".")[0] for module in imported}
         chosen = [
             (use, case, is_settled)
             for use in self._uses
-            if use.trigger.library in libraries
+            if use.trigger.library in libraries or (use.is_suggested and use.file.path not in whole)
             for case, is_settled in _cases(use)
             if case.when is not None or not libraries.intersection(use.trigger.without)
         ]
@@ -131,6 +150,9 @@ class Uses:
         for use, case, is_settled in chosen:
             if case.needs and (not use.trigger.unless_set or use.trigger.unless_set not in settings):
                 groups = tuple(map(tuple, alternatives(case.needs)))
+                if use.trigger.library not in libraries:
+                    # An object of the library arrives as an argument, and cannot be unpickled without it.
+                    yield Need(((use.trigger.library,),), use.by, use.file.path, use.line, False, use.is_optional)
                 yield Need(groups, use.by, use.file.path, use.line, use.is_known and is_settled, use.is_optional)
 
     def needs_of_import(self, module: str) -> Iterator[tuple[tuple[str, ...], ...]]:
@@ -200,12 +222,39 @@ def _may_be(trigger: Trigger, node: ast.expr, qualified: str | None, scope: Scop
     """Whether a method of an object may be one of the library's."""
     if qualified is not None or not isinstance(node, ast.Attribute):
         return False
+    annotated = annotated_libraries(_owner(node), scope, file)
+    if annotated is not None:
+        return trigger.library in annotated
     if not trigger.is_ambiguous:
         return True
     if isinstance(node.value, ast.Name) and node.value.id in ("self", "cls"):
         return False
     origins = _origins(node.value, scope, file, 0)
     return not origins or trigger.library in origins
+
+
+def _owner(node: ast.Attribute) -> ast.expr:
+    """Return the object of which a trigger's name is an attribute: `frame` in `frame.plot.bar`."""
+    owner: ast.expr = node
+    while isinstance(owner, ast.Attribute):
+        owner = owner.value
+    return owner
+
+
+def _is_suggested(trigger: Trigger, node: ast.expr, scope: Scope, file: CodeFile) -> bool:
+    """Whether an object is probably the library's, though the reached code does not import that."""
+    if not isinstance(node, ast.Attribute):
+        return False
+    owner = _owner(node)
+    if annotated_libraries(owner, scope, file) is not None:
+        return True  # of that library, or it would not have got here
+    libraries = set(file.aliases.values())
+    if trigger.is_ambiguous or trigger.library not in libraries or not isinstance(owner, ast.Name):
+        return False
+    if all(binding.kind != "parameter" for binding in scope.lookup(owner.id)) or owner.id in ("self", "cls"):
+        return False
+    # Where two libraries of tables are at hand, a name that both have says nothing.
+    return node.attr not in _SHARED_NAMES or len(libraries & _TABLES) < 2
 
 
 def _origins(node: ast.expr, scope: Scope, file: CodeFile, depth: int) -> set[str]:

@@ -6,24 +6,22 @@ binds. Where there is no source (`exec`, a prompt) its code object is read inste
 
 from __future__ import annotations
 
-import builtins
-import dis
 import functools
 import inspect
 import os
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from envpack.discover.codefile import CodeFile
+from envpack.discover.livewalk import LiveWalk
 from envpack.discover.program import Program
 from envpack.discover.reach import Reach
 from envpack.discover.scopes import Binding
 from envpack.discover.target import find_code, find_function
-from envpack.errors import FunctionNotFoundError, TargetNotFoundError
+from envpack.errors import EnvpackError, FunctionNotFoundError, TargetNotFoundError
 
-_MAX_ELEMENTS = 1000
 _MAX_WRAPPERS = 100
 
 
@@ -70,6 +68,7 @@ def locate(target: Callable[..., Any]) -> LiveFunction:
             values.append(inner.__self__)
             inner = inner.__func__
         elif inspect.getattr_static(inner, "__wrapped__", None) is not None and not isinstance(inner, type):
+            values.append(inner)
             inner = inner.__wrapped__
         elif isinstance(inner, types.FunctionType | type | types.BuiltinFunctionType):
             return LiveFunction(inner, tuple(values), _module_name(inner), _source_path(inner))
@@ -88,132 +87,38 @@ def add_live(reach: Reach, program: Program, live: LiveFunction) -> None:
         FunctionNotFoundError: a class has no source to read.
     """
     function = live.function
-    file = _code_file(program, live)
-    bindings = _bindings(file, live) if file is not None else []
     owner = program.finder.find(live.module)
     is_installed = owner.kind == "stdlib" or (owner.distribution is not None and not owner.distribution.is_editable)
+    text = _LiveText(reach, program)
+    own = frozenset({live.module}) if not is_installed else frozenset()
+    walk = LiveWalk(reach, program, own, live.path, live.line, text.add)
     # The functions of the user's own modules, those under development included, travel by value.
     if is_installed and live.module != "__main__":
         reach.add_module(live.module, live.path, live.line, "runtime")
-    elif file is not None and bindings:
-        for binding in bindings:
-            reach.add_function(file, binding.node, binding.scope)
-    elif isinstance(function, type):
-        raise FunctionNotFoundError(f"no source for class {live.name!r}", "define it in a file")
-    walk = _ValueWalk(reach, program, live)
+        walk.run((function, *live.values))
+        return
+    has_text = text.add(function) if isinstance(function, types.FunctionType | type) else False
     if isinstance(function, types.FunctionType):
-        walk.function(function, None if not bindings else file)
-    walk.values(live.values)
+        walk.add_function(function, has_text=has_text)
+    walk.run((function, *live.values))
 
 
-class _ValueWalk:
-    """Counts what values need that travel with a function."""
+class _LiveText:
+    """Follows the source of live functions and classes."""
 
-    def __init__(self, reach: Reach, program: Program, live: LiveFunction) -> None:
+    def __init__(self, reach: Reach, program: Program) -> None:
         self._reach = reach
         self._program = program
-        self._live = live
-        self._seen: set[int] = {id(live.function)}
 
-    def function(self, function: types.FunctionType, file: CodeFile | None) -> None:
-        """Count closure cells, and the globals that no text binds; without a file also imports, from the code."""
-        closure = zip(function.__code__.co_freevars, function.__closure__ or (), strict=False)
-        self.values(tuple(content for _, cell in closure if (content := _content(cell)) is not _EMPTY))
-        if file is None:
-            self.values((*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()))
-            for module in _imports(function):
-                self._reach.add_module(module, self._live.path, self._live.line, "runtime")
-        for name in _names(function.__code__):
-            known = file is not None and name in file.scopes.root.bindings
-            if not known and name in function.__globals__ and not hasattr(builtins, name):
-                self.values((function.__globals__[name],))
-
-    def values(self, values: tuple[object, ...]) -> None:
-        """Count what some values need to be unpickled elsewhere."""
-        pending = list(values)
-        while pending and len(self._seen) < _MAX_ELEMENTS:
-            value = pending.pop()
-            if id(value) in self._seen:
-                continue
-            self._seen.add(id(value))
-            pending += _held(value)
-            self._value(value)
-
-    def _value(self, value: object) -> None:
-        if isinstance(value, types.ModuleType):
-            self._module(value.__name__)
-        elif isinstance(value, types.FunctionType | type | functools.partial | types.MethodType):
-            self._callable(value)
-        else:
-            self._callable(type(value))
-
-    def _callable(self, value: Callable[..., Any]) -> None:
-        try:
-            live = locate(value)
-        except TargetNotFoundError:
-            return
-        self.values(live.values)
-        if live.module not in ("__main__", self._live.module):
-            self._module(live.module)
-        elif live.function is not self._live.function:
-            try:
-                add_live(self._reach, self._program, live)
-            except FunctionNotFoundError:
-                return  # made at run time: nothing to read, and its functions are counted where they are used
-
-    def _module(self, name: str) -> None:
-        if name and name != "__main__":
-            self._reach.add_module(name, self._live.path, self._live.line, "runtime")
-
-
-_EMPTY = object()
-
-
-def _content(cell: types.CellType) -> object:
-    try:
-        return cell.cell_contents
-    except ValueError:
-        return _EMPTY
-
-
-def _held(value: Any) -> list[object]:
-    """Return what a value holds, through the built-in types' own methods: no code of the user's runs."""
-    kind = type(value)
-    if issubclass(kind, dict):
-        return [*dict.keys(value), *dict.values(value)]
-    containers: tuple[Any, ...] = (list, tuple, set, frozenset)
-    for container in containers:
-        if issubclass(kind, container):
-            return list(container.__iter__(value))
-    if issubclass(kind, types.ModuleType | type | types.FunctionType):
-        return []
-    try:
-        return list(object.__getattribute__(value, "__dict__").values())
-    except AttributeError:
-        return []
-
-
-def _imports(function: types.FunctionType) -> Iterator[str]:
-    """Give the modules that the byte code of a function imports absolutely."""
-    for code in _codes(function.__code__):
-        instructions = list(dis.get_instructions(code))
-        for position, instruction in enumerate(instructions):
-            if instruction.opname == "IMPORT_NAME" and isinstance(instruction.argval, str):
-                level = instructions[position - 2].argval if position >= 2 else 0
-                if level == 0:
-                    yield instruction.argval
-
-
-def _names(code: types.CodeType) -> set[str]:
-    return {name for one in _codes(code) for name in one.co_names}
-
-
-def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
-    pending = [code]
-    while pending:
-        one = pending.pop()
-        yield one
-        pending += [constant for constant in one.co_consts if isinstance(constant, types.CodeType)]
+    def add(self, function: types.FunctionType | type) -> bool:
+        """Follow the source of a function or class; return whether there is any."""
+        live = LiveFunction(function, (), _module_name(function), _source_path(function))
+        file = _code_file(self._program, live)
+        bindings = _bindings(file, live) if file is not None else []
+        for binding in bindings:
+            assert file is not None
+            self._reach.add_function(file, binding.node, binding.scope)
+        return bool(bindings)
 
 
 def _module_name(function: types.FunctionType | type | types.BuiltinFunctionType) -> str:
@@ -243,7 +148,10 @@ def _code_file(program: Program, live: LiveFunction) -> CodeFile | None:
     if location.kind == "distribution":
         return None
     program.finder.add_folder(os.path.dirname(os.path.realpath(live.path)), first=True)
-    return program.script(live.path)
+    try:
+        return program.script(live.path)
+    except EnvpackError:
+        return None  # changed since it was imported: the code itself is read
 
 
 def _bindings(file: CodeFile, live: LiveFunction) -> list[Binding]:

@@ -10,7 +10,6 @@ from envpack.discover.dependencies import EvidenceKind
 from envpack.discover.findings import Findings
 from envpack.discover.installed import owner_of_command, providers
 from envpack.discover.loads import Load
-from envpack.discover.picklefile import pickled_modules
 
 # Where pickled objects come from that every interpreter has.
 _EVERYWHERE = frozenset({"__main__", "builtins", "__builtin__", "copy_reg", "copyreg"})
@@ -70,6 +69,8 @@ class LoadFindings(Findings):
                 hint = f"pickled objects in {path!r}, which is not there: name what they need with --include DIST"
                 self._undecided("", file, line, "dynamic", hint)
             return
+        from envpack.discover.picklefile import pickled_modules
+
         content = pickled_modules(path)
         for module in content.modules:
             if module not in _EVERYWHERE:

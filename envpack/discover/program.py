@@ -6,6 +6,7 @@ import os
 
 from envpack.discover.codefile import CodeFile
 from envpack.discover.finder import Location, ModuleFinder
+from envpack.discover.packages import package_around
 from envpack.discover.searchpath import search_path_changes
 
 
@@ -22,7 +23,7 @@ class Program:
 
     def script(self, path: str) -> CodeFile:
         """Return the script itself, parsed."""
-        root, package = _package_around(os.path.dirname(path))
+        root, package = package_around(os.path.dirname(path))
         if package:
             self.finder.add_folder(root, first=False)
         return self._load(path, "__main__", package)
@@ -41,12 +42,3 @@ class Program:
                 file = CodeFile(path, module, package, self.finder, self._files.values())
             self._files[path] = file
         return self._files[path]
-
-
-def _package_around(folder: str) -> tuple[str, str]:
-    """Return the package that a folder is, and the folder it is importable from; a script may use relative imports."""
-    parts: list[str] = []
-    while os.path.isfile(os.path.join(folder, "__init__.py")):
-        folder, name = os.path.split(folder)
-        parts.insert(0, name)
-    return folder, ".".join(parts)

@@ -92,7 +92,7 @@ class Reach(LoadFindings):
             node, scope, file = self._asked.pop()
             self._count_loads(list(loads(node, scope, file)), node, scope, file)
             self._drain()
-        for need in list(self._uses.needs(self._imported)):
+        for need in list(self._uses.needs(self._imported, self._whole)):
             self._need(need)
         self._drain()
 

@@ -141,6 +141,39 @@ def test_method_counts_only_where_its_library_is_imported(ask: Ask) -> None:
     assert hidden(ask("def save(frame): frame.to_excel('a.xlsx')")) == set()
 
 
+PARAMETERS = {
+    "unknown": ("import pandas\ndef f(table): table.to_excel('a.xlsx')", {"pandas", "xlsxwriter"}),
+    "quoted": ("import pandas as pd\ndef f(t: 'pd.DataFrame'): t.to_excel('a.xlsx')", {"pandas", "xlsxwriter"}),
+    "lazy": (
+        "from __future__ import annotations\nimport pandas\ndef f(t: pandas.DataFrame | None): t.to_excel('a.xlsx')",
+        {"pandas", "xlsxwriter"},
+    ),
+    "only_for_types": (
+        "import typing\nif typing.TYPE_CHECKING:\n    from pandas import DataFrame\ndef f(t: 'DataFrame'): t.plot()",
+        {"pandas", "matplotlib"},
+    ),
+    "other_library": ("import pandas, xarray\ndef f(t: 'xarray.Dataset'): t.to_excel('a.xlsx')", set()),
+    "other_type": (
+        "import pandas\nclass T: pass\ndef f(t: 'T', u: 'list[str]'): t.to_excel('a'), u.to_excel('b')",
+        set(),
+    ),
+    "shared_name": ("import pandas, xarray\ndef f(t): t.to_parquet('a')", set()),
+    "ambiguous": ("import pandas\ndef f(t): t.plot()", set()),
+    "local": ("import pandas\ndef f(n):\n    t = g(n)\n    t.to_excel('a.xlsx')\ndef g(n): return n", set()),
+    "not_imported": ("def f(t): t.to_excel('a.xlsx')", set()),
+}
+
+
+@pytest.mark.parametrize("case", PARAMETERS)
+def test_parameter_is_of_the_library_that_its_annotation_or_its_file_suggests(case: str, ask: Ask) -> None:
+    source, expected = PARAMETERS[case]
+    assert hidden(ask(source, "f")) == expected
+
+
+def test_whole_script_meets_only_objects_of_what_it_imports(ask: Ask) -> None:
+    assert hidden(ask(PARAMETERS["only_for_types"][0])) == set()
+
+
 def test_only_uses_that_the_function_reaches_count(ask: Ask) -> None:
     source = "import pandas as pd\ndef one(p): return pd.read_excel(p)\ndef two(p): return pd.read_csv(p)\n"
     assert hidden(ask(source, "one")) == {"openpyxl"}
