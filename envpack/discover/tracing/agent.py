@@ -8,6 +8,8 @@ An event holds its *chain*: the places (file, line) of the frames that led to it
 the same, only the first few are written: a chain costs more than what it tells the hundredth time.
 """
 
+from __future__ import annotations
+
 import atexit
 import builtins
 import importlib
@@ -15,6 +17,12 @@ import json
 import os
 import sys
 import threading
+
+TYPE_CHECKING = False  # typing itself is not imported: the program would find it loaded
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import CodeType, FrameType, ModuleType, TracebackType
+    from typing import Any
 
 _MAX_FRAMES = 120
 _MAX_ALIKE = 12
@@ -31,18 +39,18 @@ class Agent:
         folders: data files that are opened count if they lie below one of these.
     """
 
-    def __init__(self, log, folders):
+    def __init__(self, log: str, folders: Sequence[str]) -> None:
         self._log = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
         self._folders = tuple(folder.rstrip(os.sep) + os.sep for folder in folders)
         self._standard = os.path.dirname(os.__file__) + os.sep
         self._modules = getattr(sys, "stdlib_module_names", frozenset(sys.builtin_module_names))
-        self._counts = {}
-        self._named = set()
+        self._counts: dict[Any, int] = {}
+        self._named: set[str] = set()
         self._busy = threading.local()
         self._import = builtins.__import__
         self._import_module = importlib.import_module
         self._exit = os._exit
-        self._audits = {
+        self._audits: dict[str, Callable[..., None]] = {
             "exec": self._on_exec,
             "import": self._on_extension,
             "open": self._on_open,
@@ -53,22 +61,22 @@ class Agent:
             "os.system": self._on_start,
         }
 
-    def start(self):
-        """Listen from now on."""
+    def start(self) -> None:
+        """listen from now on."""
         builtins.__import__ = self._traced_import
         importlib.import_module = self._traced_import_module
-        os._exit = self._traced_exit
+        os._exit = self._traced_exit  # type: ignore[assignment]
         sys.addaudithook(self._audit)
         atexit.register(self._libraries)
         hook = sys.excepthook
 
-        def excepthook(kind, error, trace):
+        def excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
             self.note("error", kind.__name__, str(error)[:500], str(getattr(error, "name", None) or ""))
             hook(kind, error, trace)
 
         sys.excepthook = excepthook
 
-    def note(self, *event):
+    def note(self, *event: Any) -> None:
         """Append one event."""
         try:
             line = json.dumps([os.getpid(), *event]) + "\n"
@@ -78,7 +86,9 @@ class Agent:
 
     # Import statements and importlib.import_module
 
-    def _traced_import(self, name, globals=None, locals=None, fromlist=(), level=0):
+    def _traced_import(
+        self, name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0
+    ) -> ModuleType:
         try:
             module = self._import(name, globals, locals, fromlist, level)
         except ImportError as error:
@@ -93,7 +103,7 @@ class Agent:
         self._imported(names)
         return module
 
-    def _traced_import_module(self, name, package=None):
+    def _traced_import_module(self, name: str, package: str | None = None) -> ModuleType:
         try:
             module = self._import_module(name, package)
         except ImportError as error:
@@ -102,7 +112,7 @@ class Agent:
         self._imported([getattr(module, "__name__", name)])
         return module
 
-    def _imported(self, names):
+    def _imported(self, names: list[str]) -> None:
         frame = self._outside()
         if not self._is_new(frame, names[-1].split(".")[:2]):
             return
@@ -113,7 +123,7 @@ class Agent:
                 self.note("module", name, _file_of(sys.modules.get(name)))
         self.note("import", names, _chain(frame))
 
-    def _failed(self, error, name):
+    def _failed(self, error: ImportError, name: str) -> None:
         missing = getattr(error, "name", None) or name
         frame = self._outside()
         if missing.partition(".")[0] not in self._modules:
@@ -121,7 +131,7 @@ class Agent:
 
     # What the interpreter reports
 
-    def _audit(self, event, arguments):
+    def _audit(self, event: str, arguments: tuple[Any, ...]) -> None:
         handle = self._audits.get(event)
         if handle is None or getattr(self._busy, "now", False):
             return
@@ -133,25 +143,25 @@ class Agent:
         finally:
             self._busy.now = False
 
-    def _on_exec(self, code):
+    def _on_exec(self, code: CodeType) -> None:
         self._loaded(code.co_filename)
 
-    def _on_extension(self, module, file, *others):
+    def _on_extension(self, module: str, file: str | None, *others: Any) -> None:
         if file:
             self._loaded(file)
 
-    def _on_dlopen(self, name):
+    def _on_dlopen(self, name: Any) -> None:
         if isinstance(name, str) and os.sep in name:
             self._loaded(name)
 
-    def _loaded(self, file):
+    def _loaded(self, file: str) -> None:
         if not file.startswith(os.sep) or self._is_standard(file):
             return
         frame = self._outside()
         if self._is_new(frame, [os.path.dirname(file)]):
             self.note("load", file, _chain(frame))
 
-    def _on_open(self, file, mode, flags):
+    def _on_open(self, file: Any, mode: Any, flags: Any) -> None:
         if isinstance(file, bytes):
             file = os.fsdecode(file)
         if not isinstance(file, str) or file.endswith(_CODE) or any(part in file for part in _METADATA):
@@ -163,12 +173,12 @@ class Agent:
         self._named.add(file)
         self.note("open", file, _chain(self._outside()))
 
-    def _on_start(self, program, *others):
+    def _on_start(self, program: Any, *others: Any) -> None:
         words = os.fsdecode(program).split() if isinstance(program, (str, bytes)) else []
         if words:
             self.note("start", words[0], _chain(self._outside()))
 
-    def _libraries(self):
+    def _libraries(self) -> None:
         """Note the shared libraries that are mapped."""
         try:
             with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as file:
@@ -177,15 +187,15 @@ class Agent:
             return
         self.note("libraries", sorted(os.sep + path for path in paths if path))
 
-    def _traced_exit(self, status):
+    def _traced_exit(self, status: int) -> None:
         self._libraries()
         self._exit(status)
 
     # Where it came from
 
-    def _outside(self):
+    def _outside(self) -> FrameType | None:
         """Return the nearest frame of a file of neither ours nor the standard library; `None` under `python -c`."""
-        frame = sys._getframe(1)
+        frame: FrameType | None = sys._getframe(1)
         while frame is not None:
             file = frame.f_code.co_filename
             if file != _OWN_FILE and not file.startswith("<") and not self._is_standard(file):
@@ -193,13 +203,13 @@ class Agent:
             frame = frame.f_back
         return None
 
-    def _is_standard(self, file):
+    def _is_standard(self, file: str) -> bool:
         if not file.startswith(self._standard):
             return False
         rest = file[len(self._standard) :]
         return not rest.startswith(("site-packages" + os.sep, "dist-packages" + os.sep))
 
-    def _is_new(self, frame, what):
+    def _is_new(self, frame: FrameType | None, what: Sequence[str]) -> bool:
         """Whether few events of this kind have been written; all count whose place lies outside the folders."""
         file = frame.f_code.co_filename if frame is not None else ""
         place = os.path.dirname(file) if file.startswith(self._folders) else (file, frame and frame.f_lineno)
@@ -208,25 +218,25 @@ class Agent:
         return count <= _MAX_ALIKE
 
 
-def _chain(frame):
-    places = []
+def _chain(frame: FrameType | None) -> list[tuple[str, int, int, str]]:
+    places: list[tuple[str, int, int, str]] = []
     while frame is not None and len(places) < _MAX_FRAMES:
         file = frame.f_code.co_filename
         if file != _OWN_FILE and not file.startswith("<"):
             code = frame.f_code
-            places.append([file, frame.f_lineno, code.co_firstlineno, code.co_name])
+            places.append((file, frame.f_lineno, code.co_firstlineno, code.co_name))
         frame = frame.f_back
     return places
 
 
-def _file_of(module):
+def _file_of(module: ModuleType | None) -> str:
     for value in (getattr(module, "__file__", None), getattr(getattr(module, "__spec__", None), "origin", None)):
         if isinstance(value, str) and os.sep in value:
             return os.path.abspath(value)
     return ""
 
 
-def start(log, folders, own):
+def start(log: str, folders: Sequence[str], own: str) -> Agent:
     """Start noting, then make way for the `sitecustomize` that this file stands in for."""
     sys.path[:] = [entry for entry in sys.path if entry != own]
     mine = sys.modules.pop("sitecustomize", None)

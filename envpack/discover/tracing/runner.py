@@ -5,6 +5,8 @@ call travels as it would to a worker: a first process loads the script and write
 a second one, which never saw the script, reads and calls it.
 """
 
+from __future__ import annotations
+
 import ast
 import importlib.machinery
 import importlib.util
@@ -15,8 +17,13 @@ import pickle
 import sys
 import types
 
+TYPE_CHECKING = False  # typing itself is not imported: the program would find it loaded
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
 
-def load(spec):
+
+def load(spec: dict[str, Any]) -> None:
     """Write a function of a script and the arguments of a sample call as a pickle."""
     sys.path[:0] = spec["folders"]
     sys.argv = [spec["script"]]
@@ -41,50 +48,51 @@ class _StandIns:
         names: of the modules.
     """
 
-    def __init__(self, names):
+    def __init__(self, names: Sequence[str]) -> None:
         self._names = {".".join(name.split(".")[:length]) for name in names for length in range(1, len(name) + 1)}
 
-    def find_spec(self, name, path=None, target=None):
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
         """Find a module, as `sys.meta_path` asks."""
-        return importlib.machinery.ModuleSpec(name, self, is_package=True) if name in self._names else None
+        loader: Any = self
+        return importlib.machinery.ModuleSpec(name, loader, is_package=True) if name in self._names else None
 
-    def create_module(self, spec):
+    def create_module(self, spec: Any) -> types.ModuleType:
         """Make the module, as the import system asks."""
         return _StandIn(spec.name)
 
-    def exec_module(self, module):
+    def exec_module(self, module: types.ModuleType) -> None:
         """Leave the module as it is."""
 
 
 class _StandIn(types.ModuleType):
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         return _stand_in(name)
 
 
 class _StandInClass(type):
-    def __getattr__(cls, name):
+    def __getattr__(cls, name: str) -> Any:
         return _stand_in(name)
 
 
 class _StandInValue:
-    def __init__(self, *arguments, **keywords):
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
         pass
 
-    def __call__(self, *arguments, **keywords):
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         return arguments[0] if len(arguments) == 1 and callable(arguments[0]) else self
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         return _stand_in(name)
 
 
-def _stand_in(name):
+def _stand_in(name: str) -> Any:
     """Return a class: it can be called, decorate and be derived from while the script loads."""
     if name.startswith("__"):
         raise AttributeError(name)
     return _StandInClass(name, (_StandInValue,), {})
 
 
-def call(spec):
+def call(spec: dict[str, Any]) -> None:
     """Read a pickled call and make it."""
     sys.path[:0] = spec["folders"]
     sys.argv = [spec["script"]]
@@ -104,7 +112,7 @@ def call(spec):
             pass
 
 
-def notebook(spec):
+def notebook(spec: dict[str, Any]) -> None:
     """Execute the source that the cells of a notebook make."""
     sys.path[:0] = spec["folders"]
     sys.argv = [spec["script"], *spec["arguments"]]
@@ -120,21 +128,25 @@ def notebook(spec):
         exec(code, names)
 
 
-def _arguments(expression, function, names):
+def _arguments(expression: str, function: str, names: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Evaluate `f(1, k=2)`, or an expression whose value is the tuple of the arguments or the only one."""
     tree = ast.parse(expression.strip() or "()", "<sample>", "eval").body
-    if isinstance(tree, ast.Call) and ast.unparse(tree.func) == function:
+    if isinstance(tree, ast.Call) and ast.dump(tree.func) == ast.dump(ast.parse(function, mode="eval").body):
         taken = ast.Expression(ast.Call(ast.Name("_taken", ast.Load()), tree.args, tree.keywords))
         names = dict(names, _taken=lambda *arguments, **keywords: (arguments, keywords))
-        return eval(compile(ast.fix_missing_locations(taken), "<sample>", "eval"), names)
+        made: tuple[tuple[Any, ...], dict[str, Any]]
+        made = eval(compile(ast.fix_missing_locations(taken), "<sample>", "eval"), names)
+        return made
     value = eval(compile(ast.Expression(tree), "<sample>", "eval"), names)
     return (value if isinstance(value, tuple) else (value,)), {}
 
 
-def _cloudpickle(folder):
+def _cloudpickle(folder: str) -> Any:
     spec = importlib.util.spec_from_file_location(
         "cloudpickle", os.path.join(folder, "__init__.py"), submodule_search_locations=[folder]
     )
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules["cloudpickle"] = module
     spec.loader.exec_module(module)
