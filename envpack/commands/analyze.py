@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="What to print.",
 )
+@click.option("--hashes", is_flag=True, help="With --format requirements: all distributions, with hashes of an index.")
 @click.option("-o", "--output", metavar="FILE", type=click.Path(dir_okay=False), help="Write to FILE instead.")
 @click.option("--run", is_flag=True, help="Also run TARGET, with ARGS, and count what it is seen to use.")
 @click.option("--call", metavar="EXPR", help="Also call the one FUNCTION: 'FUNCTION(1, k=2)', evaluated in the script.")
@@ -45,6 +46,7 @@ def analyze(
     functions: tuple[str, ...],
     python: str | None,
     form: str,
+    hashes: bool,
     output: str | None,
     run: bool,
     call: str | None,
@@ -68,6 +70,8 @@ def analyze(
         raise click.UsageError("words behind -- are arguments of a run: --run expected")
     if diff is not None and form != "table":
         raise click.UsageError("--diff has a form of its own: --format cannot be given")
+    if hashes and form != "requirements":
+        raise click.UsageError("--hashes goes with --format requirements")
     if bool(targets) == (module is not None):
         raise click.UsageError("one of TARGET and -m MODULE expected")
     # Asked as another one: with `python -m envpack` the folder that we stand in is on our own search path.
@@ -86,7 +90,11 @@ def analyze(
         load=load,
     )
     old = _read(diff) if diff is not None else None
-    text = _render(found, form, asked, sys.stdout if output is None else None) if old is None else _changes(old, found)
+    if old is None:
+        is_terminal = output is None and sys.stdout.isatty()
+        text = _render(found, form, asked, is_terminal=is_terminal, hashes=hashes)
+    else:
+        text = _changes(old, found)
     _write(text, output)
     return _verdict(found)
 
@@ -124,21 +132,21 @@ def _changes(old: Dependencies, found: Dependencies) -> str:
     return "".join(f"{line}\n" for line in changes(old, found))
 
 
-def _render(found: Dependencies, form: str, python: str, terminal: object) -> str:
+def _render(found: Dependencies, form: str, python: str, *, is_terminal: bool, hashes: bool) -> str:
     if form == "json":
         return json.dumps(found.to_dict(), indent=2) + "\n"
-    if form == "requirements":
-        return "".join(line + "\n" for line in found.requirements())
-    if form == "pylock":
-        return _locked(found, python)
-    if form in ("pep723", "conda"):
-        from envpack.discover.export import conda_names, to_conda, to_pep723
+    if form == "table":
+        return _table(found, is_terminal=is_terminal)
+    if form == "pylock" or hashes:
+        return _locked(found, form, python)
+    from envpack.discover.export import to_conda, to_pep723, to_requirements
+
+    if form == "conda":
+        from envpack.discover.conda import conda_packages
         from envpack.discover.interpreter import inspect_interpreter
 
-        if form == "pep723":
-            return to_pep723(found)
-        return to_conda(found, conda_names(inspect_interpreter(python).prefix))
-    return _table(found, is_terminal=bool(getattr(terminal, "isatty", lambda: False)()))
+        return to_conda(found, conda_packages(inspect_interpreter(python).prefix))
+    return to_pep723(found) if form == "pep723" else to_requirements(found)
 
 
 def _table(found: Dependencies, *, is_terminal: bool) -> str:
@@ -153,18 +161,21 @@ def _table(found: Dependencies, *, is_terminal: bool) -> str:
     return render(found, width=get_terminal_size((80, 24)).columns, title=bold if is_terminal else str)
 
 
-def _locked(found: Dependencies, python: str) -> str:
+def _locked(found: Dependencies, form: str, python: str) -> str:
     from envpack.discover.distributions import installed_distributions
     from envpack.discover.interpreter import inspect_interpreter
-    from envpack.discover.lock import package_index, to_pylock
+    from envpack.discover.lock import to_hashed_requirements, to_pylock
     from envpack.errors import UsageError
     from envpack.settings import index_url
 
-    address = index_url()
-    if address is None:
-        raise UsageError("no package index is named, and a lock file needs its addresses", "set PIP_INDEX_URL")
-    index = installed_distributions(inspect_interpreter(python).sys_path)
-    return to_pylock(found, index, package_index(address))
+    address = index_url() or ""
+    if not address and any(not item.url for item in found.distributions if item.role != "optional"):
+        raise UsageError("no package index is named, and hashes and addresses come from there", "set PIP_INDEX_URL")
+    interpreter = inspect_interpreter(python)
+    index = installed_distributions(interpreter.sys_path)
+    if form == "pylock":
+        return to_pylock(found, index, address, interpreter.markers)
+    return to_hashed_requirements(found, index, address)
 
 
 def _write(text: str, output: str | None) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from envpack.discover import Dependencies
-from tests.discover.conftest import Environment, Project
+from tests.discover.conftest import Project
 
 
 def envpack(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -141,37 +141,6 @@ def test_folder_that_the_command_stands_in_is_not_searched(project: Project) -> 
     answer = envpack(main.parent / "sub" / "main.py", cwd=main.parent)
     assert answer.returncode == 1
     assert "'mine'" in answer.stderr
-
-
-def test_pep723_block_is_read_back_as_declared(script: Path, tmp_path: Path) -> None:
-    import numpy
-    import scipy
-
-    block = envpack(script, "--format", "pep723").stdout
-    alone = tmp_path / "alone.py"
-    alone.write_text(block)
-    versions = {"numpy": numpy.__version__, "scipy": scipy.__version__}
-    assert envpack(alone, "--format", "requirements").stdout == "".join(f"{n}=={v}\n" for n, v in versions.items())
-    assert f'# requires-python = "=={sys.version_info[0]}.{sys.version_info[1]}.*"' in block.splitlines()
-
-
-def test_conda_format_parts_what_conda_installed_from_the_rest(environment: Environment, project: Project) -> None:
-    import yaml
-
-    environment.install("tables", "3.9", files=("tables/__init__.py",), extra_metadata={"INSTALLER": "conda\n"})
-    environment.install("other", "1.0", files=("other.py",))
-    records = Path(environment.python).parent.parent / "conda-meta"
-    records.mkdir()
-    files = ["lib/python3/site-packages/tables-3.9.dist-info/METADATA"]
-    (records / "pytables-3.9-0.json").write_text(json.dumps({"name": "pytables", "files": files}))
-    (records / "broken.json").write_text("{")
-    script = project({"main.py": "import tables, other\n"})
-    answer = yaml.safe_load(envpack(script, "--python", environment.python, "--format", "conda").stdout)
-    version = ".".join(map(str, sys.version_info[:3]))
-    assert answer == {
-        "channels": ["conda-forge"],
-        "dependencies": [f"python={version}", "pytables=3.9", "pip", {"pip": ["other==1.0"]}],
-    }
 
 
 def test_module_to_run_is_named_as_for_python(script: Path) -> None:
