@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from envpack import errors
+from envpack.discover.children import ending, run_child
 from envpack.discover.dependencies import Dependencies
 from envpack.discover.interpreter import inspect_interpreter
 from envpack.errors import DependenciesFormatError, EnvpackError, InterpreterError, LoadError, UsageError
@@ -128,17 +128,10 @@ _REMEDY = "analyse it without --load"
 
 def _run(command: list[str], path: str) -> str:
     """Run a process to its end and say how it ended; its stdout goes to our stderr."""
-    # A session of its own: a script that ends its process group does not end ours.
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=2, start_new_session=True)
     try:
-        code = process.wait(_LIMIT_S)
+        return ending(run_child(command, limit_s=_LIMIT_S))
     except subprocess.TimeoutExpired:
         raise LoadError(f"{path}: not loaded after {_LIMIT_S:.0f} s", _REMEDY) from None
-    finally:
-        if process.returncode is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-    return f"ended with exit code {code}" if code >= 0 else f"was killed by {signal.Signals(-code).name}"
 
 
 def _error(data: Mapping[str, Any]) -> EnvpackError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -421,6 +422,23 @@ def test_the_command_ends_with_1_when_the_run_fails(project: Project, lab: Envir
     assert answer.returncode == 1
     assert "plain" in answer.stdout
     assert "it ended with exit code 3" in answer.stderr
+
+
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_broken_off_run_leaves_no_process_and_no_file(
+    project: Project, lab: Environment, tmp_path: Path, number: int, exit_code: int
+) -> None:
+    script = project({"main.py": "import os, signal\nprint(os.getpid(), flush=True)\nsignal.pause()\n"})
+    words = [sys.executable, "-m", "envpack", "analyze", str(script), "--python", lab.python, "--run"]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stderr is not None
+        child = int(process.stderr.readline())
+        process.send_signal(number)
+        assert process.wait(30) == exit_code
+    with pytest.raises(ProcessLookupError):
+        os.kill(child, 0)
+    assert not list(tmp_path.glob("envpack-*"))
 
 
 def test_words_behind_the_dashes_need_a_run(project: Project) -> None:

@@ -10,13 +10,12 @@ import importlib.util
 import json
 import os
 import shutil
-import signal
-import subprocess
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 
+from envpack.discover.children import ending, run_child
 from envpack.discover.tracing.events import Trace, read_trace
 from envpack.errors import InterpreterError, SampleError
 
@@ -55,12 +54,10 @@ class Outcome:
     @property
     def reason(self) -> str:
         """How it ended, in words: its last exception, or its exit code."""
-        if self.exit_code < 0:
-            return f"was killed by {signal.Signals(-self.exit_code).name}"
-        if self.trace.failures:
+        if self.exit_code > 0 and self.trace.failures:
             last = self.trace.failures[-1]
             return f"ended with {last.kind}: {last.text}".splitlines()[0]
-        return f"ended with exit code {self.exit_code}"
+        return ending(self.exit_code)
 
 
 class Session:
@@ -154,25 +151,9 @@ class Session:
 
 def _wait(words: Sequence[str], folder: str, environment: Mapping[str, str], output: int) -> int:
     try:
-        process = subprocess.Popen(
-            words,
-            cwd=folder,
-            env=dict(environment),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
+        return run_child(words, folder=folder, environment=environment, output=output, errors=output)
     except OSError as error:
         raise InterpreterError(f"cannot run interpreter {words[0]!r}: {error}", "name a Python interpreter") from error
-    try:
-        return process.wait()
-    finally:
-        try:
-            os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass  # nobody of the group is left
-        process.wait()
 
 
 def _environment(agent: str, path: str | None) -> dict[str, str]:
