@@ -12,6 +12,7 @@ Map of the package, in the order in which an analysis passes through it:
   load by name, path or command.
 - `triggers`, `trigger_table`, `hidden`, `hints`: what libraries import because of how that code uses them.
 - `closure`, `merge`, `dependencies`: from imports to distributions with role and evidence.
+- `tracing`: what a run of the target shows, and whether the answer suffices.
 - `analysis`: `analyze`, which does all of it; `changes`, `export`, `lock`: what differs, and the answer in formats of
   other tools.
 

@@ -311,6 +311,7 @@ def test_a_sample_call_needs_what_the_function_needs_and_not_its_script(call: Ru
         "import other, plain\nCHOICE = 'plain'\ndef f(n, *, twice=False):\n    return __import__(CHOICE)\n", "f(1)"
     )
     assert roles(found) == {"plain": "direct"}
+    assert found.local_files == ()
     assert found.verified
 
 

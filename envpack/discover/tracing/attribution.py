@@ -115,7 +115,8 @@ class Attribution:
                 seen.entered = True
             if event.kind != "failed":
                 edges += self._edges(event, chain, self._targets(event, trace, harness), modules, optional)
-            self._add_local(event, chain, modules, seen)
+            if not event.names[0].startswith(harness.folders):
+                self._add_local(event, chain, modules, seen)
         edges += self._library_edges(trace, harness)
         self._decide(edges, seen, list(needed), excluded, limit)
         return seen
