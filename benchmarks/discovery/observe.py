@@ -75,7 +75,7 @@ class Bench:
 
     def observe(self, names: Collection[str]) -> Observation:
         """Run the case where only `names` are installed, once for the same names."""
-        key = frozenset(names) & self.environment.distributions.keys()
+        key = frozenset(self.environment.distributions).intersection(names)
         if key not in self.known:
             self.known[key] = self._observe(key)
         return self.known[key]

@@ -13,11 +13,15 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from case import Case
 from environment import Environment, canonicalize_name
@@ -31,6 +35,19 @@ class ToolFailed(Exception):
     """A tool gave no answer; the text is the end of what it said."""
 
 
+class Said(NamedTuple):
+    """What a command wrote."""
+
+    output: str
+    log: str
+
+
+class Spent(threading.local):
+    """CPU seconds of the commands that this thread has run."""
+
+    cpu_s = 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Bench:
     """What every tool gets: the environment that is asked about, the tools' own one, and an empty folder."""
@@ -39,28 +56,34 @@ class Bench:
     peers: Path
     """Folder of the tools' commands."""
     folder: Path
+    spent: Spent = field(default_factory=Spent)
 
-    def run(
-        self, command: Iterable[str | Path], *, cwd: Path | None = None, path: Iterable[Path] = ()
-    ) -> tuple[str, str]:
-        """Run a command and return its output and what it logged, whatever its exit code says."""
+    def run(self, command: Sequence[str | Path], *, cwd: Path | None = None, path: Iterable[Path] = ()) -> Said:
+        """Run a command and return what it said, whatever its exit code says.
+
+        Raises:
+            ToolFailed: It did not end in time.
+        """
         environ = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
         environ.pop("PYTHONPATH", None)
         if path:
             environ["PYTHONPATH"] = os.pathsep.join(map(str, path))
-        try:
-            outcome = subprocess.run(
-                list(command),
-                cwd=cwd,
-                env=environ,
-                text=True,
-                capture_output=True,
-                timeout=TIMEOUT_S,
-                stdin=subprocess.DEVNULL,
+        with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as log:
+            process = subprocess.Popen(
+                command, cwd=cwd, env=environ, stdin=subprocess.DEVNULL, stdout=output, stderr=log
             )
-        except subprocess.TimeoutExpired as error:
-            raise ToolFailed(str(error)) from error
-        return outcome.stdout, outcome.stderr
+            watch = threading.Timer(TIMEOUT_S, process.kill)
+            watch.start()
+            _, status, usage = os.wait4(process.pid, 0)  # the only place that tells what one of several children used
+            watch.cancel()
+            process.returncode = os.waitstatus_to_exitcode(status)
+            self.spent.cpu_s += usage.ru_utime + usage.ru_stime
+            for file in (output, log):
+                file.seek(0)
+            said = Said(output.read(), log.read())
+        if process.returncode == -signal.SIGKILL:
+            raise ToolFailed(f"killed, after {TIMEOUT_S:.0f} s at most")
+        return said
 
     def project(self, case: Case) -> Path:
         """Return a copy of the case that declares all distributions of the environment: the unused can be told."""

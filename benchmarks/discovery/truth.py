@@ -127,8 +127,8 @@ def mentioned(on: Bench, environment: Environment) -> set[str]:
         seen.add(file)
         found = set(imports_of(ast.parse(code_of(str(file)))))
         modules |= found
-        pending += [other for other in local if names_of(other, on.project) & found]
-    own = {path.stem for path in local} | {path.parent.name for path in local}
+        pending += [other for other in local if names_of(other, on.project) & {name.lstrip(".") for name in found}]
+    own = {part for path in local for part in path.relative_to(on.project).with_suffix("").parts}
     return {name for module in modules if (name := distribution_of(module, environment, own))}
 
 
@@ -144,7 +144,7 @@ def names_of(file: Path, project: Path) -> set[str]:
 
 
 def imports_of(tree: ast.AST) -> Iterator[str]:
-    """Yield the modules that import statements name, but for those under `if TYPE_CHECKING`."""
+    """Yield the modules of import statements, relative ones with their dots, but not under `if TYPE_CHECKING`."""
     if isinstance(tree, ast.If) and "TYPE_CHECKING" in ast.unparse(tree.test):
         for node in tree.orelse:
             yield from imports_of(node)
@@ -152,8 +152,9 @@ def imports_of(tree: ast.AST) -> Iterator[str]:
     if isinstance(tree, ast.Import):
         yield from (alias.name for alias in tree.names)
     elif isinstance(tree, ast.ImportFrom):
-        prefix = f"{tree.module}." if tree.module else ""
-        yield from (name for alias in tree.names for name in (tree.module, prefix + alias.name) if name)
+        parts = [tree.module] if tree.module else []
+        names = (name for alias in tree.names for name in (tree.module, ".".join([*parts, alias.name])) if name)
+        yield from ("." * tree.level + name for name in names)
     for node in ast.iter_child_nodes(tree):
         yield from imports_of(node)
 
@@ -161,12 +162,15 @@ def imports_of(tree: ast.AST) -> Iterator[str]:
 def distribution_of(module: str, environment: Environment, own: set[str]) -> str | None:
     """Return whose module it is; the module's own name where nothing installed has it."""
     top = module.partition(".")[0]
-    if top in sys.stdlib_module_names or top in own:
+    if not top or top in sys.stdlib_module_names or top in own:
         return None
     path = module.replace(".", "/")
     for file in (f"{path}.py", f"{path}/__init__.py", f"{top}.py", f"{top}/__init__.py"):
         if owners := environment.owners.get(file):
             return min(owners)
+    compiled = (owners for file, owners in environment.owners.items() if file.startswith(f"{top}."))
+    if owners := next(compiled, None):
+        return min(owners)
     return None if any(file.startswith(f"{top}/") for file in environment.owners) else str(canonicalize_name(top))
 
 

@@ -2,4 +2,4 @@ import flask
 import markupsafe
 import werkzeug.datastructures
 
-print(flask.Flask("a").name, markupsafe.escape("<"), werkzeug.datastructures.MultiDict(a=1)["a"])
+print(flask.Flask("a").name, markupsafe.escape("<"), werkzeug.datastructures.MultiDict([("a", 1)])["a"])
