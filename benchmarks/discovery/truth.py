@@ -8,7 +8,7 @@ A run counts as working if it ends with code 0 and prints what it printed in the
   function that travels also what its code names (globals, closure cells, defaults, annotations, classes);
 - *hidden* is a smallest set beside the closure of the direct ones with which it works (QuickXplain: Junker,
   "Preferred explanations and relaxations for over-constrained problems", AAAI 2004);
-- a direct one without which it still works is *optional*, and so is what import statements mention that did not run;
+- a direct one without which it still works is *optional*, and so is what imports name that did not run;
 - *used* is what it touches in the closure of direct and hidden, which is the last environment it is run in.
 
 Nothing here knows any of the tools that are compared.
@@ -115,7 +115,7 @@ def explain(candidates: Sequence[str], base: set[str], closure: Closure, works: 
 
 
 def mentioned(on: Bench, environment: Environment) -> set[str]:
-    """Return the distributions of the import statements that could have run: not those for type checkers."""
+    """Return the distributions of the imports that could have run: not those for type checkers."""
     modules = set(on.sent.mentioned) if on.sent else set()
     pending = [] if on.sent else [on.project / on.case.script if on.case.script else entry_of(on)]
     local = set(on.project.rglob("*.py"))
@@ -144,7 +144,10 @@ def names_of(file: Path, project: Path) -> set[str]:
 
 
 def imports_of(tree: ast.AST) -> Iterator[str]:
-    """Yield the modules of import statements, relative ones with their dots, but not under `if TYPE_CHECKING`."""
+    """Yield the modules that are imported by their own name, relative ones with their dots.
+
+    Statements, and calls with a constant; but not what stands under `if TYPE_CHECKING`.
+    """
     if isinstance(tree, ast.If) and "TYPE_CHECKING" in ast.unparse(tree.test):
         for node in tree.orelse:
             yield from imports_of(node)
@@ -155,6 +158,8 @@ def imports_of(tree: ast.AST) -> Iterator[str]:
         parts = [tree.module] if tree.module else []
         names = (name for alias in tree.names for name in (tree.module, ".".join([*parts, alias.name])) if name)
         yield from ("." * tree.level + name for name in names)
+    elif isinstance(tree, ast.Call) and ast.unparse(tree.func).endswith(("import_module", "__import__")):
+        yield from (str(first.value) for first in tree.args[:1] if isinstance(first, ast.Constant))
     for node in ast.iter_child_nodes(tree):
         yield from imports_of(node)
 
