@@ -123,7 +123,7 @@ def envpack_static(bench: Bench, case: Case, *options: str) -> set[str]:
 
 
 def envpack_traced(bench: Bench, case: Case) -> set[str]:
-    """`envpack analyze --run`, or `--call` for a function: the program is run, the function called, as the case says."""
+    """`envpack analyze --run`, or `--call` for a function: the program is run, or the function called."""
     if case.function:
         return envpack_static(bench, case, "--call", f"{case.function}(*{case.call})")
     return envpack_static(bench, case, "--run", "--", *case.arguments)
