@@ -64,7 +64,7 @@ setup = @$(environment); $(project); $(call group,$(1))
 
 .PHONY: help
 help: ## show this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  make %-13s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  make %-15s %s\n' "$$name" "$$text"; done
 
 .PHONY: demo
 demo: ## run the main job on real data: examples/inference
@@ -117,6 +117,26 @@ bench: ## run every benchmark in its short form
 	    echo "make: $$file --quick"; $(BIN)/python "$$file" --quick $(ARGS) || exit 1; \
 	done
 
+# Two more environments: the one that the cases are asked in, and the tools that envpack is compared with.
+DISCOVERY := benchmarks/discovery
+CORPUS := $(VENV)-corpus
+PEERS := $(VENV)-peers
+define filled
+@key=$$(cat $(2) | cksum | cut -d ' ' -f 1); [ -e $(1)/.made-$$key ] || { \
+    echo "make: $(1): installing $(2)"; \
+    rm -rf $(1) && $(BIN)/python -m venv $(1) && \
+    $(1)/bin/python -m pip --disable-pip-version-check install --quiet $(patsubst %,-r %,$(firstword $(2))) $(patsubst %,-c %,$(word 2,$(2))) && \
+    touch $(1)/.made-$$key; \
+} || exit 1
+endef
+
+.PHONY: bench-discovery
+bench-discovery: ## compare what is discovered with other tools over our cases
+	$(call setup,bench)
+	$(call filled,$(CORPUS),$(DISCOVERY)/requirements.txt $(DISCOVERY)/constraints.txt)
+	$(call filled,$(PEERS),$(DISCOVERY)/peers.txt)
+	$(BIN)/python $(DISCOVERY)/compare.py --python $(CORPUS)/bin/python --peers $(PEERS)/bin $(ARGS)
+
 .PHONY: docs
 docs: ## build the documentation into site/; a warning is an error
 	$(call setup,docs)
@@ -135,4 +155,4 @@ clean: ## remove what the targets wrote, but not the environments
 
 .PHONY: distclean
 distclean: clean ## remove the environments too
-	rm -rf .venv $(addprefix .venv-,$(PYTHONS))
+	rm -rf .venv .venv-corpus .venv-peers $(addprefix .venv-,$(PYTHONS))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from envpack.discover.combine import combine
@@ -22,6 +21,7 @@ from envpack.discover.merge import Choices, Part, merge
 from envpack.discover.parts import parts_of
 from envpack.discover.target import split_target
 from envpack.errors import SourceSyntaxError, TargetNotFoundError, UsageError
+from envpack.values import dataclass
 
 
 def analyze(

@@ -22,7 +22,7 @@ from typing import Any
 
 from envpack.settings import index_cache_folder
 
-FORMAT = 1
+FORMAT = 2
 
 _HEADER = f"envpack index {FORMAT} {sys.implementation.cache_tag}\n".encode()
 _CHECKSUM_BYTES = 4

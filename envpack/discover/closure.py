@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from envpack.discover.distributions import DistributionIndex
 from envpack.discover.requirements import requirements_in
+from envpack.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,9 @@ All were found in the same environment. A distribution has the strongest role th
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 from envpack.discover.dependencies import Dependencies, Distribution, Evidence, FunctionDependencies
+from envpack.values import replace
 
 _STRENGTH = {"direct": 0, "hidden": 1, "transitive": 2, "optional": 3}
 

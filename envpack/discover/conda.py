@@ -11,13 +11,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 from envpack.discover.archives import read_text
 from envpack.discover.cache import Looks, Stamp, are_settled, load, save, stamp
 from envpack.discover.metadata import InstalledDistribution
 from envpack.discover.names import normalized
+from envpack.values import dataclass, replace
 
 _IN_SITE = re.compile(r"(?:lib/(?:python|pypy)\d[\w.]*|Lib)/site-packages/([^/]+)(.*)")
 _METADATA = (".dist-info", ".egg-info")

@@ -12,8 +12,9 @@ import itertools
 import operator
 import os.path
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from envpack.values import dataclass
 
 if TYPE_CHECKING:
     from pathlib import PurePosixPath

@@ -7,10 +7,10 @@ Pure: nothing here reads a file or asks an interpreter. `Dependencies.to_dict` g
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, cast, get_args
 
 from envpack.errors import BrokenTargetsError, DependenciesFormatError, ModuleNotInstalledError, RunFailedError
+from envpack.values import dataclass
 
 SCHEMA = 1
 

@@ -13,9 +13,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 
 from envpack.discover.cache import Looks
+from envpack.values import dataclass, field
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

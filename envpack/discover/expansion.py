@@ -9,11 +9,11 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from envpack.discover.target import split_target
 from envpack.errors import TargetNotFoundError
+from envpack.values import dataclass
 
 Target = str | os.PathLike[str] | Callable[..., Any]
 

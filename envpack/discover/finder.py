@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
@@ -17,6 +16,7 @@ from envpack.discover.archives import listing
 from envpack.discover.distributions import DistributionIndex
 from envpack.discover.interpreter import Interpreter
 from envpack.discover.metadata import InstalledDistribution
+from envpack.values import dataclass
 
 LocationKind = Literal["stdlib", "local", "distribution", "namespace", "missing"]
 

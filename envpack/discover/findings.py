@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 from envpack.discover.codefile import CodeFile
 from envpack.discover.dependencies import Evidence, EvidenceKind, Unresolved, UnresolvedKind
@@ -15,6 +14,7 @@ from envpack.discover.hidden import Need, Uses
 from envpack.discover.metadata import InstalledDistribution
 from envpack.discover.program import Program
 from envpack.errors import EnvpackError
+from envpack.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

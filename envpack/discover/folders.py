@@ -20,6 +20,10 @@ _ENDINGS = (".dist-info", ".egg-info")
 _Row = tuple[tuple[tuple[str, Stamp], ...], tuple[Any, ...]]
 _Rows = dict[str, _Row]
 
+# Of a folder: its stamp, the names of all its metadata folders, and the rows of those that are settled.
+_Known = tuple[Stamp, tuple[str, ...], _Rows]
+_NOTHING: _Known = (None, (), {})
+
 
 def folder_distributions(folder: str) -> list[InstalledDistribution]:
     """Return the distributions whose metadata lies in a folder or an archive, sorted by the name of that metadata.
@@ -31,32 +35,31 @@ def folder_distributions(folder: str) -> list[InstalledDistribution]:
     before = stamp(folder)
     if before is None:
         return []
-    kept_before, kept = _kept(folder)
-    is_same = kept_before == before
-    if os.path.isfile(folder) and not is_same:
-        kept = {}  # a file in an archive has no stamp of its own
-    names = list(kept) if is_same else _metadata_names(folder)
-    rows = {name: _row(folder, name, kept.get(name)) for name in names}
-    known = (before if are_settled([before], looks.started_ns) else None, _settled(rows, looks.started_ns))
-    if known != (kept_before, kept) and (rows or kept):
+    kept = _kept(folder)
+    if os.path.isfile(folder) and kept[0] != before:
+        kept = _NOTHING  # a file in an archive has no stamp of its own
+    names = kept[1] if kept[0] == before else _metadata_names(folder)
+    rows = {name: _row(folder, name, kept[2].get(name)) for name in names}
+    known = (before if are_settled([before], looks.started_ns) else None, names, _settled(rows, looks.started_ns))
+    if known != kept and (names or kept[1]):
         _memory[folder] = known
         save("folder", folder, known)
     return [InstalledDistribution(*facts) for _, facts in rows.values()]
 
 
-_memory: dict[str, tuple[Stamp, _Rows]] = {}
+_memory: dict[str, _Known] = {}
 
 
-def _kept(folder: str) -> tuple[Stamp, _Rows]:
+def _kept(folder: str) -> _Known:
     if folder not in _memory:
-        _memory[folder] = load("folder", folder) or (None, {})
+        _memory[folder] = load("folder", folder) or _NOTHING
     return _memory[folder]
 
 
-def _metadata_names(folder: str) -> list[str]:
+def _metadata_names(folder: str) -> tuple[str, ...]:
     # pip renames what it could not remove: `~umpy-1.0.dist-info` is nothing that is installed.
     names = (name for name in listing(folder) if not name.startswith("~"))
-    return sorted(name for name in names if name.endswith(_ENDINGS) or name == "EGG-INFO")
+    return tuple(sorted(name for name in names if name.endswith(_ENDINGS) or name == "EGG-INFO"))
 
 
 def _row(folder: str, name: str, kept: _Row | None) -> _Row:

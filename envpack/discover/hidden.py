@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Set
-from dataclasses import dataclass
 
 from envpack.discover.codefile import CodeFile
 from envpack.discover.constants import Edges
 from envpack.discover.hints import annotated_libraries
 from envpack.discover.scopes import Scope
 from envpack.discover.triggers import Case, Given, Trigger, alternatives, triggers_by_name
+from envpack.values import dataclass
 
 _MAX_ORIGIN_DEPTH = 8
 _TABLES = frozenset(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ast
 import re
-from dataclasses import dataclass
 
 from envpack.discover.source import parse_bytes
 from envpack.errors import SourceSyntaxError
+from envpack.values import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

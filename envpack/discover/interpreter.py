@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
 from typing import Any
 
 from envpack.discover.cache import Looks, are_same, load, save
 from envpack.errors import InterpreterError
+from envpack.values import dataclass
 
 _TIMEOUT_S = 30.0
 

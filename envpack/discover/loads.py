@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Literal
 
 from envpack.discover.codefile import CodeFile
 from envpack.discover.scopes import Scope
+from envpack.values import dataclass
 
 LoadKind = Literal[
     "module", "program", "distribution", "provider", "command", "lookup", "file", "script", "pickle", "question"

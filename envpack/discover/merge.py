@@ -8,7 +8,6 @@ called, *optional* if every import of it can be done without,
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from envpack.discover.closure import Closure, closure
 from envpack.discover.dependencies import (
@@ -28,6 +27,7 @@ from envpack.discover.reach import Reach
 from envpack.discover.references import direct_reference
 from envpack.discover.sizes import Sizes
 from envpack.errors import UsageError
+from envpack.values import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

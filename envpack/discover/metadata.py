@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -18,6 +17,7 @@ from envpack.discover.cache import Looks
 from envpack.discover.dependencies import Source
 from envpack.discover.editable import Editable, read_editable
 from envpack.discover.names import normalized
+from envpack.values import dataclass, field
 
 _FIRST_PARTS = re.compile(r"^(?!\.\./)([^/,\n\r]+)", re.MULTILINE)
 # Files that a wheel spreads from the folder of pure modules to that of platform modules, or the other way.

@@ -17,9 +17,7 @@ def direct_reference(installed: InstalledDistribution) -> str:
     direct = installed.direct_url
     url = str(direct.get("url", ""))
     if not url:
-        from pathlib import Path
-
-        return Path(installed.project_folder).as_uri() if installed.project_folder else ""
+        return _uri(installed.project_folder) if installed.project_folder else ""
     vcs = direct.get("vcs_info")
     fragments = []
     if isinstance(vcs, dict):
@@ -29,6 +27,12 @@ def direct_reference(installed: InstalledDistribution) -> str:
     if direct.get("subdirectory"):
         fragments.append(f"subdirectory={direct['subdirectory']}")
     return f"{url}#{'&'.join(fragments)}" if fragments else url
+
+
+def _uri(folder: str) -> str:
+    from pathlib import Path  # dear, and few distributions are development installs without an address
+
+    return Path(folder).as_uri()
 
 
 def archive_hashes(direct: Mapping[str, Any]) -> dict[str, str]:

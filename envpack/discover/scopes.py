@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from envpack.discover.guards import (
@@ -19,6 +18,7 @@ from envpack.discover.guards import (
     live_branches,
     suppresses_import_error,
 )
+from envpack.values import dataclass, field, replace
 
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 ComprehensionNode = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp

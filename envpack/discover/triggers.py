@@ -13,12 +13,12 @@ import operator
 import os
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
 from envpack.discover.distributions import installed_distributions
 from envpack.errors import UsageError
+from envpack.values import dataclass
 
 GROUP = "envpack.triggers"
 

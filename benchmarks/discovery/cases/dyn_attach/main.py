@@ -1,0 +1,3 @@
+import toolbox
+
+print(toolbox.pack({"a": 1}))

@@ -1,0 +1,5 @@
+import msgpack
+
+
+def pack(value):
+    return msgpack.packb(value)

@@ -1,0 +1,3 @@
+from .lists import ordered
+
+__all__ = ["ordered"]

@@ -1,0 +1,5 @@
+from sortedcontainers import SortedList
+
+
+def ordered(values):
+    return list(SortedList(values))

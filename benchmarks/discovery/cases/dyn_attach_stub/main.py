@@ -1,0 +1,3 @@
+import geometry
+
+print(geometry.ordered([3, 1, 2]))

@@ -1,0 +1,3 @@
+from formats import load_yaml
+
+print(load_yaml("[1, 2]"))

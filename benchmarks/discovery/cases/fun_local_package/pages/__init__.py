@@ -1,0 +1,3 @@
+import certifi
+
+BUNDLE = certifi.where()

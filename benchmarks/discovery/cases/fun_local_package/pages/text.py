@@ -1,0 +1,5 @@
+from .parse import soup
+
+
+def plain(html):
+    return soup(html).get_text()

@@ -1,0 +1,4 @@
+import toolz
+import yaml
+
+flat = toolz.concat

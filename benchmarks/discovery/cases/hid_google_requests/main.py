@@ -1,0 +1,3 @@
+from google.auth.transport.requests import Request
+
+print(Request.__name__)

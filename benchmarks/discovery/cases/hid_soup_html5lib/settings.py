@@ -1,0 +1,1 @@
+PARSER = "html5lib"

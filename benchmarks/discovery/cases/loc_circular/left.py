@@ -1,0 +1,8 @@
+import right
+
+
+def go(n):
+    return right.stop(n)
+
+
+FACTOR = 3

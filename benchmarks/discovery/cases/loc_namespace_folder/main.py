@@ -1,0 +1,3 @@
+import plugins.text.wrap as wrap
+
+print(wrap.count("a b"))

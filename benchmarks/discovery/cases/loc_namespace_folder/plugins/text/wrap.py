@@ -1,0 +1,5 @@
+import toolz
+
+
+def count(text):
+    return toolz.count(text.split())

@@ -1,0 +1,3 @@
+import pytz
+
+ZONE = pytz.utc

@@ -1,0 +1,3 @@
+from lab.tools.numbers import double
+
+print(double(2))

@@ -1,0 +1,5 @@
+import sys
+
+from .core import count
+
+print(count(int(sys.argv[1])))

@@ -1,0 +1,3 @@
+from mpmath import binomial
+
+result = int(binomial(5, 2))

@@ -1,0 +1,3 @@
+import statistics
+
+print(statistics.centre([1, 9, 2]))

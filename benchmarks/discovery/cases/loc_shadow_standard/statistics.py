@@ -1,0 +1,5 @@
+from sortedcontainers import SortedList
+
+
+def centre(values):
+    return SortedList(values)[len(values) // 2]

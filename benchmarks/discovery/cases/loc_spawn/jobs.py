@@ -1,0 +1,4 @@
+def square(x):
+    import mpmath
+
+    return int(mpmath.mpf(x) ** 2)

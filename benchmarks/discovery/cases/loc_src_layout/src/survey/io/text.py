@@ -1,0 +1,5 @@
+from . import pieces
+
+
+def read(text):
+    return pieces(text)

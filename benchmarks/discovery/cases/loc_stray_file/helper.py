@@ -1,0 +1,5 @@
+import click
+
+
+def label(text):
+    return click.unstyle(text)

@@ -1,0 +1,4 @@
+import pandas
+import plotly
+
+print(pandas, plotly)

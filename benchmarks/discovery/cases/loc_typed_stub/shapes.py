@@ -1,0 +1,5 @@
+from toolz import do
+
+
+def area(side):
+    return do(float, side * side)

@@ -1,0 +1,3 @@
+import numpy as np
+
+def area(side: float | np.ndarray) -> float: ...

@@ -1,0 +1,5 @@
+import flask
+import markupsafe
+import werkzeug.datastructures
+
+print(flask.Flask("a").name, markupsafe.escape("<"), werkzeug.datastructures.MultiDict([("a", 1)])["a"])

@@ -1,0 +1,3 @@
+import _cffi_backend
+
+print(_cffi_backend.FFI().sizeof("int"))

@@ -1,0 +1,5 @@
+import toolz
+
+
+def answer():
+    return toolz.get(1, [0, 42])

@@ -1,0 +1,3 @@
+"""Small tools for genes."""
+
+__version__ = "0.1"

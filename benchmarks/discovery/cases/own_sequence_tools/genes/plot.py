@@ -1,0 +1,5 @@
+import seaborn as sns
+
+
+def heat(matrix):
+    return sns.heatmap(matrix)
