@@ -17,7 +17,9 @@ SCHEMA = 1
 Role = Literal["direct", "hidden", "optional", "transitive"]
 Source = Literal["wheel", "conda", "editable", "local", "system"]
 EvidenceKind = Literal["static", "conditional", "optional", "dynamic", "runtime", "included", "hidden", "declared"]
-UnresolvedKind = Literal["missing", "conditional", "dynamic", "source", "requirement", "run", "verification"]
+UnresolvedKind = Literal[
+    "missing", "conditional", "dynamic", "source", "requirement", "run", "uncalled", "verification"
+]
 
 T = TypeVar("T")
 
@@ -65,8 +67,8 @@ class Unresolved:
         kind: `missing` (imported, not installed), `conditional` (not installed, imported under a condition that could
             not be decided), `dynamic` (the name is computed at run time), `source` (a file that could not be read;
             without a module it is one of several targets), `requirement` (a distribution's own requirement is not
-            installed), `run` (a traced run did not show everything), `verification` (the program does not run with
-            nothing but the answer).
+            installed), `run` (a traced run failed), `uncalled` (it did not call the function), `verification` (the
+            program does not run with nothing but the answer).
         hint: what to pass to settle it.
     """
 
@@ -261,7 +263,7 @@ class Dependencies:
         """Refuse an answer whose traced run or verification went wrong.
 
         Raises:
-            RunFailedError: the run failed, did not reach what was asked about, or fails with nothing but the answer.
+            RunFailedError: the run failed, or fails with nothing but the answer.
         """
         failed = [item for item in self.unresolved if item.kind in ("run", "verification")]
         if failed:

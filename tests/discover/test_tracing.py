@@ -298,9 +298,10 @@ def test_of_functions_only_what_happens_in_them_counts(project: Project, lab: En
         "never": (),
     }
     assert not found.verified
-    assert [item.hint for item in found.unresolved if item.kind == "run"] == [
+    assert [item.hint for item in found.unresolved if item.kind == "uncalled"] == [
         "never was not called in the run: give a sample call of it"
     ]
+    found.raise_failed()
 
 
 # Sample calls

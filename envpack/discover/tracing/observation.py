@@ -100,7 +100,7 @@ def _seen(
     roots = needed_roots(part, choices, dict(finder.interpreter.markers))
     seen = attribution.observe(outcome.trace, harness, part.reach.findings, roots, choices.excluded, limit)
     if not seen.entered:
-        _note([part], "run", launch.stand_in, f"{part.name} was not called in the run: give a sample call of it")
+        _note([part], "uncalled", launch.stand_in, f"{part.name} was not called in the run: give a sample call of it")
     _settle_names(part.reach, outcome.trace)
     for path, root in seen.files.items():
         part.reach.add_observed_file(path, root, seen.evidence[path])
