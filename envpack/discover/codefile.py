@@ -7,6 +7,7 @@ folds to (`folder`).
 from __future__ import annotations
 
 import ast
+import copy
 import os
 from collections.abc import Collection, Iterator
 from functools import cached_property
@@ -44,6 +45,14 @@ class CodeFile:
         # The loops whose elements are being folded: one that runs over itself would never end.
         self._active: set[int] = set()
         self.scopes: ScopeTree = build_scopes(self.tree, self._truth, Alternatives(self._probe))
+
+    def adopted(self, finder: ModuleFinder, files: Collection[CodeFile]) -> CodeFile:
+        """Return the same file for another program with the same search path: what callers pass is not shared."""
+        other = copy.copy(self)
+        other._finder = finder
+        other._callers = Callers(other, files)
+        other._active = set()
+        return other
 
     def absolute(self, node: ast.ImportFrom) -> str:
         """Return the absolute name of the module that a `from` statement names."""

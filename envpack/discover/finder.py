@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 from envpack.discover.archives import listing
 from envpack.discover.distributions import DistributionIndex
@@ -57,14 +57,27 @@ class ModuleFinder:
         self.index = index
         self._locals = list(dict.fromkeys(local_folders))
         self._later: list[str] = []
-        self._cache: dict[str, Location] = {}
         self._listings: dict[str, Mapping[str, bool]] = {}
+        # What was found, by the folders of the program: the same for all programs that have the same.
+        self._known: dict[tuple[object, ...], dict[str, Location]] = {}
+        self._cache = self._known.setdefault(self.key, {})
+        self.shelf: dict[object, Any] = {}
 
     def sibling(self) -> ModuleFinder:
-        """Return a finder for another program in the same environment; no folder is read twice for them."""
+        """Return a finder for another program in the same environment.
+
+        No folder is read twice for them, nothing searched twice on the same path. They also share the `shelf`, on
+        which programs leave for one another what depends on nothing but the environment and their `key`.
+        """
         other = ModuleFinder(self.interpreter, self.index)
-        other._listings = self._listings
+        other._listings, other._known, other.shelf = self._listings, self._known, self.shelf
+        other._cache = other._known.setdefault(other.key, {})
         return other
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What tells the search path of this program from that of others in the same environment."""
+        return tuple(self._locals), tuple(self._later)
 
     @property
     def local_folders(self) -> tuple[str, ...]:
@@ -80,7 +93,7 @@ class ModuleFinder:
             self._locals.insert(0, path)
         else:
             self._later.append(path)
-        self._cache.clear()
+        self._cache = self._known.setdefault(self.key, {})
         return True
 
     def find(self, module: str) -> Location:

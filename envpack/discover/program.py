@@ -35,10 +35,22 @@ class Program:
 
     def _load(self, path: str, module: str, package: str) -> CodeFile:
         if path not in self._files:
-            file = CodeFile(path, module, package, self.finder, self._files.values())
-            added = [self.finder.add_folder(folder, first=first) for folder, first in search_path_changes(file)]
-            if any(added):
-                # What the alternatives of `try` were judged by may look different with these folders.
-                file = CodeFile(path, module, package, self.finder, self._files.values())
-            self._files[path] = file
+            key = (path, module, package, self.finder.key)
+            shared: CodeFile | None = self.finder.shelf.get(key)
+            self._files[path] = (
+                shared.adopted(self.finder, self._files.values())
+                if shared is not None
+                else self._parsed(path, module, package, key)
+            )
         return self._files[path]
+
+    def _parsed(self, path: str, module: str, package: str, key: object) -> CodeFile:
+        file = CodeFile(path, module, package, self.finder, self._files.values())
+        changes = list(search_path_changes(file))
+        added = [self.finder.add_folder(folder, first=first) for folder, first in changes]
+        if any(added):
+            # What the alternatives of `try` were judged by may look different with these folders.
+            return CodeFile(path, module, package, self.finder, self._files.values())
+        if module != "__main__" and not changes:
+            self.finder.shelf[key] = file
+        return file

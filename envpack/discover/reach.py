@@ -18,6 +18,7 @@ from envpack.discover.installed import subscript_loads
 from envpack.discover.lazy import HOOK, attached, bound_scope, hooks
 from envpack.discover.loadfindings import LoadFindings
 from envpack.discover.loads import Load
+from envpack.discover.nodes import child_nodes
 from envpack.discover.program import Program
 from envpack.discover.scopes import Binding, ComprehensionNode, FunctionNode, Scope
 from envpack.discover.stars import BUILTINS, provides
@@ -103,7 +104,7 @@ class Reach(LoadFindings):
             if visit is not None:
                 visit(self, node, scope, file)
             else:
-                self._push(ast.iter_child_nodes(node), scope, file)
+                self._push(child_nodes(node), scope, file)
 
     def _push(self, nodes: Iterable[ast.AST | None], scope: Scope, file: CodeFile) -> None:
         self._stack.extend((node, scope, file) for node in nodes if node is not None)
@@ -176,15 +177,15 @@ class Reach(LoadFindings):
 
     def _visit_assign(self, node: ast.Assign, scope: Scope, file: CodeFile) -> None:
         self._uses.assignment(node, scope, file)
-        self._push(ast.iter_child_nodes(node), scope, file)
+        self._push(child_nodes(node), scope, file)
 
     def _visit_call(self, node: ast.Call, scope: Scope, file: CodeFile) -> None:
         self._uses.call(node, scope, file)
-        self._push(ast.iter_child_nodes(node), scope, file)
+        self._push(child_nodes(node), scope, file)
         self._count_loads(list(loads(node, scope, file)), node, scope, file)
 
     def _visit_subscript(self, node: ast.Subscript, scope: Scope, file: CodeFile) -> None:
-        self._push(ast.iter_child_nodes(node), scope, file)
+        self._push(child_nodes(node), scope, file)
         for load in subscript_loads(node, scope, file):
             self.add_load(load, file, node, "dynamic")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from envpack.discover.guards import (
     Alternatives,
@@ -18,6 +18,7 @@ from envpack.discover.guards import (
     live_branches,
     suppresses_import_error,
 )
+from envpack.discover.nodes import child_nodes
 from envpack.values import dataclass, field, replace
 
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
@@ -166,14 +167,18 @@ class _Builder:
         self._stack: list[tuple[ast.AST, Scope, ImportKind]] = []
 
     def run(self, tree: ast.Module) -> None:
+        enters: dict[type[ast.AST], Callable[[Any, Scope, ImportKind], None] | None] = {}
         self._push(tree.body, self._result.root, "static")
         while self._stack:
             node, scope, guard = self._stack.pop()
-            enter = getattr(self, f"_enter_{type(node).__name__.lower()}", None)
+            kind = type(node)
+            if kind not in enters:
+                enters[kind] = getattr(self, f"_enter_{kind.__name__.lower()}", None)
+            enter = enters[kind]
             if enter is not None:
                 enter(node, scope, guard)
             else:
-                self._push(list(ast.iter_child_nodes(node)), scope, guard)
+                self._push(child_nodes(node), scope, guard)
 
     def _push(self, nodes: Sequence[ast.AST], scope: Scope, guard: ImportKind) -> None:
         self._stack.extend((node, scope, guard) for node in reversed(nodes))
@@ -256,7 +261,7 @@ class _Builder:
             elif isinstance(node, ast.Nonlocal):
                 scope.nonlocal_names.update(node.names)
             elif not isinstance(node, ast.expr | FunctionNode | ast.ClassDef):
-                pending.extend(ast.iter_child_nodes(node))
+                pending.extend(child_nodes(node))
 
     # Bindings
 
@@ -323,7 +328,7 @@ class _Builder:
         name = getattr(node, "name", None)
         if isinstance(name, ast.Name):
             scope.bind(name.id, Binding("value", node, scope))
-        self._push(list(ast.iter_child_nodes(node)), scope, guard)
+        self._push(child_nodes(node), scope, guard)
 
     def _enter_expr(self, node: ast.Expr, scope: Scope, guard: ImportKind) -> None:
         # `TABLE.append(f)`, `TABLE.update(...)` at import time: part of what TABLE is afterwards.
@@ -339,7 +344,7 @@ class _Builder:
         if isinstance(node.func, ast.Name | ast.Attribute):
             name = node.func.id if isinstance(node.func, ast.Name) else node.func.attr
             self._result.calls.setdefault(name, []).append((node, scope))
-        self._push(list(ast.iter_child_nodes(node)), scope, guard)
+        self._push(child_nodes(node), scope, guard)
 
     def _registers(self, decorator: ast.expr, node: ast.AST, scope: Scope) -> None:
         # `@TABLE.register(...)`: what is decorated can be reached through TABLE.

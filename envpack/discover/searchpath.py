@@ -11,16 +11,33 @@ import os
 from collections.abc import Iterator
 
 from envpack.discover.codefile import CodeFile
+from envpack.discover.nodes import all_nodes
+from envpack.discover.scopes import Binding
 
 
 def search_path_changes(file: CodeFile) -> Iterator[tuple[str, bool]]:
     """Give the folders that a file adds to the search path, and whether each is put first."""
-    for node in ast.walk(file.tree):
+    for node in all_nodes(file.tree) if _may_change(file) else ():
         for expression, first in _added(node, file):
             for value in file.folder(file.scopes.root).fold(expression):
                 for folder in value if isinstance(value, tuple) else (value,):
                     if isinstance(folder, str):
                         yield os.path.normpath(os.path.join(os.path.dirname(file.path), folder)), first
+
+
+def _may_change(file: CodeFile) -> bool:
+    """Whether a file imports what holds the search path; most do not, and need not be looked through."""
+    if file.scopes.root.stars:
+        return True
+    scopes = (file.scopes.root, *file.scopes.inner.values())
+    found = (item for scope in scopes for items in scope.bindings.values() for item in items)
+    return any(item.kind == "import" and _module(item).partition(".")[0] in ("sys", "site") for item in found)
+
+
+def _module(item: Binding) -> str:
+    if isinstance(item.node, ast.ImportFrom):
+        return item.node.module or ""
+    return item.alias.name if item.alias is not None else ""
 
 
 def _added(node: ast.AST, file: CodeFile) -> Iterator[tuple[ast.expr, bool]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shlex
 from pathlib import Path
@@ -179,3 +180,31 @@ def test_links_that_lead_around_end(root: Path) -> None:
     found = analyze("scripts")
     assert len(names(found)) == 6
     assert [item.hint for item in found.broken] == [f"no such file: {str(root / 'scripts' / 'gone.py')!r}"]
+
+
+NEIGHBOURS = {
+    "a.py": "import helper, chain_1\nhelper.load('yaml')\n",
+    "b.py": "import helper, chain_3\nhelper.load('numpy')\n",
+    "c.py": "import sys\nsys.path.insert(0, 'other')\nimport helper, chain_2\nhelper.load('scipy')\n",
+    "d.py": "import helper\nhelper.load('dateutil')\n",
+    "helper.py": "import importlib\ntry: import special\nexcept ImportError: import json\n"
+    "def load(name): return importlib.import_module(name)\n",
+    "other/helper.py": "import importlib\ndef load(name): return importlib.import_module(name)\n",
+    "other/special.py": "import yaml\n",
+    "chain_1.py": "import chain_2\n",
+    "chain_2.py": "import chain_3, special\n",
+    "chain_3.py": "import chain_1, yaml\n",
+}
+
+
+def test_scripts_that_share_modules_learn_nothing_from_one_another(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = project(NEIGHBOURS).parent
+    monkeypatch.chdir(folder)
+    for targets in (sorted(NEIGHBOURS), sorted(NEIGHBOURS, reverse=True)):
+        found = analyze(targets)
+        for target, function in zip(targets, found.functions, strict=True):
+            (alone,) = analyze(target).functions
+            assert dataclasses.replace(function, name="") == alone
+    assert "scipy" in {item.name for item in found.distributions}

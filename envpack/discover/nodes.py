@@ -1,0 +1,42 @@
+"""The nodes below a node of a syntax tree, several times as fast as `ast.iter_child_nodes` gives them.
+
+A file has as many nodes for operators and for how a name is used (`Load`, `Store`) as for everything else; nothing can
+be read from those, and nothing is below a name or a constant.
+"""
+
+from __future__ import annotations
+
+import ast
+
+_OPERATORS = frozenset({"ctx", "op", "ops"})
+_LEAVES = (ast.Constant, ast.Name, ast.alias, ast.Global, ast.Nonlocal)
+
+
+def child_nodes(node: ast.AST) -> list[ast.AST]:
+    """Return the nodes directly below a node in their order, without operators and contexts."""
+    found: list[ast.AST] = []
+    names = _FIELDS.get(type(node))
+    for name in names if names is not None else _fields(type(node)):
+        value = getattr(node, name, None)
+        if isinstance(value, list):
+            found += [one for one in value if isinstance(one, ast.AST)]
+        elif isinstance(value, ast.AST):
+            found.append(value)
+    return found
+
+
+def all_nodes(tree: ast.AST) -> list[ast.AST]:
+    """Return a node and all below it, the upper ones first, without operators and contexts."""
+    found = [tree]
+    for node in found:  # grows while it is read
+        found += child_nodes(node)
+    return found
+
+
+def _fields(kind: type[ast.AST]) -> tuple[str, ...]:
+    kept = (name for name in kind._fields if name not in _OPERATORS)
+    _FIELDS[kind] = () if issubclass(kind, _LEAVES) else tuple(kept)
+    return _FIELDS[kind]
+
+
+_FIELDS: dict[type[ast.AST], tuple[str, ...]] = {}
