@@ -316,6 +316,25 @@ def test_a_sample_call_needs_what_the_function_needs_and_not_its_script(call: Ru
     assert found.verified
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from plain import NAME\ndef f():\n    return NAME\n",
+        "import plain, other\nFLAG = bool(1)\nlibrary = other if FLAG else plain\ndef f():\n    return library.NAME\n",
+        "import plain\nplain = None\ndef f():\n    return plain\n",
+    ],
+)
+def test_what_the_pickle_does_not_take_along_is_optional(call: Run, source: str) -> None:
+    found = call(source)
+    assert {name: role for name, role in roles(found).items() if name != "other"} in ({"plain": "optional"}, {})
+    assert found.verified
+
+
+def test_what_an_argument_of_the_sample_is_made_of_is_needed(call: Run) -> None:
+    found = call("import plain\ndef f(module):\n    return module.NAME\n", "f(plain)")
+    assert (roles(found), found.verified) == ({"plain": "direct"}, True)
+
+
 @pytest.mark.parametrize("sample", ["f(make(2), k=3)", "f(k=3, n=make(2))"])
 def test_a_sample_call_is_evaluated_among_the_names_of_the_script(call: Run, sample: str) -> None:
     source = "def make(n):\n    return [n]\ndef f(n, k):\n    assert (n, k) == ([2], 3)\n"

@@ -18,7 +18,13 @@ from envpack.discover.scopes import Binding
 from envpack.discover.target import find_function, split_target
 from envpack.discover.tracing.events import Place
 from envpack.discover.tracing.observation import Launch
-from envpack.discover.tracing.programs import live_program, module_program, sample_program, script_program
+from envpack.discover.tracing.programs import (
+    live_program,
+    module_program,
+    sample_program,
+    script_program,
+    taken_modules,
+)
 from envpack.errors import UsageError
 
 if TYPE_CHECKING:
@@ -97,6 +103,7 @@ def launch_sample(
         ),
         Place(path, line, line, function),
         {},
+        taken_modules,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +15,7 @@ from envpack.discover.tracing.session import Program, Session
 from envpack.errors import SampleError, TargetNotFoundError
 
 PAYLOAD = "payload.pickle"
+TAKEN = "taken.json"
 
 
 def script_program(session: Session, target: str, path: str, arguments: Sequence[str]) -> Program:
@@ -62,6 +64,12 @@ def sample_program(
     return Program(session.runner("call", spec), os.getcwd(), f"{path}:{function}")
 
 
+def taken_modules(session: Session) -> frozenset[str]:
+    """Return the modules of everything that the pickle of a sample call holds."""
+    with open(os.path.join(session.own, TAKEN), encoding="utf-8") as file:
+        return frozenset(json.load(file))
+
+
 def live_program(
     session: Session,
     target: Callable[..., Any],
@@ -96,7 +104,9 @@ def live_program(
 
 
 def _call_spec(session: Session, path: str, folders: Sequence[str]) -> dict[str, Any]:
-    return {"script": path, "folders": list(folders), "payload": os.path.join(session.own, PAYLOAD)}
+    files = {"payload": PAYLOAD, "taken": TAKEN}
+    own = {key: os.path.join(session.own, name) for key, name in files.items()}
+    return {"script": path, "folders": list(folders), **own}
 
 
 def _bare(target: Any) -> Any:

@@ -8,6 +8,7 @@ a second one, which never saw the script, reads and calls it.
 from __future__ import annotations
 
 import ast
+import dis
 import importlib.machinery
 import importlib.util
 import inspect
@@ -37,8 +38,30 @@ def load(spec: dict[str, Any]) -> None:
         function = getattr(function, part)
     arguments, keywords = _arguments(spec["expression"], spec["function"], names)
     cloudpickle = _cloudpickle(spec["cloudpickle"])
-    with open(spec["payload"], "wb") as file:
-        cloudpickle.dump((function, arguments, keywords), file)
+    taken: set[str] = set()
+
+    class Recording(cloudpickle.Pickler):  # type: ignore[name-defined,misc]
+        """Notes the modules of everything that is pickled."""
+
+        def reducer_override(self, value: Any) -> Any:
+            """Return how a value is pickled, as `pickle.Pickler` asks."""
+            taken.update(_modules_of(value))
+            return super().reducer_override(value)
+
+    with open(spec["payload"], "wb") as payload:
+        Recording(payload, protocol=cloudpickle.DEFAULT_PROTOCOL).dump((function, arguments, keywords))
+    with open(spec["taken"], "w", encoding="utf-8") as answer:
+        json.dump(sorted(taken), answer)
+
+
+def _modules_of(value: Any) -> list[str]:
+    """Return the modules without which a pickled value cannot be made or, if it is code, run."""
+    if isinstance(value, types.CodeType):
+        return [step.argval for step in dis.get_instructions(value) if step.opname == "IMPORT_NAME"]
+    if isinstance(value, types.ModuleType):
+        return [value.__name__]
+    found = [type(value).__module__, getattr(value, "__module__", None)]
+    return [name for name in found if isinstance(name, str)]
 
 
 class _StandIns:
