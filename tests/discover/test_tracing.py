@@ -69,6 +69,12 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Environment:
                     import plain
                     return plain.NAME
 
+                def unstated():
+                    spec = importlib.util.find_spec("lonely")
+                    module = importlib.util.module_from_spec(spec)
+                    spec.loader.exec_module(module)
+                    return module
+
                 def plot():
                     (entry,) = entry_points(group="frames.backends", name="draw")
                     return entry.load()()
@@ -139,6 +145,15 @@ def test_what_a_library_imports_without_requiring_it_is_hidden(run: Run) -> None
 def test_what_a_helper_imports_that_may_raise_is_settled_by_verification(run: Run) -> None:
     found = run("import frames\nprint(frames.to_sheet())\n")
     assert roles(found) == {"frames": "direct", "sheets": "hidden"}
+    assert found.verified
+
+
+def test_what_is_loaded_without_an_import_is_settled_by_verification(run: Run) -> None:
+    found = run("import frames\nframes.unstated()\n")
+    assert roles(found) == {"frames": "direct", "lonely": "hidden"}
+    assert found.verified
+    found = run("import frames\ntry:\n    frames.unstated()\nexcept AttributeError:\n    pass\n")
+    assert roles(found) == {"frames": "direct"}
     assert found.verified
 
 

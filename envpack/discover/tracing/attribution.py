@@ -7,8 +7,9 @@ in a handler that goes on without it. Reading metadata and scanning entry points
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from envpack.discover.closure import closure
@@ -118,6 +119,8 @@ class Attribution:
             if not event.names[0].startswith(harness.folders):
                 self._add_local(event, chain, modules, seen)
         edges += self._library_edges(trace, harness)
+        stated = {(edge.chain[0], edge.target.name) for edge in edges if edge.kind == "import"}
+        edges = [self._as_native(edge, stated) for edge in edges]
         self._decide(edges, seen, list(needed), excluded, limit)
         return seen
 
@@ -156,6 +159,13 @@ class Attribution:
             if file and not (by_harness and file.startswith(harness.folders)):
                 yield module, os.path.normpath(file)
 
+    @staticmethod
+    def _as_native(edge: _Edge, stated: Set[tuple[Place, str]]) -> _Edge:
+        """Mark what an extension module imported: the line from which that was called says nothing of the other."""
+        if edge.kind != "load" or edge.by is None or (edge.chain[0], edge.target.name) in stated:
+            return edge
+        return dataclasses.replace(edge, kind="native")
+
     def _library_edges(self, trace: Trace, harness: Harness) -> Iterator[_Edge]:
         """Give the distributions of which nothing but shared libraries is used: something links to them."""
         executed = {self.owner(name) for event in trace.events if event.kind == "load" for name in event.names}
@@ -182,7 +192,7 @@ class Attribution:
                 seen.candidates.setdefault(edge.target.name, _finding(edge))
 
     def _softness(self, edge: _Edge) -> Softness:
-        if edge.kind == "library":
+        if edge.kind in ("library", "native"):
             return Softness.DOUBTFUL
         if edge.kind in ("open", "start") and edge.by is not None:
             return Softness.SOFT  # libraries look into many files of which they need none
