@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from envpack.discover import Dependencies
-from tests.discover.conftest import Project
+from tests.discover.conftest import Environment, Project
 
 
 def envpack(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -210,12 +210,39 @@ def test_diff_says_what_is_new_gone_and_changed(script: Path, tmp_path: Path) ->
         item["version"] = "0.1" if item["name"] == "numpy" else item["version"]
     data["python"] = "3.8.0"
     old.write_text(json.dumps(data))
-    lines = envpack(f"{script}:total", "--diff", old).stdout.splitlines()
+    answer = envpack(f"{script}:total", "--diff", old)
+    assert answer.returncode == 0
+    lines = answer.stdout.splitlines()
     assert lines[0].startswith("~ Python 3.8.0 -> ")
-    assert lines[1].startswith("~ numpy 0.1 -> ")
-    assert lines[2] == "~ numpy (transitive) -> (direct)"
-    assert [line.split()[:2] for line in lines[3:5]] == [["+", "pyyaml"], ["-", "scipy"]]
-    assert lines[5:] == [f"+ local file {script.parent / 'mine.py'}"]
+    assert lines[1:3] == ["- function area", "+ function total"]
+    assert lines[3].startswith("~ numpy 0.1 -> ")
+    assert lines[4] == "~ numpy (transitive) -> (direct)"
+    assert [line.split()[:2] for line in lines[5:7]] == [["+", "pyyaml"], ["-", "scipy"]]
+    assert lines[7:] == [f"+ local file {script.parent / 'mine.py'}"]
+
+
+def test_diff_of_several_says_which_function_has_changed(script: Path, tmp_path: Path) -> None:
+    old = tmp_path / "old.json"
+    envpack(f"{script}:area", f"{script}:total", "--json", "-o", old)
+    script.write_text(script.read_text() + "def more(x): return total(area(x))\n")
+    script.write_text(script.read_text().replace("return sp.gamma(x)", "return np.sin(x)"))
+    version = next(item["version"] for item in json.loads(old.read_text())["distributions"] if item["name"] == "scipy")
+    lines = envpack(f"{script}:area", f"{script}:total", f"{script}:more", "--diff", old).stdout.splitlines()
+    assert lines == [f"+ function {script}:more", f"- {script}:area needs scipy", f"- scipy {version} (direct)"]
+
+
+def test_diff_says_where_a_distribution_now_comes_from(environment: Environment, project: Project) -> None:
+    environment.install("alpha", files=("alpha.py",), requires=("beta; extra == 'x'",))
+    script = project({"main.py": "import alpha\n"})
+    old = script.with_name("old.json")
+    envpack(script, "--python", environment.python, "--json", "-o", old)
+    direct = {"url": "file:///home/me/alpha", "dir_info": {}}
+    (environment.site / "alpha-1.0.dist-info" / "direct_url.json").write_text(json.dumps(direct))
+    answer = envpack(script, "--python", environment.python, "--include", "alpha[x]", "--diff", old)
+    assert answer.stdout.splitlines()[:2] == [
+        "~ alpha from wheel -> wheel file:///home/me/alpha",
+        "~ alpha[] -> alpha[x]",
+    ]
 
 
 @pytest.mark.parametrize(("content", "code"), [(None, 2), ("x", 1), ("{}", 1)])
