@@ -1,4 +1,4 @@
-"""`envpack analyze`: what a script or some of its functions need, and why, without running them."""
+"""`envpack analyze`: what scripts or some of their functions need, and why, in the format that is asked for."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ def analyze(
 
     TARGET is a Python script, a notebook, a folder, or a quoted pattern such as 'scripts/**/*.py'; with :FUNCTION
     (or --function) only what that function reaches counts. The folder of a package means its modules, another folder
-    every Python file and notebook below it. Nothing of them is executed. Ends with exit code 1 if a module is imported
-    that is not installed, or if a file is not valid Python.
+    every Python file and notebook below it. Nothing of them is executed unless --load, --run or --call asks for it.
+    Ends with exit code 1 if a module is imported that is not installed, or if a file is not valid Python.
     """
     from envpack.discover import analyze as find
 
