@@ -1,4 +1,4 @@
-"""`envpack analyze`: what a script or some of its functions need, and why, without running them."""
+"""`envpack analyze`: what scripts or some of their functions need, and why, in the format that is asked for."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="What to print.",
 )
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @click.option("--hashes", is_flag=True, help="With --format requirements: all distributions, with hashes of an index.")
 @click.option("-o", "--output", metavar="FILE", type=click.Path(dir_okay=False), help="Write to FILE instead.")
 @click.option("--run", is_flag=True, help="Also run TARGET, with ARGS, and count what it is seen to use.")
@@ -46,6 +47,7 @@ def analyze(
     functions: tuple[str, ...],
     python: str | None,
     form: str,
+    as_json: bool,
     hashes: bool,
     output: str | None,
     run: bool,
@@ -61,19 +63,25 @@ def analyze(
 
     TARGET is a Python script, a notebook, a folder, or a quoted pattern such as 'scripts/**/*.py'; with :FUNCTION
     (or --function) only what that function reaches counts. The folder of a package means its modules, another folder
-    every Python file and notebook below it. Nothing of them is executed. Ends with exit code 1 if a module is imported
-    that is not installed, or if a file is not valid Python.
+    every Python file and notebook below it. Nothing of them is executed unless --load, --run or --call asks for it.
+    Ends with exit code 1 if a module is imported that is not installed, or if a file is not valid Python.
     """
     from envpack.discover import analyze as find
 
     if ARGUMENTS in ctx.meta and not run:
         raise click.UsageError("words behind -- are arguments of a run: --run expected")
+    if as_json and form not in ("table", "json"):
+        raise click.UsageError(f"--json means --format json: --format {form} cannot be given")
+    form = "json" if as_json else form
     if diff is not None and form != "table":
-        raise click.UsageError("--diff has a form of its own: --format cannot be given")
+        raise click.UsageError("--diff has a form of its own: --format and --json cannot be given")
     if hashes and form != "requirements":
         raise click.UsageError("--hashes goes with --format requirements")
     if bool(targets) == (module is not None):
         raise click.UsageError("one of TARGET and -m MODULE expected")
+    if load and module is not None:
+        raise click.UsageError("--load looks at functions of a script: FILE.py:FUNCTION expected, not -m MODULE")
+    old = _read(diff) if diff is not None else None
     # Asked as another one: with `python -m envpack` the folder that we stand in is on our own search path.
     asked = python or sys.executable
     target = f"-m {module}" if module is not None else targets[0]
@@ -89,7 +97,6 @@ def analyze(
         verify=not no_verify,
         load=load,
     )
-    old = _read(diff) if diff is not None else None
     if old is None:
         is_terminal = output is None and sys.stdout.isatty()
         text = _render(found, form, asked, is_terminal=is_terminal, hashes=hashes)

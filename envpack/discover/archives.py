@@ -27,12 +27,19 @@ def listing(folder: str) -> Mapping[str, bool]:
     """
     try:
         with os.scandir(folder) as entries:
-            return {entry.name: entry.is_dir() for entry in entries}
+            return {entry.name: _is_folder(entry) for entry in entries}
     except NotADirectoryError:
         archive, inside = _split(folder)
         return _folders(archive, stamp(archive)).get(inside, {}) if archive else {}
     except OSError:
         return {}
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False  # a link that leads to itself
 
 
 def _split(path: str) -> tuple[str, str]:

@@ -26,10 +26,10 @@ FORMAT = 2
 
 _HEADER = f"envpack index {FORMAT} {sys.implementation.cache_tag}\n".encode()
 _CHECKSUM_BYTES = 4
-_MAX_ENTRIES = 128
+_MAX_ENTRIES = 500
 _MAX_AGE_S = 30 * 86400.0
 _MAX_TEMPORARY_AGE_S = 3600.0
-_REFRESHED_AFTER_S = 86400.0
+_REFRESHED_AFTER_S = 3600.0
 
 # The clock that file systems stamp with ticks every 10 ms at the slowest; those without fractions tick every 2 s.
 _TICK_NS = 50_000_000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from envpack.discover.dependencies import Dependencies
+from envpack.discover.dependencies import Dependencies, Distribution
 
 
 def changes(old: Dependencies, new: Dependencies) -> tuple[str, ...]:
@@ -12,7 +12,13 @@ def changes(old: Dependencies, new: Dependencies) -> tuple[str, ...]:
 
     Evidence is not compared: a line that only moved changes nothing of what is needed.
     """
-    return (*_python(old, new), *_distributions(old, new), *_files(old, new), *_undecided(old, new))
+    return (
+        *_python(old, new),
+        *_functions(old, new),
+        *_distributions(old, new),
+        *_files(old, new),
+        *_undecided(old, new),
+    )
 
 
 def _python(old: Dependencies, new: Dependencies) -> Iterator[str]:
@@ -20,6 +26,17 @@ def _python(old: Dependencies, new: Dependencies) -> Iterator[str]:
         yield f"~ Python {old.python} -> {new.python}"
     if old.platform != new.platform:
         yield f"~ platform {old.platform} -> {new.platform}"
+
+
+def _functions(old: Dependencies, new: Dependencies) -> Iterator[str]:
+    before = {item.name: set(item.distributions) for item in old.functions}
+    after = {item.name: set(item.distributions) for item in new.functions}
+    for name in sorted(before.keys() ^ after.keys()):
+        yield f"{'+' if name in after else '-'} {f'function {name}' if name else 'whole script'}"
+    # Of one function alone the distributions of the answer are its own.
+    for name in sorted(before.keys() & after.keys()) if len(before) + len(after) > 2 else ():
+        for needed in sorted(before[name] ^ after[name]):
+            yield f"{'+' if needed in after[name] else '-'} {name or 'whole script'} needs {needed}"
 
 
 def _distributions(old: Dependencies, new: Dependencies) -> Iterator[str]:
@@ -36,6 +53,14 @@ def _distributions(old: Dependencies, new: Dependencies) -> Iterator[str]:
                 yield f"~ {name} {was.version} -> {now.version}"
             if was.role != now.role:
                 yield f"~ {name} ({was.role}) -> ({now.role})"
+            if (was.source, was.url) != (now.source, now.url):
+                yield f"~ {name} from {_origin(was)} -> {_origin(now)}"
+            if was.extras != now.extras:
+                yield f"~ {name}[{','.join(was.extras)}] -> {name}[{','.join(now.extras)}]"
+
+
+def _origin(item: Distribution) -> str:
+    return f"{item.source} {item.url}".rstrip()
 
 
 def _files(old: Dependencies, new: Dependencies) -> Iterator[str]:

@@ -74,6 +74,7 @@ class Choices:
         self.mapping = {module: normalized(self._installed(name).name) for module, name in mapping.items()}
         self._excluded_modules = frozenset(exclude)
         self.sizes = Sizes()
+        self._closures: dict[tuple[str, ...], Closure] = {}
         self.excluded = frozenset(normalized(name) for name in self._excluded_modules)
 
     def distribution_of(self, module: str) -> str | None:
@@ -84,6 +85,13 @@ class Choices:
                 return self.mapping[name]
             name = name.rpartition(".")[0]
         return None
+
+    def closure(self, roots: Iterable[str], markers: Mapping[str, str]) -> Closure:
+        """Return what follows from some requirements; many files and functions of one question have the same ones."""
+        key = tuple(sorted(roots))
+        if key not in self._closures:
+            self._closures[key] = closure(self.index, key, markers, self.excluded)
+        return self._closures[key]
 
     def leaves_out(self, module: str) -> bool:
         """Whether the caller excluded a module or a package around it."""
@@ -184,8 +192,7 @@ def _judge(part: Part, choices: Choices, markers: Mapping[str, str]) -> _Judged:
     needed = [name for name, items in evidence.items() if not _is_optional(items)]
     plain = [name for name, items in evidence.items() if any(item.kind not in _WEAK for item in items)]
     every, certain, unhidden = (
-        closure(choices.index, [_asked(name, extras) for name in names], markers, choices.excluded)
-        for names in (evidence, needed, plain)
+        choices.closure([_asked(name, extras) for name in names], markers) for names in (evidence, needed, plain)
     )
     unresolved += [_absent(name, by, choices.index) for name, by in certain.absent]
     return _Judged(

@@ -31,6 +31,8 @@ def parse_file(path: str) -> ast.Module:
         raise TargetNotFoundError(f"no such file: {path!r}", "give the path of a Python source file") from None
     except OSError as error:
         raise TargetNotFoundError(f"cannot read {path!r}: {error.strerror or error}") from error
+    if b"\0" in content and not path.endswith((".py", ".ipynb")):
+        raise TargetNotFoundError(f"not a Python source file: {path!r} holds null bytes", "name a script or a notebook")
     if path.endswith(".ipynb"):
         # Cells may await at their top level.
         return parse_bytes(notebook_source(content, path).encode(), path, ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)

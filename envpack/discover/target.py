@@ -8,15 +8,28 @@ from collections.abc import Iterable
 
 from envpack.discover.codefile import CodeFile
 from envpack.discover.scopes import Binding, Scope
-from envpack.errors import FunctionNotFoundError
+from envpack.errors import FunctionNotFoundError, UsageError
 
 
 def split_target(target: str) -> tuple[str, str]:
-    """Split `script.py:function` into the absolute path and the function; a file whose name has a colon is a file."""
+    """Split `script.py:function` into the absolute path and the function; a file whose name has a colon is a file.
+
+    Raises:
+        UsageError: what follows the colon is no name of a function.
+    """
     path, colon, name = target.rpartition(":")
-    if not colon or os.path.exists(target) or not name.replace(".", "").replace("<locals>", "").isidentifier():
+    if not colon or os.path.exists(target) or not _is_qualname(name):
         path, name = target, ""
-    return os.path.abspath(os.path.expanduser(path)), name
+    path = os.path.expanduser(path)
+    script, colon, rest = path.partition(":")
+    if colon and os.path.isfile(script) and not os.path.exists(path):
+        met = f"{rest}:{name}" if name else rest
+        raise UsageError(f"not the name of a function: {met!r} in {target!r}", "name it as FILE.py:FUNCTION")
+    return os.path.abspath(path), name
+
+
+def _is_qualname(name: str) -> bool:
+    return name.replace(".", "").replace("<locals>", "").isidentifier()
 
 
 def package_modules(folder: str) -> list[str]:

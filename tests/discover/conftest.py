@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import textwrap
 import venv
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,15 +13,6 @@ import pytest
 from envpack.discover import Dependencies, analyze
 
 Project = Callable[[dict[str, str]], Path]
-
-
-@pytest.fixture(scope="session", autouse=True)
-def index_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Keep what is known of environments in a folder of the tests, in this process and in those that it starts."""
-    folder = tmp_path_factory.mktemp("index-cache")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ENVPACK_INDEX_CACHE", str(folder))
-        yield folder
 
 
 class Environment:

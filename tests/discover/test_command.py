@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from envpack.discover import Dependencies
-from tests.discover.conftest import Project
+from tests.discover.conftest import Environment, Project
 
 
 def envpack(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -31,7 +31,9 @@ def script(project: Project) -> Path:
 
 
 def test_json_is_the_documented_object(script: Path) -> None:
-    data = json.loads(envpack(f"{script}:total", "--format", "json").stdout)
+    text = envpack(f"{script}:total", "--format", "json").stdout
+    assert envpack(f"{script}:total", "--json").stdout == text
+    data = json.loads(text)
     assert list(data) == [
         "schema",
         "target",
@@ -113,16 +115,55 @@ def test_syntax_error_shows_the_line_with_a_caret(project: Project) -> None:
         (["main.py", "-o", "no/folder/file"], "cannot write"),
         (["main.py", "--format", "docx"], "docx"),
         (["/proc/self/mem"], "cannot read"),
+        (["binary"], "not a Python source file"),
+        (["loop.py"], "cannot read"),
+        (["main.py:area()"], "not the name of a function: 'area()'"),
+        (["main.py:"], "not the name of a function: ''"),
+        (["main.py:area:total"], "not the name of a function: 'area:total'"),
+        (["main.py:area", "mine.py:"], "not the name of a function"),
+        (["package:area"], "functions of a folder: area"),
+        (["-m", "nowhere"], "no module to run"),
+        (["-m", "mine", "--load"], "FILE.py:FUNCTION expected"),
+        (["main.py", "--load"], "nothing to load"),
+        (["main.py", "--hashes"], "--format requirements"),
+        (["main.py", "--json", "--format", "conda"], "--format conda cannot be given"),
+        (["main.py", "--diff", "none.json"], "cannot read 'none.json'"),
+        (["main.py", "-o", "empty"], "is a directory"),
+        (["main.py", "--map", "=yaml"], "IMPORT=DIST expected"),
         (["/dev/null"], "not a regular file"),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_code_2(arguments: list[str], said: str, script: Path) -> None:
     (script.parent / "empty").mkdir()
+    (script.parent / "package").mkdir()
+    (script.parent / "package" / "__init__.py").touch()
+    (script.parent / "binary").write_bytes(b"\x7fELF\0\1")
+    (script.parent / "loop.py").symlink_to("loop.py")
     answer = envpack(*arguments, cwd=script.parent)
     assert answer.returncode == 2
     assert answer.stdout == ""
-    assert said in answer.stderr.splitlines()[-1]
-    assert "Traceback" not in answer.stderr
+    (line,) = answer.stderr.splitlines()
+    assert line.startswith("envpack: error: ")
+    assert said in line
+
+
+def test_broken_file_among_several_is_an_error_and_the_others_are_answered(project: Project) -> None:
+    folder = project({"a.py": "import yaml\n", "b.py": "x = (1 +* 2)\n", "c.py": "x = = 3\n"}).parent
+    answer = envpack("a.py", "b.py", cwd=folder)
+    assert answer.returncode == 1
+    first, line, caret = answer.stderr.splitlines()
+    assert first == f"envpack: error: {folder / 'b.py'}:1: invalid syntax"
+    assert line[caret.index("^")] == "*"
+    assert "pyyaml" in answer.stdout
+    both = envpack("*.py", "--format", "requirements", cwd=folder)
+    assert (both.returncode, both.stdout.startswith("pyyaml==")) == (1, True)
+    assert both.stderr.startswith("envpack: error: 2 of the targets cannot be read:\n")
+
+
+def test_link_that_leads_to_itself_hides_nothing_beside_it(project: Project) -> None:
+    script = project({"main.py": "import mine\n", "mine.py": ""})
+    (script.parent / "loop").symlink_to("loop")
+    assert envpack(script).returncode == 0
 
 
 def test_source_in_another_encoding_is_read(tmp_path: Path) -> None:
@@ -169,12 +210,39 @@ def test_diff_says_what_is_new_gone_and_changed(script: Path, tmp_path: Path) ->
         item["version"] = "0.1" if item["name"] == "numpy" else item["version"]
     data["python"] = "3.8.0"
     old.write_text(json.dumps(data))
-    lines = envpack(f"{script}:total", "--diff", old).stdout.splitlines()
+    answer = envpack(f"{script}:total", "--diff", old)
+    assert answer.returncode == 0
+    lines = answer.stdout.splitlines()
     assert lines[0].startswith("~ Python 3.8.0 -> ")
-    assert lines[1].startswith("~ numpy 0.1 -> ")
-    assert lines[2] == "~ numpy (transitive) -> (direct)"
-    assert [line.split()[:2] for line in lines[3:5]] == [["+", "pyyaml"], ["-", "scipy"]]
-    assert lines[5:] == [f"+ local file {script.parent / 'mine.py'}"]
+    assert lines[1:3] == ["- function area", "+ function total"]
+    assert lines[3].startswith("~ numpy 0.1 -> ")
+    assert lines[4] == "~ numpy (transitive) -> (direct)"
+    assert [line.split()[:2] for line in lines[5:7]] == [["+", "pyyaml"], ["-", "scipy"]]
+    assert lines[7:] == [f"+ local file {script.parent / 'mine.py'}"]
+
+
+def test_diff_of_several_says_which_function_has_changed(script: Path, tmp_path: Path) -> None:
+    old = tmp_path / "old.json"
+    envpack(f"{script}:area", f"{script}:total", "--json", "-o", old)
+    script.write_text(script.read_text() + "def more(x): return total(area(x))\n")
+    script.write_text(script.read_text().replace("return sp.gamma(x)", "return np.sin(x)"))
+    version = next(item["version"] for item in json.loads(old.read_text())["distributions"] if item["name"] == "scipy")
+    lines = envpack(f"{script}:area", f"{script}:total", f"{script}:more", "--diff", old).stdout.splitlines()
+    assert lines == [f"+ function {script}:more", f"- {script}:area needs scipy", f"- scipy {version} (direct)"]
+
+
+def test_diff_says_where_a_distribution_now_comes_from(environment: Environment, project: Project) -> None:
+    environment.install("alpha", files=("alpha.py",), requires=("beta; extra == 'x'",))
+    script = project({"main.py": "import alpha\n"})
+    old = script.with_name("old.json")
+    envpack(script, "--python", environment.python, "--json", "-o", old)
+    direct = {"url": "file:///home/me/alpha", "dir_info": {}}
+    (environment.site / "alpha-1.0.dist-info" / "direct_url.json").write_text(json.dumps(direct))
+    answer = envpack(script, "--python", environment.python, "--include", "alpha[x]", "--diff", old)
+    assert answer.stdout.splitlines()[:2] == [
+        "~ alpha from wheel -> wheel file:///home/me/alpha",
+        "~ alpha[] -> alpha[x]",
+    ]
 
 
 @pytest.mark.parametrize(("content", "code"), [(None, 2), ("x", 1), ("{}", 1)])
