@@ -80,7 +80,7 @@ class Verification:
 
     def _without_needless(self, answer: Answer, added: dict[str, Finding]) -> dict[str, Finding]:
         last = self.last
-        for name in list(added)[:-1]:
+        for name in list(added):
             fewer = {key: finding for key, finding in added.items() if key != name}
             if self._runs < _MAX_RUNS and self._passes(answer([*fewer.values()])):
                 added, last = fewer, self.last
