@@ -27,6 +27,7 @@ ImportNode = ast.Import | ast.ImportFrom
 
 ScopeKind = Literal["module", "class", "function"]
 BindingKind = Literal["import", "definition", "value", "element", "parameter"]
+Path = tuple[int | slice, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,8 @@ class Binding:
         scope: the scope in which the node is evaluated.
         alias: for an import, the part of the statement that binds the name.
         value: for an assignment, the expression that is assigned; of a tuple that is taken apart, its part.
-        path: for an `element`, the part of it that the name takes, as positions: `(1,)` for `b` in `for a, b in x`.
+        path: for an `element`, the part of it that the name takes, as positions: `(1,)` for `b` in `for a, b in x`,
+            a slice for a name behind a star.
     """
 
     kind: BindingKind
@@ -48,7 +50,7 @@ class Binding:
     scope: Scope
     alias: ast.alias | None = None
     value: ast.expr | None = None
-    path: tuple[int, ...] = ()
+    path: Path = ()
 
 
 @dataclass(eq=False, slots=True)
@@ -413,33 +415,41 @@ class _Builder:
     _enter_trystar = _enter_try
 
 
-def _names(target: ast.expr) -> Iterator[tuple[str, tuple[int, ...] | None]]:
-    """Give the names that a target binds, with their positions in it; `None` behind a star."""
-    pending: list[tuple[ast.expr, tuple[int, ...] | None]] = [(target, ())]
+def _names(target: ast.expr) -> Iterator[tuple[str, Path]]:
+    """Give the names that a target binds, with their positions in it; those behind a star are counted from the end."""
+    pending: list[tuple[ast.expr, Path]] = [(target, ())]
     while pending:
         node, path = pending.pop()
         if isinstance(node, ast.Name):
             yield node.id, path
-        elif isinstance(node, ast.Starred):
-            pending.append((node.value, None))
         elif isinstance(node, ast.Tuple | ast.List):
-            known = path is not None
-            for position, element in enumerate(node.elts):
-                known = known and not isinstance(element, ast.Starred)
-                pending.append((element, (*path, position) if known and path is not None else None))
+            star = next((place for place, one in enumerate(node.elts) if isinstance(one, ast.Starred)), None)
+            for place, element in enumerate(node.elts):
+                after = len(node.elts) - place
+                if isinstance(element, ast.Starred):
+                    pending.append((element.value, (*path, slice(place, 1 - after or None))))
+                else:
+                    pending.append((element, (*path, place if star is None or place < star else -after)))
 
 
-def _part(binding: Binding, path: tuple[int, ...] | None) -> Binding:
-    if binding.kind == "element" and path is not None:
+def _part(binding: Binding, path: Path) -> Binding:
+    if binding.kind == "element":
         return replace(binding, path=path)
-    if path is None:
-        return Binding("value", binding.node, binding.scope)
     value = binding.value
-    for position in path if value is not None else ():
-        inner = value.elts if isinstance(value, ast.Tuple | ast.List) else []
-        simple = position < len(inner) and not any(isinstance(one, ast.Starred) for one in inner)
-        value = inner[position] if simple else ast.Subscript(value, ast.Constant(position), ast.Load())  # type: ignore[arg-type]
+    for place in path if value is not None else ():
+        assert value is not None
+        value = _element(value, place)
     return replace(binding, value=value)
+
+
+def _element(value: ast.expr, place: int | slice) -> ast.expr:
+    """Return the expression for a part of a tuple."""
+    if isinstance(place, slice):
+        bounds = [None if bound is None else ast.Constant(bound) for bound in (place.start, place.stop)]
+        return ast.Subscript(value, ast.Slice(*bounds), ast.Load())
+    inner = value.elts if isinstance(value, ast.Tuple | ast.List) else []
+    simple = -len(inner) <= place < len(inner) and not any(isinstance(one, ast.Starred) for one in inner)
+    return inner[place] if simple else ast.Subscript(value, ast.Constant(place), ast.Load())
 
 
 def _binds_value(scope: Scope, name: str) -> bool:
