@@ -18,6 +18,7 @@ from envpack.discover.constants import Folder
 from envpack.discover.finder import ModuleFinder
 from envpack.discover.guards import Alternatives, Works
 from envpack.discover.members import attribute_values, imported_values, name_values
+from envpack.discover.registers import fill_tables
 from envpack.discover.scopes import Binding, Scope, ScopeTree, build_scopes
 from envpack.discover.source import parse_file
 
@@ -58,6 +59,7 @@ class CodeFile:
         self._asked: set[int] = set()
         self.opened = opened
         self.scopes: ScopeTree = build_scopes(self.tree, self._truth, Alternatives(self._probe))
+        fill_tables(self.scopes)
 
     def adopted(self, finder: ModuleFinder, files: Collection[CodeFile], opened: Opened) -> CodeFile:
         """Return the same file for another program with the same search path: what callers pass is not shared."""

@@ -114,6 +114,8 @@ class ScopeTree:
         unbacked: optional imports whose names nothing else binds when they fail: whoever uses a name needs the import.
         calls: the calls of each name, by its last part, with the scopes in which they stand.
         tries: all `try` statements.
+        registrations: decorators and calls of the module's own level that may add to a table of it, with what that
+            table then also holds.
         lazy_annotations: whether annotations are not evaluated (`from __future__ import annotations`).
     """
 
@@ -124,6 +126,7 @@ class ScopeTree:
     unbacked: set[int] = field(default_factory=set)
     calls: dict[str, list[tuple[ast.Call, Scope]]] = field(default_factory=dict)
     tries: list[ast.Try | ast.TryStar] = field(default_factory=list)
+    registrations: list[tuple[ast.expr, Binding]] = field(default_factory=list)
     lazy_annotations: bool = False
 
     def live(self, node: ast.If) -> list[ast.stmt]:
@@ -336,9 +339,11 @@ class _Builder:
         # `TABLE.append(f)`, `TABLE.update(...)` at import time: part of what TABLE is afterwards.
         call = node.value
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute):
-            root = _root_name(call.func)
-            if root is not None and scope.kind == "module" and _binds_value(scope, root):
+            root = root_name(call.func)
+            if root is not None and scope.kind == "module" and binds_value(scope, root):
                 scope.bind(root, Binding("value", node, scope))
+        elif isinstance(call, ast.Call) and scope.kind == "module" and _passes_code(call, scope):
+            self._result.registrations.append((call.func, Binding("value", node, scope)))
         self._push([node.value], scope, guard)
 
     def _enter_call(self, node: ast.Call, scope: Scope, guard: ImportKind) -> None:
@@ -351,20 +356,22 @@ class _Builder:
     def _registers(self, decorator: ast.expr, node: ast.AST, scope: Scope) -> None:
         # `@TABLE.register(...)`: what is decorated can be reached through TABLE.
         call = decorator.func if isinstance(decorator, ast.Call) else decorator
-        root = _root_name(call) if isinstance(call, ast.Attribute) else None
-        if root is not None and scope.kind == "module" and _binds_value(scope, root):
+        root = root_name(call) if isinstance(call, ast.Attribute) else None
+        if root is not None and scope.kind == "module" and binds_value(scope, root):
             scope.bind(root, Binding("definition", node, scope))
+        elif scope.kind == "module":
+            self._result.registrations.append((decorator, Binding("definition", node, scope)))
 
     def _bind_target(self, target: ast.expr, scope: Scope, binding: Binding) -> None:
         for name, path in _names(target):
             scope.bind(name, _part(binding, path))
-        root = _root_name(target)
+        root = root_name(target)
         # `TABLE["x"] = f` and `TABLE.x = f` change what TABLE holds.
         if (
             root is not None
             and not isinstance(target, ast.Name)
             and scope.kind == "module"
-            and _binds_value(scope, root)
+            and binds_value(scope, root)
         ):
             scope.bind(root, Binding("value", binding.node, binding.scope))
 
@@ -452,9 +459,17 @@ def _element(value: ast.expr, place: int | slice) -> ast.expr:
     return inner[place] if simple else ast.Subscript(value, ast.Constant(place), ast.Load())
 
 
-def _binds_value(scope: Scope, name: str) -> bool:
+def binds_value(scope: Scope, name: str) -> bool:
     """Whether a name stands for something made in this file, rather than an imported module."""
     return any(binding.kind != "import" for binding in scope.bindings.get(name, ()))
+
+
+def _passes_code(call: ast.Call, scope: Scope) -> bool:
+    given = [*call.args, *(keyword.value for keyword in call.keywords)]
+    found = [one for item in given if isinstance(item, ast.Name) for one in scope.lookup(item.id)]
+    return any(isinstance(item, ast.Lambda) for item in given) or any(
+        one.kind in ("definition", "element") for one in found
+    )
 
 
 def _keeps_subclasses(node: ast.AST) -> bool:
@@ -465,7 +480,8 @@ def _keeps_subclasses(node: ast.AST) -> bool:
     return "__init_subclass__" in hooks or any(not name.endswith("ABCMeta") for name in metaclasses)
 
 
-def _root_name(node: ast.expr) -> str | None:
+def root_name(node: ast.expr) -> str | None:
+    """Return the name that an expression starts from: `a` of `a.b["c"].d()`."""
     while isinstance(node, ast.Attribute | ast.Subscript | ast.Call):
         node = node.func if isinstance(node, ast.Call) else node.value
     return node.id if isinstance(node, ast.Name) else None
