@@ -199,8 +199,8 @@ class _Builder:
         for parameter in getattr(node, "type_params", ()):
             inner.bind(parameter.name, Binding("parameter", parameter, inner))
         self._declare(node.body, inner)
-        self._push([*node.decorator_list, node.args], scope, guard)
-        self._push(node.body, inner, guard)
+        self._push([*node.decorator_list, node.args, *([node.returns] if node.returns else [])], scope, guard)
+        self._push([*getattr(node, "type_params", ()), *node.body], inner, guard)
 
     _enter_asyncfunctiondef = _enter_functiondef
 
@@ -223,7 +223,7 @@ class _Builder:
             inner.bind(parameter.name, Binding("parameter", parameter, inner))
         self._declare(node.body, inner)
         self._push([*node.decorator_list, *node.bases, *node.keywords], scope, guard)
-        self._push(node.body, inner, guard)
+        self._push([*getattr(node, "type_params", ()), *node.body], inner, guard)
 
     def _enter_listcomp(self, node: ComprehensionNode, scope: Scope, guard: ImportKind) -> None:
         inner = self._open("function", node, scope)
@@ -231,7 +231,7 @@ class _Builder:
             outer = scope if position == 0 else inner
             self._bind_target(generator.target, inner, Binding("element", generator.iter, outer, value=generator.iter))
             self._push([generator.iter], outer, guard)
-            self._push(generator.ifs, inner, guard)
+            self._push([generator.target, *generator.ifs], inner, guard)
         parts = [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
         self._push(parts, inner, guard)
 
