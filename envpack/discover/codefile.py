@@ -9,16 +9,20 @@ from __future__ import annotations
 import ast
 import copy
 import os
-from collections.abc import Collection, Iterator
-from functools import cached_property
+from collections.abc import Callable, Collection, Iterator
+from functools import cached_property, partial
 from typing import Any
 
 from envpack.discover.callers import Callers
 from envpack.discover.constants import Folder
 from envpack.discover.finder import ModuleFinder
 from envpack.discover.guards import Alternatives, Works
+from envpack.discover.members import attribute_values, imported_values, name_values
+from envpack.discover.registers import fill_tables
 from envpack.discover.scopes import Binding, Scope, ScopeTree, build_scopes
 from envpack.discover.source import parse_file
+
+Opened = Callable[[str], "CodeFile | None"]
 
 
 class CodeFile:
@@ -30,10 +34,17 @@ class CodeFile:
         package: the package that relative imports start from; empty if there is none.
         finder: says where the modules are that it imports.
         files: all files of the program, this one included; more may come.
+        opened: gives the local module of a name, or `None` where there is none that can be read.
     """
 
     def __init__(
-        self, path: str, module: str, package: str, finder: ModuleFinder, files: Collection[CodeFile] = ()
+        self,
+        path: str,
+        module: str,
+        package: str,
+        finder: ModuleFinder,
+        files: Collection[CodeFile] = (),
+        opened: Opened = lambda module: None,
     ) -> None:
         self.path = path
         self.module = module
@@ -44,14 +55,20 @@ class CodeFile:
         self._callers = Callers(self, files)
         # The loops whose elements are being folded: one that runs over itself would never end.
         self._active: set[int] = set()
+        # Names whose constants in other files are being folded: two modules may import each other.
+        self._asked: set[int] = set()
+        self.opened = opened
         self.scopes: ScopeTree = build_scopes(self.tree, self._truth, Alternatives(self._probe))
+        fill_tables(self.scopes)
 
-    def adopted(self, finder: ModuleFinder, files: Collection[CodeFile]) -> CodeFile:
+    def adopted(self, finder: ModuleFinder, files: Collection[CodeFile], opened: Opened) -> CodeFile:
         """Return the same file for another program with the same search path: what callers pass is not shared."""
         other = copy.copy(self)
+        other.opened = opened
         other._finder = finder
         other._callers = Callers(other, files)
         other._active = set()
+        other._asked = set()
         return other
 
     def absolute(self, node: ast.ImportFrom) -> str:
@@ -106,6 +123,8 @@ class CodeFile:
             self._facts,
             lambda node: self.qualify(node, scope),
             lambda name: self._callers.kept(scope, name),
+            lambda node: self._once(node, partial(attribute_values, self, node, scope)),
+            lambda node: self.folder(self.scopes.inner[id(node)]) if id(node) in self.scopes.inner else None,
         )
 
     @cached_property
@@ -147,12 +166,29 @@ class CodeFile:
         return found
 
     def _values(self, scope: Scope, name: str) -> Iterator[ast.expr]:
-        for binding in scope.lookup(name):
+        found = scope.lookup(name)
+        for binding in found:
             if binding.kind == "element":
                 yield from map(ast.Constant, self._elements(binding))
+            elif binding.kind == "import":
+                yield from map(ast.Constant, self._once(binding, partial(imported_values, self, binding)))
             elif binding.value is not None:
                 yield binding.value
+        for star in reversed(self.scopes.root.stars) if not found else ():
+            source = self.opened(self.absolute(star))
+            if source is not None:
+                yield from map(ast.Constant, self._once(star, partial(name_values, source, name)))
         yield from map(ast.Constant, self._callers.passed(scope, name))
+
+    def _once(self, asked: object, values: Callable[[], list[Any]]) -> list[Any]:
+        """Return values that other files give, and none where they ask back."""
+        if id(asked) in self._asked:
+            return []
+        self._asked.add(id(asked))
+        try:
+            return values()
+        finally:
+            self._asked.discard(id(asked))
 
     def _elements(self, binding: Binding) -> Iterator[Any]:
         """Give the constants over which a loop runs, or of each the part that the name takes."""
@@ -164,10 +200,12 @@ class CodeFile:
         finally:
             self._active.discard(id(binding))
         for element in folded:
-            for position in binding.path:
-                element = element[position] if isinstance(element, tuple) and position < len(element) else None
-            if element is not None:
-                yield element
+            try:
+                for position in binding.path:
+                    element = element[position]
+            except (LookupError, TypeError):
+                continue
+            yield element
 
     def _truth(self, test: ast.expr, scope: Scope) -> bool | None:
         if isinstance(test, ast.Name | ast.Attribute) and _last(test) == "TYPE_CHECKING":
@@ -175,8 +213,7 @@ class CodeFile:
         if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not) and _last(test.operand) == "TYPE_CHECKING":
             return True
         folder = Folder(lambda name: _settled(scope, name), self._facts, lambda node: self.qualify(node, scope))
-        values = {bool(value) for value in folder.fold(test)}
-        return values.pop() if len(values) == 1 else None
+        return folder.settled(test)
 
     def _probe(self, node: ast.Import | ast.ImportFrom) -> Works:
         kinds = [self._finder.find(self.imported(node, alias)).kind for alias in node.names]

@@ -87,9 +87,15 @@ def add_conda(
     for package in packages:
         requires = tuple(name for needed in package.depends for name in names.get(needed, ()))
         for item in filter(None, map(by_metadata.get, package.metadata)):
-            # Metadata of old distutils cannot say what it requires; the record can.
+            # Metadata of old distutils cannot say what it requires and often not which files it has; the record can.
             is_silent = not item.requires and item.metadata.endswith(".egg-info")
-            yield replace(item, is_listed_by_conda=True, requires=requires if is_silent else item.requires)
+            modules = () if item.has_files else package.modules
+            yield replace(
+                item,
+                conda_record=package.record,
+                requires=requires if is_silent else item.requires,
+                top_level=item.top_level.union(modules),
+            )
         if package.modules and not package.metadata and normalized(package.name) not in distributions:
             yield InstalledDistribution(
                 metadata=package.record,
@@ -98,7 +104,7 @@ def add_conda(
                 version=package.version,
                 requires=requires,
                 top_level=frozenset(package.modules),
-                is_listed_by_conda=True,
+                conda_record=package.record,
             )
 
 

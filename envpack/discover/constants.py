@@ -8,17 +8,15 @@ can make this slow.
 from __future__ import annotations
 
 import ast
+import functools
 import itertools
 import operator
 import os.path
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from envpack.discover.purecalls import DEFAULTS, FUNCTIONS, PATH_PARTS, call_method, frozen
 from envpack.values import dataclass
-
-if TYPE_CHECKING:
-    from pathlib import PurePosixPath
-
 
 _MAX_DEPTH = 40
 _MAX_VALUES = 64
@@ -43,57 +41,6 @@ _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.IsNot: operator.is_not,
 }
 
-# Path functions work on text; existence and links on this machine do not matter to them.
-_FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "os.path.join": os.path.join,
-    "os.path.dirname": os.path.dirname,
-    "os.path.basename": os.path.basename,
-    "os.path.abspath": os.path.normpath,
-    "os.path.realpath": os.path.normpath,
-    "os.path.normpath": os.path.normpath,
-    "os.fspath": str,
-    "str": str,
-    "Path": os.path.join,
-    "pathlib.Path": os.path.join,
-    "tuple": tuple,
-    "list": list,
-    "sorted": sorted,
-}
-
-
-def _pure(path: str) -> PurePosixPath:
-    from pathlib import PurePosixPath  # as dear as all of this module, and few programs need it
-
-    return PurePosixPath(path)
-
-
-_PATH_PARTS: dict[str, Callable[[str], Any]] = {
-    "parent": os.path.dirname,
-    "parents": lambda path: tuple(map(str, _pure(path).parents)),
-    "name": os.path.basename,
-    "stem": lambda path: _pure(path).stem,
-    "suffix": lambda path: _pure(path).suffix,
-}
-_PATH_CHANGES: dict[str, Callable[[str, str], str]] = {
-    "with_name": lambda path, name: str(_pure(path).with_name(name)),
-    "with_suffix": lambda path, suffix: str(_pure(path).with_suffix(suffix)),
-    "with_stem": lambda path, stem: str(_pure(path).with_stem(stem)),
-}
-_PATH_METHODS = {"resolve", "absolute", "as_posix", "expanduser"}
-_TEXT_METHODS = {
-    "format",
-    "join",
-    "lower",
-    "upper",
-    "strip",
-    "replace",
-    "startswith",
-    "endswith",
-    "removeprefix",
-    "removesuffix",
-}
-_DICT_METHODS = {"keys", "values", "items", "get"}
-
 
 @dataclass(frozen=True, slots=True)
 class Edges:
@@ -111,6 +58,8 @@ class Folder:
         facts: values of dotted names that are known beforehand, such as `sys.platform` and `__file__`.
         qualify: gives the dotted name that an expression refers to through imports (`Path` may be `pathlib.Path`).
         kept: gives the values that an attribute of `self` can be.
+        member: gives the values that an attribute of a local module, a class or an object can be.
+        nested: gives what folds the expressions inside a comprehension.
     """
 
     def __init__(
@@ -119,12 +68,17 @@ class Folder:
         facts: dict[str, Any],
         qualify: Callable[[ast.expr], str | None],
         kept: Callable[[str], Values] = lambda name: [],
+        member: Callable[[ast.Attribute], Values] = lambda node: [],
+        nested: Callable[[ast.expr], Folder | None] = lambda node: None,
     ) -> None:
         self._lookup = lookup
         self._facts = facts
         self._qualify = qualify
         self._kept = kept
+        self._member = member
+        self._nested = nested
         self._steps = 0
+        self._is_deciding = False
 
     def fold(self, node: ast.expr, depth: int = 0) -> Values:
         """Return the values that an expression can take, as far as they are known."""
@@ -139,6 +93,13 @@ class Folder:
             return []
         values: Values = method(node, depth + 1)
         return [value for value in values[:_MAX_VALUES] if _is_small(value)]
+
+    def settled(self, node: ast.expr, depth: int = 0) -> bool | None:
+        """Return whether a condition holds; `None` if that is not known for all values that it can have."""
+        before, self._is_deciding = self._is_deciding, True
+        truths = {bool(value) for value in self.fold(node, depth)}
+        self._is_deciding = before
+        return truths.pop() if len(truths) == 1 else None
 
     def texts(self, node: ast.expr) -> list[str]:
         """Return the strings that an expression can be."""
@@ -214,7 +175,7 @@ class Folder:
                 return part  # one side settles it, whatever the others are
         if all(len(part) == 1 for part in parts):
             return parts[-1]
-        return [value for part in parts for value in part] if stops and len(parts) < len(node.values) else []
+        return [value for part in parts for value in part] if stops and not self._is_deciding else []
 
     def _fold_unaryop(self, node: ast.UnaryOp, depth: int) -> Values:
         values = self.fold(node.operand, depth)
@@ -231,9 +192,9 @@ class Folder:
         return _attempts(_COMPARE[type(node.ops[0])], pairs)
 
     def _fold_ifexp(self, node: ast.IfExp, depth: int) -> Values:
-        test = self.fold(node.test, depth)
-        if len(test) == 1:
-            return self.fold(node.body if test[0] else node.orelse, depth)
+        truth = self.settled(node.test, depth)
+        if truth is not None:
+            return self.fold(node.body if truth else node.orelse, depth)
         return self.fold(node.body, depth) + self.fold(node.orelse, depth)
 
     def _fold_tuple(self, node: ast.Tuple, depth: int) -> Values:
@@ -255,62 +216,94 @@ class Folder:
         for key, value in zip(node.keys, node.values, strict=True):
             keys = self.fold(key, depth) if key is not None else []
             values = self.fold(value, depth)
+            if key is None:
+                found.update(values[0] if values and isinstance(values[0], dict) else {})
             if keys and values:
                 _attempts(lambda one, other: found.__setitem__(one, other), [(keys[0], values[0])])
         return [found]
 
+    def _fold_listcomp(self, node: ast.ListComp | ast.SetComp | ast.GeneratorExp, depth: int) -> Values:
+        inner = self._nested(node)
+        return [tuple(inner.fold(node.elt, depth))] if inner is not None else []
+
+    _fold_setcomp = _fold_listcomp
+    _fold_generatorexp = _fold_listcomp
+
+    def _fold_dictcomp(self, node: ast.DictComp, depth: int) -> Values:
+        inner = self._nested(node)
+        keys, values = (inner.fold(part, depth) if inner is not None else [] for part in (node.key, node.value))
+        if len(keys) == len(values):
+            return _attempts(dict, [(list(zip(keys, values, strict=True)),)])
+        return _attempts(lambda *pair: dict([pair]), _product([keys, values]))
+
+    def _fold_namedexpr(self, node: ast.NamedExpr, depth: int) -> Values:
+        return self.fold(node.value, depth)
+
     def _fold_subscript(self, node: ast.Subscript, depth: int) -> Values:
         containers = self.fold(node.value, depth)
         if isinstance(node.slice, ast.Slice):
-            bounds = [self.fold(bound, depth) if bound else [None] for bound in (node.slice.lower, node.slice.upper)]
-            return _attempts(lambda box, low, high: box[low:high], _product([containers, *bounds]))
+            parts = (node.slice.lower, node.slice.upper, node.slice.step)
+            bounds = [self.fold(part, depth) if part else [None] for part in parts]
+            return _attempts(lambda box, *given: box[slice(*given)], _product([containers, *bounds]))
         keys = self.fold(node.slice, depth)
         if keys:
             return _attempts(lambda box, key: box[key], _product([containers, keys]))
         # The key is not known: any entry may be meant.
-        return [value for box in containers if isinstance(box, dict) for value in box.values()]
+        boxes = [box.values() if isinstance(box, dict) else box for box in containers]
+        return [value for box in boxes if not isinstance(box, str | bytes) for value in _entries(box)]
 
     def _fold_attribute(self, node: ast.Attribute, depth: int) -> Values:
         if isinstance(node.value, ast.Name) and node.value.id in ("self", "cls"):
             return self._kept(node.attr)
+        if found := self._member(node):
+            return found
         values = self.fold(node.value, depth)
-        if node.attr in _PATH_PARTS:
-            return [_PATH_PARTS[node.attr](value) for value in values if isinstance(value, str)]
+        if node.attr == "value" and isinstance(node.value, ast.Attribute):
+            return values  # of a member of an enumeration
+        if node.attr in PATH_PARTS:
+            return [PATH_PARTS[node.attr](value) for value in values if isinstance(value, str)]
         version = {"major": 0, "minor": 1, "micro": 2}.get(node.attr)
         if version is not None:
             return _attempts(lambda value: value[version], [(v,) for v in values if isinstance(v, tuple)])
         return []
 
     def _fold_call(self, node: ast.Call, depth: int) -> Values:
-        if node.keywords or any(isinstance(argument, ast.Starred) for argument in node.args):
+        if any(isinstance(argument, ast.Starred) for argument in node.args):
             return []
-        arguments = [self.fold(argument, depth) for argument in node.args]
         name = self._qualify(node.func)
         if name is not None and f"{name}()" in self._facts:
             return [self._facts[f"{name}()"]]
-        if name in _FUNCTIONS:
-            return _attempts(_FUNCTIONS[name], _product(arguments))
+        if name in DEFAULTS and not self._is_deciding:
+            return self._apply(DEFAULTS[name], [], node, depth)
+        if name in FUNCTIONS:
+            return self._apply(FUNCTIONS[name], [], node, depth)
         if isinstance(node.func, ast.Attribute):
-            return self._method(node.func, arguments, depth)
+            method = functools.partial(_method, node.func.attr)
+            return self._apply(method, [self.fold(node.func.value, depth)], node, depth)
         return []
 
-    def _method(self, function: ast.Attribute, arguments: list[Values], depth: int) -> Values:
-        owners = self.fold(function.value, depth)
-        name = function.attr
-        if name in _PATH_METHODS:
-            return [os.path.normpath(owner) for owner in owners if isinstance(owner, str)]
-        if name in _PATH_CHANGES:
-            return _attempts(_PATH_CHANGES[name], _product([owners, *arguments]))
-        if name == "joinpath":
-            return _attempts(os.path.join, _product([owners, *arguments]))
-        if name in _TEXT_METHODS:
-            texts = [owner for owner in owners if isinstance(owner, str)]
-            return _attempts(lambda owner, *rest: getattr(owner, name)(*rest), _product([texts, *arguments]))
-        if name in _DICT_METHODS:
-            boxes = [owner for owner in owners if isinstance(owner, dict)]
-            found = _attempts(lambda owner, *rest: getattr(owner, name)(*rest), _product([boxes, *arguments]))
-            return [tuple(value) if name != "get" else value for value in found]
-        return []
+    def _apply(self, function: Callable[..., Any], owners: list[Values], node: ast.Call, depth: int) -> Values:
+        """Call a function with all that its arguments can be."""
+        arguments = [*owners, *(self.fold(argument, depth) for argument in node.args)]
+        names = [keyword.arg for keyword in node.keywords]
+        named = [self.fold(keyword.value, depth) for keyword in node.keywords]
+
+        def call(*values: Any) -> Any:
+            count = len(arguments)
+            table: dict[str, Any] = {}
+            for name, value in zip(names, values[count:], strict=True):
+                table.update(value if name is None else {name: value})
+            return frozen(function(*values[:count], **table))
+
+        return _attempts(call, _product([*arguments, *named]))
+
+
+def _method(name: str, owner: Any, *values: Any, **named: Any) -> Any:
+    return call_method(owner, name, *values, **named)
+
+
+def _entries(box: Any) -> Values:
+    return list(box) if isinstance(box, tuple | type({}.values())) else []
 
 
 def _ends(node: ast.expr) -> tuple[ast.expr | None, ast.expr | None]:
@@ -334,8 +327,8 @@ def _operate(op: ast.operator, left: Any, right: Any) -> Any:
     if isinstance(op, ast.Div) and isinstance(left, str) and isinstance(right, str):
         return os.path.join(left, right)
     try:
-        if isinstance(op, ast.Add):
-            return left + right
+        if isinstance(op, ast.Add) or (isinstance(op, ast.BitOr) and isinstance(left, dict)):
+            return left + right if isinstance(op, ast.Add) else left | right
         if isinstance(op, ast.Mod) and isinstance(left, str) and len(left) < _MAX_LENGTH and "*" not in left:
             return left % right if not any(character.isdigit() for character in left) else None
     except (TypeError, ValueError, KeyError):

@@ -63,7 +63,7 @@ class DistributionIndex:
                 return distribution
         for distribution in self._editables:
             # Not every file in the project's folder: an example there that imports its neighbour means a local file.
-            mapped = any(_inside(path, place) for place in distribution.editable.values())
+            mapped = any(_inside(path, place) or _is_module(path, place) for place in distribution.editable.values())
             if mapped or root in distribution.import_folders:
                 return distribution
         folder = os.path.dirname(path)
@@ -109,6 +109,12 @@ class DistributionIndex:
 def installed_distributions(sys_path: Iterable[str]) -> DistributionIndex:
     """Return the index of a search path; only what has changed is read anew."""
     return DistributionIndex(sys_path)
+
+
+def _is_module(file: str, place: str) -> bool:
+    """Whether a file is the module at a place that is named without its suffix, as setuptools does."""
+    folder, name = os.path.split(file)
+    return os.path.join(folder, name.partition(".")[0]) == place
 
 
 def _inside(path: str, folder: str | None) -> bool:

@@ -16,7 +16,7 @@ from envpack.discover.metadata import InstalledDistribution, read_distribution
 
 _ENDINGS = (".dist-info", ".egg-info")
 
-# Of each metadata folder: what it was made from, and the values of an `InstalledDistribution`.
+# Of each metadata folder: what it was made from, and the values of an `InstalledDistribution`; none for what is none.
 _Row = tuple[tuple[tuple[str, Stamp], ...], tuple[Any, ...]]
 _Rows = dict[str, _Row]
 
@@ -44,7 +44,7 @@ def folder_distributions(folder: str) -> list[InstalledDistribution]:
     if known != kept and (names or kept[1]):
         _memory[folder] = known
         save("folder", folder, known)
-    return [InstalledDistribution(*facts) for _, facts in rows.values()]
+    return [InstalledDistribution(*facts) for _, facts in rows.values() if facts]
 
 
 _memory: dict[str, _Known] = {}
@@ -67,7 +67,7 @@ def _row(folder: str, name: str, kept: _Row | None) -> _Row:
         return kept
     looks = Looks()
     found = read_distribution(os.path.join(folder, name), folder, looks)
-    return tuple(looks.stamps.items()), _facts(found)
+    return tuple(looks.stamps.items()), _facts(found) if found is not None else ()
 
 
 def _facts(found: InstalledDistribution) -> tuple[Any, ...]:

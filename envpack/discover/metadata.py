@@ -44,7 +44,7 @@ class InstalledDistribution:
         import_folders: folders that its development install puts on the search path.
         is_editable: whether it is a development install: its code lies outside the environment.
         plugins: its entry points in groups of envpack, as group, name and object.
-        is_listed_by_conda: whether a record in `conda-meta` lists its metadata, or is its metadata.
+        conda_record: the record in `conda-meta` that lists its metadata, or is its metadata; empty if there is none.
     """
 
     metadata: str
@@ -58,7 +58,7 @@ class InstalledDistribution:
     import_folders: frozenset[str] = frozenset()
     is_editable: bool = False
     plugins: tuple[tuple[str, str, str], ...] = ()
-    is_listed_by_conda: bool = False
+    conda_record: str = ""
 
     @cached_property
     def source(self) -> Source:
@@ -67,7 +67,7 @@ class InstalledDistribution:
             return "editable"
         installer = self._text("INSTALLER").strip()
         # pip over conda leaves the record of conda as it was: what the metadata itself says is newer.
-        if installer == "conda" or (not installer and self.is_listed_by_conda):
+        if installer == "conda" or (not installer and self.conda_record):
             return "conda"
         return "system" if os.path.basename(self.location) == "dist-packages" else "wheel"
 
@@ -120,18 +120,19 @@ class InstalledDistribution:
 
     @cached_property
     def _listed(self) -> tuple[str, ...]:
-        if self.metadata.endswith(".json"):
-            from envpack.discover.conda import site_files
+        listed = _listed(self.metadata, self.location, self._record[1:], self._text("installed-files.txt"))
+        if listed or not self.conda_record:
+            return listed
+        from envpack.discover.conda import site_files
 
-            return site_files(self.metadata, self.location)
-        return _listed(self.metadata, self.location, self._record[1:], self._text("installed-files.txt"))
+        return site_files(self.conda_record, self.location)
 
     def _text(self, name: str) -> str:
         return read_text(os.path.join(self.metadata, name))
 
 
-def read_distribution(metadata: str, location: str, looks: Looks) -> InstalledDistribution:
-    """Read what every analysis asks of a distribution.
+def read_distribution(metadata: str, location: str, looks: Looks) -> InstalledDistribution | None:
+    """Read what every analysis asks of a distribution; `None` for a folder that an uninstallation left behind.
 
     Args:
         metadata: absolute path of its metadata.
@@ -147,20 +148,27 @@ def read_distribution(metadata: str, location: str, looks: Looks) -> InstalledDi
     looks.at(metadata)
     headers = parse_headers(text("METADATA") or text("PKG-INFO") or read_text(metadata))
     record = text("RECORD")
+    if not (headers or record):
+        return None
     others = "" if record else text("installed-files.txt")
     roots = _roots(record) if record else {name.partition("/")[0] for name in _listed(metadata, location, "", others)}
     starters = sorted(name for name in roots if name.endswith(".pth"))
     found = read_editable(location, starters, looks) if starters else Editable()
     modules = {part.partition(".")[0] for part in roots if not part.endswith(_NO_MODULES)}
+    modules |= {*text("top_level.txt").split(), *_packages(found.modules)}
     is_tree = _is_tree(metadata, location, looks)
     stem = os.path.basename(metadata).rpartition(".")[0].split("-")
+    name = _first(headers, "name") or stem[0] or os.path.basename(location).partition("-")[0]
+    if not (modules or roots):
+        # Neither a list of files nor of modules, as Debian installs some: the name is all that is left.
+        modules = {name.replace("-", "_").partition(".")[0]}
     return InstalledDistribution(
         metadata,
         location,
-        normalized(_first(headers, "name") or stem[0] or os.path.basename(location).partition("-")[0]),
+        normalized(name),
         _first(headers, "version") or (stem[1] if len(stem) > 1 else "0"),
         requires=tuple(headers.get("requires-dist", ()) or _egg_requirements(text("requires.txt"))),
-        top_level=frozenset({*modules, *text("top_level.txt").split(), *_packages(found.modules)}),
+        top_level=frozenset(modules),
         editable=found.modules,
         is_mapped_first=found.is_first,
         import_folders=frozenset({location}) if is_tree else found.folders,

@@ -8,6 +8,7 @@ from envpack.discover.codefile import CodeFile
 from envpack.discover.finder import Location, ModuleFinder
 from envpack.discover.packages import package_around
 from envpack.discover.searchpath import search_path_changes
+from envpack.errors import EnvpackError
 
 
 class Program:
@@ -20,6 +21,8 @@ class Program:
     def __init__(self, finder: ModuleFinder) -> None:
         self.finder = finder
         self._files: dict[str, CodeFile] = {}
+        # A module may ask for a constant of another while it is read, and that for one of the first.
+        self._reading: set[str] = set()
 
     def script(self, path: str) -> CodeFile:
         """Return the script itself, parsed."""
@@ -33,24 +36,43 @@ class Program:
         package = location.module if location.folders else location.module.rpartition(".")[0]
         return self._load(location.file, location.module, package)
 
+    def opened(self, name: str) -> CodeFile | None:
+        """Return the local module of a name, or `None` where there is none that can be read."""
+        location = self.finder.find(name) if name else None
+        if location is None or location.kind != "local" or not location.file.endswith(".py"):
+            return None
+        if location.file in self._reading:
+            return None
+        try:
+            return self.module(location)
+        except EnvpackError:
+            return None  # is said where the module is counted
+
     def _load(self, path: str, module: str, package: str) -> CodeFile:
         if path not in self._files:
             key = (path, module, package, self.finder.key)
             shared: CodeFile | None = self.finder.shelf.get(key)
             self._files[path] = (
-                shared.adopted(self.finder, self._files.values())
+                shared.adopted(self.finder, self._files.values(), self.opened)
                 if shared is not None
                 else self._parsed(path, module, package, key)
             )
         return self._files[path]
 
     def _parsed(self, path: str, module: str, package: str, key: object) -> CodeFile:
-        file = CodeFile(path, module, package, self.finder, self._files.values())
+        self._reading.add(path)
+        try:
+            return self._read(path, module, package, key)
+        finally:
+            self._reading.discard(path)
+
+    def _read(self, path: str, module: str, package: str, key: object) -> CodeFile:
+        file = CodeFile(path, module, package, self.finder, self._files.values(), self.opened)
         changes = list(search_path_changes(file))
         added = [self.finder.add_folder(folder, first=first) for folder, first in changes]
         if any(added):
             # What the alternatives of `try` were judged by may look different with these folders.
-            return CodeFile(path, module, package, self.finder, self._files.values())
+            return CodeFile(path, module, package, self.finder, self._files.values(), self.opened)
         if module != "__main__" and not changes:
             self.finder.shelf[key] = file
         return file

@@ -20,6 +20,7 @@ from envpack.discover.loadfindings import LoadFindings
 from envpack.discover.loads import Load
 from envpack.discover.nodes import child_nodes
 from envpack.discover.program import Program
+from envpack.discover.registers import fills_elsewhere, leaves_no_trace
 from envpack.discover.scopes import Binding, ComprehensionNode, FunctionNode, Scope
 from envpack.discover.stars import BUILTINS, provides
 from envpack.errors import EnvpackError
@@ -51,6 +52,7 @@ class Reach(LoadFindings):
         self._stack: list[tuple[ast.AST, Scope, CodeFile]] = []
         self._seen: set[int] = set()
         self._whole: set[str] = set()
+        self._touched: dict[str, CodeFile] = {}
         self._bare: set[int] = set()
         self._used: set[tuple[int, str, tuple[str, ...]]] = set()
         self._asked: list[tuple[ast.Call, Scope, CodeFile]] = []
@@ -63,6 +65,7 @@ class Reach(LoadFindings):
         """Count what a node reaches; `scope` is where it stands."""
         if id(node) not in self._seen:
             self._seen.add(id(node))
+            self._touched[file.path] = file
             self._stack.append((node, scope, file))
 
     def add_function(self, file: CodeFile, node: ast.AST, scope: Scope) -> None:
@@ -88,6 +91,8 @@ class Reach(LoadFindings):
     def run(self) -> None:
         """Follow everything that has been added to its end, then what libraries import because of it."""
         self._drain()
+        while self._add_registered():
+            self._drain()
         self._is_last = True
         while self._asked:
             node, scope, file = self._asked.pop()
@@ -106,6 +111,17 @@ class Reach(LoadFindings):
             else:
                 self._push(child_nodes(node), scope, file)
 
+    def _add_registered(self) -> bool:
+        """Follow what decorators put into tables of local modules that are reached; return whether there was any."""
+        found = False
+        for file in [file for path, file in self._touched.items() if path not in self._whole]:
+            for decorator, binding in file.scopes.registrations:
+                source = fills_elsewhere(decorator, file) if id(binding.node) not in self._seen else None
+                if source is not None and source.path in self._whole:
+                    self.add_node(file, binding.node, binding.scope)
+                    found = True
+        return found
+
     def _push(self, nodes: Iterable[ast.AST | None], scope: Scope, file: CodeFile) -> None:
         self._stack.extend((node, scope, file) for node in nodes if node is not None)
 
@@ -117,7 +133,7 @@ class Reach(LoadFindings):
             call = decorator.func if isinstance(decorator, ast.Call) else decorator
             if id(node) in self._bare and (file.qualify(call, scope) or "").partition(".")[0] in _TAKEN_OFF:
                 self._set_up(decorator, scope, file)
-            else:
+            elif file.path in self._whole or not leaves_no_trace(decorator, scope):
                 self._push([decorator], scope, file)
         inner = file.scopes.inner[id(node)]
         self._push_arguments(node.args, scope, file)

@@ -27,6 +27,7 @@ ImportNode = ast.Import | ast.ImportFrom
 
 ScopeKind = Literal["module", "class", "function"]
 BindingKind = Literal["import", "definition", "value", "element", "parameter"]
+Path = tuple[int | slice, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,8 @@ class Binding:
         scope: the scope in which the node is evaluated.
         alias: for an import, the part of the statement that binds the name.
         value: for an assignment, the expression that is assigned; of a tuple that is taken apart, its part.
-        path: for an `element`, the part of it that the name takes, as positions: `(1,)` for `b` in `for a, b in x`.
+        path: for an `element`, the part of it that the name takes, as positions: `(1,)` for `b` in `for a, b in x`,
+            a slice for a name behind a star.
     """
 
     kind: BindingKind
@@ -48,7 +50,7 @@ class Binding:
     scope: Scope
     alias: ast.alias | None = None
     value: ast.expr | None = None
-    path: tuple[int, ...] = ()
+    path: Path = ()
 
 
 @dataclass(eq=False, slots=True)
@@ -112,6 +114,8 @@ class ScopeTree:
         unbacked: optional imports whose names nothing else binds when they fail: whoever uses a name needs the import.
         calls: the calls of each name, by its last part, with the scopes in which they stand.
         tries: all `try` statements.
+        registrations: decorators and calls of the module's own level that may add to a table of it, with what that
+            table then also holds.
         lazy_annotations: whether annotations are not evaluated (`from __future__ import annotations`).
     """
 
@@ -122,6 +126,7 @@ class ScopeTree:
     unbacked: set[int] = field(default_factory=set)
     calls: dict[str, list[tuple[ast.Call, Scope]]] = field(default_factory=dict)
     tries: list[ast.Try | ast.TryStar] = field(default_factory=list)
+    registrations: list[tuple[ast.expr, Binding]] = field(default_factory=list)
     lazy_annotations: bool = False
 
     def live(self, node: ast.If) -> list[ast.stmt]:
@@ -194,8 +199,8 @@ class _Builder:
         for parameter in getattr(node, "type_params", ()):
             inner.bind(parameter.name, Binding("parameter", parameter, inner))
         self._declare(node.body, inner)
-        self._push([*node.decorator_list, node.args], scope, guard)
-        self._push(node.body, inner, guard)
+        self._push([*node.decorator_list, node.args, *([node.returns] if node.returns else [])], scope, guard)
+        self._push([*getattr(node, "type_params", ()), *node.body], inner, guard)
 
     _enter_asyncfunctiondef = _enter_functiondef
 
@@ -218,7 +223,7 @@ class _Builder:
             inner.bind(parameter.name, Binding("parameter", parameter, inner))
         self._declare(node.body, inner)
         self._push([*node.decorator_list, *node.bases, *node.keywords], scope, guard)
-        self._push(node.body, inner, guard)
+        self._push([*getattr(node, "type_params", ()), *node.body], inner, guard)
 
     def _enter_listcomp(self, node: ComprehensionNode, scope: Scope, guard: ImportKind) -> None:
         inner = self._open("function", node, scope)
@@ -226,7 +231,7 @@ class _Builder:
             outer = scope if position == 0 else inner
             self._bind_target(generator.target, inner, Binding("element", generator.iter, outer, value=generator.iter))
             self._push([generator.iter], outer, guard)
-            self._push(generator.ifs, inner, guard)
+            self._push([generator.target, *generator.ifs], inner, guard)
         parts = [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
         self._push(parts, inner, guard)
 
@@ -334,9 +339,11 @@ class _Builder:
         # `TABLE.append(f)`, `TABLE.update(...)` at import time: part of what TABLE is afterwards.
         call = node.value
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute):
-            root = _root_name(call.func)
-            if root is not None and scope.kind == "module" and _binds_value(scope, root):
+            root = root_name(call.func)
+            if root is not None and scope.kind == "module" and binds_value(scope, root):
                 scope.bind(root, Binding("value", node, scope))
+        elif isinstance(call, ast.Call) and scope.kind == "module" and _passes_code(call, scope):
+            self._result.registrations.append((call.func, Binding("value", node, scope)))
         self._push([node.value], scope, guard)
 
     def _enter_call(self, node: ast.Call, scope: Scope, guard: ImportKind) -> None:
@@ -349,20 +356,22 @@ class _Builder:
     def _registers(self, decorator: ast.expr, node: ast.AST, scope: Scope) -> None:
         # `@TABLE.register(...)`: what is decorated can be reached through TABLE.
         call = decorator.func if isinstance(decorator, ast.Call) else decorator
-        root = _root_name(call) if isinstance(call, ast.Attribute) else None
-        if root is not None and scope.kind == "module" and _binds_value(scope, root):
+        root = root_name(call) if isinstance(call, ast.Attribute) else None
+        if root is not None and scope.kind == "module" and binds_value(scope, root):
             scope.bind(root, Binding("definition", node, scope))
+        elif scope.kind == "module":
+            self._result.registrations.append((decorator, Binding("definition", node, scope)))
 
     def _bind_target(self, target: ast.expr, scope: Scope, binding: Binding) -> None:
         for name, path in _names(target):
             scope.bind(name, _part(binding, path))
-        root = _root_name(target)
+        root = root_name(target)
         # `TABLE["x"] = f` and `TABLE.x = f` change what TABLE holds.
         if (
             root is not None
             and not isinstance(target, ast.Name)
             and scope.kind == "module"
-            and _binds_value(scope, root)
+            and binds_value(scope, root)
         ):
             scope.bind(root, Binding("value", binding.node, binding.scope))
 
@@ -413,38 +422,54 @@ class _Builder:
     _enter_trystar = _enter_try
 
 
-def _names(target: ast.expr) -> Iterator[tuple[str, tuple[int, ...] | None]]:
-    """Give the names that a target binds, with their positions in it; `None` behind a star."""
-    pending: list[tuple[ast.expr, tuple[int, ...] | None]] = [(target, ())]
+def _names(target: ast.expr) -> Iterator[tuple[str, Path]]:
+    """Give the names that a target binds, with their positions in it; those behind a star are counted from the end."""
+    pending: list[tuple[ast.expr, Path]] = [(target, ())]
     while pending:
         node, path = pending.pop()
         if isinstance(node, ast.Name):
             yield node.id, path
-        elif isinstance(node, ast.Starred):
-            pending.append((node.value, None))
         elif isinstance(node, ast.Tuple | ast.List):
-            known = path is not None
-            for position, element in enumerate(node.elts):
-                known = known and not isinstance(element, ast.Starred)
-                pending.append((element, (*path, position) if known and path is not None else None))
+            star = next((place for place, one in enumerate(node.elts) if isinstance(one, ast.Starred)), None)
+            for place, element in enumerate(node.elts):
+                after = len(node.elts) - place
+                if isinstance(element, ast.Starred):
+                    pending.append((element.value, (*path, slice(place, 1 - after or None))))
+                else:
+                    pending.append((element, (*path, place if star is None or place < star else -after)))
 
 
-def _part(binding: Binding, path: tuple[int, ...] | None) -> Binding:
-    if binding.kind == "element" and path is not None:
+def _part(binding: Binding, path: Path) -> Binding:
+    if binding.kind == "element":
         return replace(binding, path=path)
-    if path is None:
-        return Binding("value", binding.node, binding.scope)
     value = binding.value
-    for position in path if value is not None else ():
-        inner = value.elts if isinstance(value, ast.Tuple | ast.List) else []
-        simple = position < len(inner) and not any(isinstance(one, ast.Starred) for one in inner)
-        value = inner[position] if simple else ast.Subscript(value, ast.Constant(position), ast.Load())  # type: ignore[arg-type]
+    for place in path if value is not None else ():
+        assert value is not None
+        value = _element(value, place)
     return replace(binding, value=value)
 
 
-def _binds_value(scope: Scope, name: str) -> bool:
+def _element(value: ast.expr, place: int | slice) -> ast.expr:
+    """Return the expression for a part of a tuple."""
+    if isinstance(place, slice):
+        bounds = [None if bound is None else ast.Constant(bound) for bound in (place.start, place.stop)]
+        return ast.Subscript(value, ast.Slice(*bounds), ast.Load())
+    inner = value.elts if isinstance(value, ast.Tuple | ast.List) else []
+    simple = -len(inner) <= place < len(inner) and not any(isinstance(one, ast.Starred) for one in inner)
+    return inner[place] if simple else ast.Subscript(value, ast.Constant(place), ast.Load())
+
+
+def binds_value(scope: Scope, name: str) -> bool:
     """Whether a name stands for something made in this file, rather than an imported module."""
     return any(binding.kind != "import" for binding in scope.bindings.get(name, ()))
+
+
+def _passes_code(call: ast.Call, scope: Scope) -> bool:
+    given = [*call.args, *(keyword.value for keyword in call.keywords)]
+    found = [one for item in given if isinstance(item, ast.Name) for one in scope.lookup(item.id)]
+    return any(isinstance(item, ast.Lambda) for item in given) or any(
+        one.kind in ("definition", "element") for one in found
+    )
 
 
 def _keeps_subclasses(node: ast.AST) -> bool:
@@ -455,7 +480,8 @@ def _keeps_subclasses(node: ast.AST) -> bool:
     return "__init_subclass__" in hooks or any(not name.endswith("ABCMeta") for name in metaclasses)
 
 
-def _root_name(node: ast.expr) -> str | None:
+def root_name(node: ast.expr) -> str | None:
+    """Return the name that an expression starts from: `a` of `a.b["c"].d()`."""
     while isinstance(node, ast.Attribute | ast.Subscript | ast.Call):
         node = node.func if isinstance(node, ast.Call) else node.value
     return node.id if isinstance(node, ast.Name) else None

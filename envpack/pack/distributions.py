@@ -131,7 +131,9 @@ class InstalledFiles:
         """Return the metadata and the source tree of an editable installation, without what points at the tree."""
         files, _, missing = self._recorded(installed.location, record)
         pointers = [file for _, file in files if os.path.dirname(file) == installed.location]
-        kept = {target: file for target, file in files if file not in pointers}
+        # In the pack it is an installation like others: nothing there says where its code was on this machine.
+        gone = [*pointers, os.path.join(installed.metadata, "direct_url.json")]
+        kept = {target: file for target, file in files if file not in gone}
         for path, file in editable_files(pointers, installed.editable):
             kept[f"{self._site}/{path}"] = file
         name, version = installed.name, installed.version
@@ -201,14 +203,18 @@ def _script(target: str, file: str) -> Source:
 
 
 def _record(target: str, file: str, layer: LayerFiles) -> bytes:
-    """Return the RECORD of a layer, in which the scripts are those that were packed."""
+    """Return the RECORD of a layer, in which the scripts, and of an editable one all files, are those that were packed.
+
+    Without them an analysis in the packed environment would take the distribution's own modules for local files.
+    """
     site = target.rsplit("/", 2)[0]
     scripts = {
         os.path.relpath(script, site): relocatable(_read(path))
         for script, path in layer.files
         if script.startswith("bin/")
     }
-    return portable_record(_read(file), scripts)
+    packed = {os.path.relpath(path, site) for path, _ in layer.files} if layer.kind == "editable" else None
+    return portable_record(_read(file), scripts, packed)
 
 
 def _bytecode(target: str, file: str, compiler: BytecodeCompiler) -> Source:

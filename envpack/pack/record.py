@@ -11,7 +11,7 @@ import base64
 import csv
 import hashlib
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 # Notes of the installer about the installation, not about the distribution.
 INSTALLER_NOTES = frozenset({"INSTALLER", "REQUESTED"})
@@ -31,14 +31,19 @@ def is_installed_note(path: str) -> bool:
     return path.endswith((".pyc", ".pyo")) or (folder.endswith(".dist-info") and name in INSTALLER_NOTES)
 
 
-def portable_record(record: bytes, changed: Mapping[str, bytes]) -> bytes:
+def portable_record(record: bytes, changed: Mapping[str, bytes], packed: Collection[str] | None = None) -> bytes:
     """Return a RECORD that says what is packed.
 
     Args:
         record: as the installer left it.
         changed: content of the files that are packed otherwise than they lie on disk, by their path in the RECORD.
+        packed: all files that are packed, by their path in the RECORD, where these are others than it lists: those of
+            a development install, which lists what points at its code.
     """
     kept = [row for row in _parsed(record) if not is_installed_note(row[0])]
+    if packed is not None:
+        listed = {row[0] for row in kept}
+        kept = [row for row in kept if row[0] in packed] + [[path, "", ""] for path in packed if path not in listed]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     for row in sorted(kept):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from envpack.discover import analyze
 from envpack.errors import DistributionFilesError, IncompatiblePackError, LayerConflictError, UsageError
 from envpack.pack import LayerEvent, Manifest, pack
 
@@ -170,7 +171,24 @@ def test_an_editable_installation_travels_with_its_source_tree(
     assert f"{SITE}/mine/deep/data.json" in held
     assert not any(".git" in path or "venv" in path or path.endswith(".pth") for path in held)
     shutil.rmtree(project)
-    assert run_python(store.materialise(manifest) / "bin" / "python", "import mine; print(mine.value)") == "3"
+    python = store.materialise(manifest) / "bin" / "python"
+    assert run_python(python, "import mine; print(mine.value)") == "3"
+    assert str(tmp_path) not in run_python(python, "import importlib.metadata as m; print(m.files('mine'))")
+
+
+def test_an_editable_installation_is_one_like_others_in_its_pack(prefix, stores, needs, tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "mine.py").write_text("import json\n")
+    script = tmp_path / "script.py"
+    script.write_text("import mine\n")
+    url = json.dumps({"url": f"file://{project}", "dir_info": {"editable": True}})
+    prefix.install("mine", "1.0", {"_mine.pth": f"{project}\n", "mine-1.0.dist-info/direct_url.json": url})
+    first, second = stores(), stores()
+    python = str(first.materialise(pack(needs(("mine", "1.0")), python=prefix.python, store=first)) / "bin" / "python")
+    (found,) = analyze(script, python=python).distributions
+    assert (found.name, found.role, found.source) == ("mine", "direct", "wheel")
+    assert f"{SITE}/mine.py" in paths(second, pack(script, python=python, store=second), "mine")
 
 
 def test_a_mapping_finder_travels_as_the_packages_that_it_maps(
@@ -294,8 +312,8 @@ def test_a_function_is_packed_by_what_it_reaches(store, tmp_path: Path, run_pyth
 
 def test_the_package_is_the_function_whichever_was_imported_first() -> None:
     for order in (
-        "import envpack.pack.store\nfrom envpack import pack",
-        "from envpack import pack\nimport envpack.pack",
+        "import envpack.pack.store\nfrom envpack import analyze, pack",
+        "from envpack import analyze, pack\nimport envpack.pack",
     ):
         done = subprocess.run(
             [sys.executable, "-c", f"{order}\nassert callable(pack)"], capture_output=True, timeout=60

@@ -1,0 +1,198 @@
+"""Ownership in a real conda environment, which py-rattler makes from packages of a channel on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import bz2
+import io
+import json
+import subprocess
+import sys
+import tarfile
+import venv
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from envpack import analyze
+from envpack.discover import Dependencies
+from envpack.discover.conda import conda_packages
+from envpack.discover.export import to_conda
+from tests.discover.conftest import Project
+
+rattler = pytest.importorskip("rattler")
+
+PYTHON = ".".join(map(str, sys.version_info[:3]))
+SITE = f"lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
+
+Files = dict[str, str]
+
+
+def metadata(name: str, version: str, requires: Iterable[str] = (), installer: str = "conda") -> Files:
+    folder = f"{SITE}/{name}-{version}.dist-info"
+    lines = [f"Name: {name}", f"Version: {version}", *(f"Requires-Dist: {line}" for line in requires)]
+    record = [f"{name}/__init__.py,,", f"{name}-{version}.dist-info/METADATA,,", f"{name}-{version}.dist-info/RECORD,,"]
+    texts = {"METADATA": lines, "RECORD": record, **({"INSTALLER": [installer]} if installer else {})}
+    return {f"{folder}/{file}": "\n".join(text) + "\n" for file, text in texts.items()}
+
+
+PACKAGES: dict[str, tuple[str, list[str], Files]] = {
+    "python": (PYTHON, [], {f"{SITE}/README.txt": ""}),
+    "libvision": ("4.2", [], {"lib/libvision.so.4": ""}),
+    # Without metadata of Python, as libraries with bindings are packed.
+    "py-vision": ("4.2", ["python", "alpha >=1.0", "libvision 4.2"], {f"{SITE}/vision/__init__.py": ""}),
+    # With metadata; and under another name than Python's.
+    "alpha": ("1.0", ["python"], {f"{SITE}/alpha/__init__.py": "", **metadata("alpha", "1.0", ["deep_learn"])}),
+    "py-learn": ("3.0", ["python"], {f"{SITE}/deep_learn/__init__.py": "", **metadata("deep_learn", "3.0", (), "")}),
+    # As old distutils left it: a file that names no requirements.
+    "oldie": (
+        "0.9",
+        ["python", "alpha"],
+        {
+            f"{SITE}/oldie.py": "",
+            f"{SITE}/oldie-0.9-py3.egg-info": "Metadata-Version: 1.0\nName: oldie\nVersion: 0.9\n",
+        },
+    ),
+}
+
+
+def write_package(folder: Path, name: str, version: str, depends: list[str], files: Files) -> None:
+    index = {
+        "name": name,
+        "version": version,
+        "build": "0",
+        "build_number": 0,
+        "depends": depends,
+        "subdir": "linux-64",
+    }
+    about = {"info/index.json": json.dumps(index), "info/files": "".join(f"{file}\n" for file in files)}
+    paths = [{"_path": file, "path_type": "hardlink"} for file in files]
+    about["info/paths.json"] = json.dumps({"paths": paths, "paths_version": 1})
+    raw = io.BytesIO()
+    with tarfile.open(fileobj=raw, mode="w") as archive:
+        for file, text in {**about, **files}.items():
+            member = tarfile.TarInfo(file)
+            member.size = len(text.encode())
+            archive.addfile(member, io.BytesIO(text.encode()))
+    (folder / f"{name}-{version}-0.tar.bz2").write_bytes(bz2.compress(raw.getvalue()))
+
+
+@pytest.fixture(scope="module")
+def channel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("channel")
+    for subdir in ("linux-64", "noarch"):
+        (folder / subdir).mkdir()
+    for name, (version, depends, files) in PACKAGES.items():
+        write_package(folder / "linux-64", name, version, depends, files)
+    asyncio.run(rattler.index.index_fs(folder))
+    return folder
+
+
+@pytest.fixture
+def prefix(channel: Path, tmp_path: Path) -> Path:
+    """An environment with all packages, and an interpreter of its own."""
+    made = tmp_path / "prefix"
+
+    async def install() -> None:
+        specs = list(PACKAGES)
+        records = await rattler.solve([channel.as_uri()], specs, platforms=["linux-64", "noarch"])
+        await rattler.install(records, made, cache_dir=tmp_path / "packages", show_progress=False)
+
+    asyncio.run(install())
+    venv.create(made, with_pip=False, symlinks=True)
+    return made
+
+
+def ask(prefix: Path, project: Project, source: str) -> Dependencies:
+    return analyze(project({"main.py": source}), python=str(prefix / "bin" / "python"))
+
+
+def told(found: Dependencies) -> dict[str, tuple[str, str, str]]:
+    return {item.name: (item.version, item.source, item.role) for item in found.distributions}
+
+
+def pip(prefix: Path, *words: str) -> None:
+    command = [sys.executable, "-m", "pip", "--python", str(prefix / "bin" / "python"), "--no-input", "-q", *words]
+    subprocess.run(command, check=True, timeout=100, capture_output=True)
+
+
+def write_wheel(folder: Path, name: str, version: str) -> Path:
+    wheel = folder / f"{name}-{version}-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr(f"{name}/__init__.py", "")
+        about = f"{name}-{version}.dist-info"
+        archive.writestr(f"{about}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        archive.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{about}/RECORD", "")
+    return wheel
+
+
+def test_modules_without_metadata_belong_to_the_package_that_lists_them(prefix: Path, project: Project) -> None:
+    found = ask(prefix, project, "import vision")
+    assert told(found) == {
+        "py-vision": ("4.2", "conda", "direct"),
+        "alpha": ("1.0", "conda", "transitive"),
+        "deep-learn": ("3.0", "conda", "transitive"),
+    }
+    assert found.local_files == ()
+
+
+def test_old_metadata_that_names_no_requirements_is_completed_by_the_record(prefix: Path, project: Project) -> None:
+    found = ask(prefix, project, "import oldie")
+    assert told(found)["oldie"] == ("0.9", "conda", "direct")
+    assert {item.name: item.required_by for item in found.distributions}["alpha"] == ("oldie",)
+
+
+def test_environment_file_has_the_names_of_conda(prefix: Path, project: Project) -> None:
+    found = ask(prefix, project, "import deep_learn, vision")
+    lines = to_conda(found, conda_packages(str(prefix))).splitlines()
+    assert {"  - py-learn==3.0", "  - py-vision==4.2"} <= set(lines)
+
+
+def test_records_say_what_a_package_is(prefix: Path) -> None:
+    assert {package.name: package.modules for package in conda_packages(str(prefix))} == {
+        "alpha": ("alpha",),
+        "libvision": (),
+        "oldie": ("oldie",),
+        "py-learn": ("deep_learn",),
+        "py-vision": ("vision",),
+        "python": (),
+    }
+
+
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+def test_pip_over_conda_is_seen_by_the_metadata(version: str, prefix: Path, project: Project, tmp_path: Path) -> None:
+    assert told(ask(prefix, project, "import alpha"))["alpha"] == ("1.0", "conda", "direct")
+    pip(prefix, "install", "--no-index", "--no-deps", "--force-reinstall", str(write_wheel(tmp_path, "alpha", version)))
+    assert (prefix / "conda-meta" / "alpha-1.0-0.json").exists(), "pip leaves the record of conda as it was"
+    assert told(ask(prefix, project, "import alpha")) == {"alpha": (version, "wheel", "direct")}
+    assert told(ask(prefix, project, "import vision"))["py-vision"] == ("4.2", "conda", "direct")
+
+
+def test_record_of_what_pip_removed_says_nothing(prefix: Path, project: Project) -> None:
+    pip(prefix, "uninstall", "-y", "alpha")
+    found = ask(prefix, project, "import alpha")
+    assert [(item.module, item.kind) for item in found.unresolved] == [("alpha", "missing")]
+    assert told(ask(prefix, project, "import vision")) == {"py-vision": ("4.2", "conda", "direct")}
+
+
+def test_wheel_over_modules_of_a_package_without_metadata_owns_them(
+    prefix: Path, project: Project, tmp_path: Path
+) -> None:
+    pip(prefix, "install", "--no-index", "--no-deps", str(write_wheel(tmp_path, "vision", "5.0")))
+    assert told(ask(prefix, project, "import vision")) == {"vision": ("5.0", "wheel", "direct")}
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"name": 1}', '{"name": "x", "version": "1", "files": 3}'])
+def test_what_is_no_record_is_passed_over(content: str, prefix: Path, project: Project) -> None:
+    (prefix / "conda-meta" / "broken-1.0-0.json").write_text(content)
+    assert told(ask(prefix, project, "import vision"))["py-vision"] == ("4.2", "conda", "direct")
+
+
+def test_record_that_changes_in_place_is_seen(prefix: Path, project: Project) -> None:
+    record = prefix / "conda-meta" / "py-vision-4.2-0.json"
+    assert told(ask(prefix, project, "import vision"))["py-vision"][0] == "4.2"
+    record.write_text(record.read_text().replace('"4.2"', '"9.9"'))
+    assert told(ask(prefix, project, "import vision"))["py-vision"][0] == "9.9"
