@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -281,6 +283,21 @@ def test_a_module_and_a_notebook_can_be_run(
     monkeypatch.chdir(script.parent)
     found = analyze("-m tool", python=lab.python, run=["plain"])
     assert (roles(found), found.verified) == ({"plain": "direct"}, True)
+    found = analyze(script.parent / "study.ipynb", python=lab.python, run=[])
+    assert (roles(found), found.verified) == ({"plain": "direct"}, True)
+
+
+def test_magic_commands_of_a_notebook_run_what_they_run(project: Project, lab: Environment) -> None:
+    cell = """%matplotlib inline
+    !pip install nothing-of-the-sort
+    lines = !echo 4{2 + 1}
+    assert lines == ["43"], lines
+    %run part.py plain
+    assert loaded.NAME == "plain"
+    """
+    cells = [{"cell_type": "code", "source": textwrap.dedent(" " * 4 + cell)}]
+    notebook = json.dumps({"cells": cells, "metadata": {}, "nbformat": 4})
+    script = project({"study.ipynb": notebook, "part.py": "import sys\nloaded = __import__(sys.argv[1])\n"})
     found = analyze(script.parent / "study.ipynb", python=lab.python, run=[])
     assert (roles(found), found.verified) == ({"plain": "direct"}, True)
 

@@ -9,12 +9,17 @@ from __future__ import annotations
 
 import ast
 import dis
+import importlib
 import importlib.machinery
 import importlib.util
 import inspect
 import json
 import os
 import pickle
+import re
+import runpy
+import shlex
+import subprocess
 import sys
 import types
 
@@ -143,12 +148,52 @@ def notebook(spec: dict[str, Any]) -> None:
         code = compile(file.read(), spec["script"], "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
     names = sys.modules["__main__"].__dict__
     names["__file__"] = spec["script"]
+    shell = _Shell(names)
+    names["get_ipython"] = lambda: shell
     if code.co_flags & inspect.CO_COROUTINE:
         import asyncio
 
         asyncio.run(eval(code, names))
     else:
         exec(code, names)
+
+
+class _Shell:
+    """What magic commands do, as far as they run code or change where it runs; nothing is installed.
+
+    Args:
+        names: of the notebook.
+    """
+
+    def __init__(self, names: dict[str, Any]) -> None:
+        self._names = names
+
+    def run_line_magic(self, name: str, rest: str) -> None:
+        """Do what `%name rest` does."""
+        words = shlex.split(rest)
+        if name == "run" and words:
+            argv, sys.argv = sys.argv, words
+            try:
+                self._names.update(runpy.run_path(words[0], run_name="__main__"))
+            finally:
+                sys.argv = argv
+        elif name == "load_ext" and words:
+            importlib.import_module(words[0])
+        elif name == "cd" and words:
+            os.chdir(os.path.expanduser(words[0]))
+
+    def system(self, command: str) -> None:
+        """Do what `!command` does."""
+        self.getoutput(command)
+
+    def getoutput(self, command: str) -> list[str]:
+        """Return the lines that `!command` prints; IPython puts the values of `{expressions}` into it."""
+        command = re.sub(r"{([^{}]+)}", lambda found: str(eval(found[1], self._names)), command)
+        if re.match(r"(?:\S*python\S*\s+-m\s+)?(?:pip|conda|mamba|uv)\b", command):
+            return []
+        done = subprocess.run(command, shell=True, stdout=subprocess.PIPE, text=True)
+        sys.stdout.write(done.stdout)
+        return done.stdout.splitlines()
 
 
 def _arguments(expression: str, function: str, names: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
