@@ -2,19 +2,21 @@
 
 Map of the package, in the order in which an analysis passes through it:
 
-- `target`, `live`, `inline`: what is asked about, located in its source, and what it declares about itself.
+- `expansion`, `target`, `packages`, `live`, `inline`: what is asked about, located in its source, and what it declares
+  about itself; `loading`, `loaded`: what a script binds when it is imported, in a process of its own.
 - `livewalk`, `held`, `bytecode`: what a live function takes along.
 - `interpreter`, `distributions`, `editable`, `finder`: the asked environment, and where a module is in it.
-- `source`, `notebook`, `guards`, `constants`, `scopes`, `codefile`, `searchpath`, `program`: the files of the
+- `source`, `notebook`, `nodes`, `guards`, `constants`, `scopes`, `codefile`, `searchpath`, `program`: the files of the
   program, as scopes and names.
 - `findings`, `loadfindings`, `reach`, `stars`, `lazy`: from a piece of code, along names, to imports.
 - `callers`, `dynamic`, `loads`, `installed`, `executed`, `opened`, `configured`, `pickled`, `picklefile`: what calls
   load by name, path or command.
 - `triggers`, `trigger_table`, `hidden`, `hints`: what libraries import because of how that code uses them.
-- `closure`, `merge`, `dependencies`: from imports to distributions with role and evidence.
+- `parts`, `closure`, `sizes`, `references`, `merge`, `combine`, `dependencies`: from imports to distributions with
+  role, evidence, size and origin; from several targets to one answer.
 - `tracing`: what a run of the target shows, and whether the answer suffices.
-- `analysis`: `analyze`, which does all of it; `changes`, `export`, `lock`: what differs, and the answer in formats of
-  other tools.
+- `analysis`: `analyze`, which does all of it; `changes`, `export`, `lock`, `package_index`: what differs, and the
+  answer in formats of other tools.
 
 The public names are loaded when they are first used: packing needs the facts of an interpreter, not the analyser.
 """

@@ -217,10 +217,10 @@ def test_pip_installs_from_the_lock_file(installed: Path, environment: Environme
     file = tmp_path / "pylock.toml"
     file.write_text(answer.stdout)
     pylock.Pylock.from_dict(tomllib.loads(answer.stdout)).validate()
-    fresh = Environment(tmp_path / "fresh")
-    outcome = pip(fresh, index, "-r", str(file))
     if "pylock.toml" not in subprocess.check_output([sys.executable, "-m", "pip", "install", "--help"], text=True):
         pytest.skip("this pip reads no lock files")
+    fresh = Environment(tmp_path / "fresh")
+    outcome = pip(fresh, index, "-r", str(file))
     assert outcome.returncode == 0, outcome.stderr
     assert len(list(fresh.site.glob("*-1.0.dist-info"))) == 4
 
