@@ -21,6 +21,7 @@ from envpack.discover.members import attribute_values, imported_values, name_val
 from envpack.discover.registers import fill_tables
 from envpack.discover.scopes import Binding, Scope, ScopeTree, build_scopes
 from envpack.discover.source import parse_file
+from envpack.discover.substitutes import unguarded_uses
 
 Opened = Callable[[str], "CodeFile | None"]
 
@@ -125,6 +126,14 @@ class CodeFile:
             lambda name: self._callers.kept(scope, name),
             lambda node: self._once(node, partial(attribute_values, self, node, scope)),
             lambda node: self.folder(self.scopes.inner[id(node)]) if id(node) in self.scopes.inner else None,
+        )
+
+    @cached_property
+    def unguarded(self) -> set[int]:
+        """The identities of names that are used without asking whether their import has worked."""
+        tree = self.scopes
+        return (
+            unguarded_uses(self.tree, tree.forgiven, lazy_annotations=tree.lazy_annotations) if tree.forgiven else set()
         )
 
     @cached_property

@@ -18,6 +18,8 @@ from envpack.discover.interpreter import Interpreter
 from envpack.discover.metadata import InstalledDistribution
 from envpack.values import dataclass
 
+_MAX_DECLARATION = 8192
+
 LocationKind = Literal["stdlib", "local", "distribution", "namespace", "missing"]
 
 
@@ -132,12 +134,14 @@ class ModuleFinder:
 
     def _search_folders(self, module: str, name: str, folders: tuple[str, ...]) -> Location:
         portions: list[str] = []
-        for folder in folders:
+        for position, folder in enumerate(folders):
             listing = self._listing(folder)
             if listing.get(name) is True:
                 package = os.path.join(folder, name)
                 if file := self._module_file(package, "__init__"):
-                    return self._located(module, file, (package,))
+                    behind = [place for place in folders[position + 1 :] if self._listing(place).get(name) is True]
+                    others = (*portions, *(os.path.join(place, name) for place in behind))
+                    return self._located(module, file, (package, *(others if others and _is_shared(file) else ())))
                 portions.append(package)
             if file := self._module_file(folder, name):
                 return self._located(module, file, ())
@@ -199,6 +203,16 @@ class ModuleFinder:
         if folder not in self._listings:
             self._listings[folder] = listing(folder)
         return self._listings[folder]
+
+
+def _is_shared(file: str) -> bool:
+    """Whether the `__init__` of a package extends it over all folders of its name, as older namespaces do."""
+    try:
+        with open(file, encoding="utf-8", errors="replace") as opened:
+            text = opened.read(_MAX_DECLARATION)
+    except OSError:
+        return False  # whoever reads the package says so
+    return "extend_path" in text or "declare_namespace" in text
 
 
 def root_of(module: str, file: str) -> str:

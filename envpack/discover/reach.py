@@ -221,6 +221,7 @@ class Reach(LoadFindings):
     def _visit_name(self, node: ast.Name, scope: Scope, file: CodeFile) -> None:
         self._uses.mention(node, scope, file)
         self._use(node.id, (), scope, file)
+        self._use_unguarded(node, scope, file)
 
     def _visit_attribute(self, node: ast.Attribute, scope: Scope, file: CodeFile) -> None:
         self._uses.mention(node, scope, file)
@@ -231,6 +232,7 @@ class Reach(LoadFindings):
             inner = inner.value
         if isinstance(inner, ast.Name):
             self._use(inner.id, tuple(reversed(chain)), scope, file)
+            self._use_unguarded(inner, scope, file)
         else:
             self._push([inner], scope, file)
 
@@ -245,6 +247,15 @@ class Reach(LoadFindings):
             self._follow(binding, name, chain, file)
         if not bindings:
             self._use_star(name, file)
+
+    def _use_unguarded(self, node: ast.Name, scope: Scope, file: CodeFile) -> None:
+        """Count an import that can fail for a use that would fail then, too."""
+        if not file.scopes.forgiven or id(node) not in file.unguarded:
+            return
+        for binding in scope.lookup(node.id):
+            if binding.kind == "import" and binding.alias is not None and id(binding.node) in file.scopes.kinds:
+                assert isinstance(binding.node, ast.Import | ast.ImportFrom)
+                self.add_module(file.imported(binding.node, binding.alias), file.path, node.lineno, "conditional")
 
     def _follow(self, binding: Binding, name: str, chain: tuple[str, ...], file: CodeFile) -> None:
         if binding.kind == "import":

@@ -114,6 +114,7 @@ class ScopeTree:
         unbacked: optional imports whose names nothing else binds when they fail: whoever uses a name needs the import.
         calls: the calls of each name, by its last part, with the scopes in which they stand.
         tries: all `try` statements.
+        forgiven: those whose handlers bind something in the place of what their imports bind.
         registrations: decorators and calls of the module's own level that may add to a table of it, with what that
             table then also holds.
         lazy_annotations: whether annotations are not evaluated (`from __future__ import annotations`).
@@ -126,6 +127,7 @@ class ScopeTree:
     unbacked: set[int] = field(default_factory=set)
     calls: dict[str, list[tuple[ast.Call, Scope]]] = field(default_factory=dict)
     tries: list[ast.Try | ast.TryStar] = field(default_factory=list)
+    forgiven: list[ast.Try | ast.TryStar] = field(default_factory=list)
     registrations: list[tuple[ast.expr, Binding]] = field(default_factory=list)
     lazy_annotations: bool = False
 
@@ -412,6 +414,8 @@ class _Builder:
         body, handlers = self._alternatives.kinds(node)
         if body == "optional" and binds_nothing(node.handlers):
             self._result.unbacked.update(id(one) for one in node.body if isinstance(one, ast.Import | ast.ImportFrom))
+        elif body == "optional":
+            self._result.forgiven.append(node)
         self._push([*node.body, *node.orelse], scope, _and(guard, body))
         for handler, kind in zip(node.handlers, handlers, strict=True):
             if handler.name:

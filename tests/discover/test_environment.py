@@ -161,3 +161,14 @@ def test_what_a_development_install_makes_importable_beside_its_packages_travels
     assert roles(found) == {"dev-pkg": "direct", "numpy": "direct"}
     assert [str(Path(file).relative_to(root)) for file in found.local_files] == ["tests/unit/helpers.py"]
     assert found.local_roots == (str(root),)
+
+
+@pytest.mark.parametrize("word", ["__path__ = __import__('pkgutil').extend_path(__path__, __name__)", "x = 1"])
+def test_local_folder_extends_an_installed_package_only_where_that_says_so(
+    word: str, environment: Environment, project: Project
+) -> None:
+    environment.install("tools-core", sources={"tools/__init__.py": word}, files=("tools/core.py",))
+    environment.install("helped", files=("helped/__init__.py",))
+    files = {"main.py": "from tools import core\nimport tools.mine", "tools/mine.py": "import helped"}
+    found = analyze(project(files), python=environment.python)
+    assert ("helped" in roles(found)) == ("extend_path" in word)
