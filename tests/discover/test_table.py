@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import pty
 import struct
@@ -10,12 +11,17 @@ import subprocess
 import sys
 import termios
 from pathlib import Path
+from typing import get_args
 
 import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+from packaging.requirements import Requirement
 
 from envpack.commands.dependency_table import render
 from envpack.commands.output import size_text
-from envpack.discover import analyze
+from envpack.discover import Dependencies, Distribution, Evidence, FunctionDependencies, Unresolved, analyze
+from envpack.discover.dependencies import EvidenceKind, Role, UnresolvedKind
 from tests.discover.conftest import Environment, Project
 from tests.discover.test_command import envpack
 
@@ -130,3 +136,49 @@ def in_terminal(arguments: list[str], columns: int) -> str:
             printed += chunk
     assert process.wait(60) == 0
     return printed.decode()
+
+
+KINDS = get_args(EvidenceKind)
+KIND = st.sampled_from(get_args(UnresolvedKind))
+WORDS = st.lists(st.from_regex(r"[a-z]{1,12}", fullmatch=True), min_size=1, max_size=20).map(" ".join)
+NAMES = st.from_regex(r"[a-z][a-z0-9-]{0,40}[a-z0-9]", fullmatch=True)
+PLACES = st.builds(Evidence, st.just("/nowhere/main.py"), st.integers(0, 10**5), st.sampled_from(KINDS), NAMES)
+
+
+@st.composite
+def answers(draw: st.DrawFn) -> Dependencies:
+    names = draw(st.lists(NAMES, max_size=8, unique=True))
+    items = [
+        Distribution(
+            name=name,
+            version=draw(st.from_regex(r"[0-9]{1,4}(\.[0-9]{1,3}){0,2}", fullmatch=True)),
+            role=draw(st.sampled_from(get_args(Role))),
+            required_by=tuple(draw(st.lists(st.sampled_from(names), unique=True))),
+            source="wheel",
+            evidence=tuple(draw(st.lists(PLACES, max_size=3))),
+            size_bytes=draw(st.integers(0, 10**13)),
+            extras=tuple(draw(st.lists(NAMES, max_size=2))),
+            url=draw(st.sampled_from(["", "https://example.org/a.whl"])),
+        )
+        for name in names
+    ]
+    functions = [
+        FunctionDependencies(function, (), tuple(item.name for item in items), (), (), tuple(items[0].evidence))
+        for function in draw(st.lists(NAMES, min_size=1, max_size=3, unique=True))
+        if items
+    ]
+    open_questions = tuple(draw(st.lists(st.builds(Unresolved, NAMES, st.just("/x.py"), st.just(1), KIND, WORDS))))
+    return Dependencies("x", "3.11.7", "p", tuple(functions), tuple(items), (), (), open_questions)
+
+
+@settings(max_examples=40, deadline=None, phases=[Phase.explicit, Phase.generate])
+@given(answers(), st.integers(60, 200))
+def test_any_answer_fits_and_survives_json(found: Dependencies, width: int) -> None:
+    text = render(found, width=width)
+    assert sorted(text.split()) == sorted(render(found, width=10_000).split())
+    for line in text.splitlines():
+        assert len(line) <= width, line
+    assert Dependencies.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+    for item in found.distributions:
+        asked = Requirement(item.requirement)
+        assert (asked.name, asked.url or "", asked.extras) == (item.name, item.url, set(item.extras))
