@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
+# How many characters of a line are shown: generated files have lines of megabytes.
+_SHOWN = 120
+
 
 class EnvpackError(Exception):
     """Base of all expected errors of this package.
@@ -77,9 +80,8 @@ class SourceSyntaxError(EnvpackError):
 
     def __init__(self, path: str, line: int, offset: int, text: str, reason: str) -> None:
         self.explanation = reason
-        if shown := text.strip():
-            indent = len(text) - len(text.lstrip())
-            self.explanation += f"\n    {shown}\n    {' ' * min(max(0, offset - 1 - indent), len(shown))}^"
+        if text.strip():
+            self.explanation += _pointed_at(text.rstrip(), offset)
         super().__init__(f"{path}:{line}: {self.explanation}")
         self.args = (path, line, offset, text, reason)
         self.path = path
@@ -87,6 +89,14 @@ class SourceSyntaxError(EnvpackError):
         self.offset = offset
         self.text = text
         self.reason = reason
+
+
+def _pointed_at(text: str, offset: int) -> str:
+    """Return a line with a caret under one of its columns; of a long line the part around it."""
+    indent = len(text) - len(text.lstrip())
+    column = min(max(indent, offset - 1), len(text))
+    start = indent if column - indent <= _SHOWN // 2 else column - _SHOWN // 2
+    return f"\n    {text[start : start + _SHOWN]}\n    {' ' * (column - start)}^"
 
 
 class BrokenTargetsError(EnvpackError):

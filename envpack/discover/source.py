@@ -49,11 +49,19 @@ def parse_bytes(content: bytes, path: str, flags: int = 0) -> ast.Module:
             return tree
     except SyntaxError as error:
         reason = error.msg or "invalid syntax"
-        raise SourceSyntaxError(path, error.lineno or 1, error.offset or 0, error.text or "", reason) from None
+        line, offset, text = error.lineno or 1, error.offset or 0, error.text or ""
+        if offset > len(text) + 1:
+            text = _line(content, line)  # of a line of more than 1,000 characters Python gives the last ones
+        raise SourceSyntaxError(path, line, offset, text, reason) from None
     except ValueError as error:  # null bytes, before Python 3.12
         raise SourceSyntaxError(path, 1, 0, "", str(error)) from None
     except (RecursionError, MemoryError):
         raise SourceSyntaxError(path, 1, 0, "", "nested too deeply for Python's parser") from None
+
+
+def _line(content: bytes, number: int) -> str:
+    lines = content.splitlines()
+    return lines[number - 1].decode(errors="replace") if number <= len(lines) else ""
 
 
 def parse_text(text: str) -> ast.Module | None:

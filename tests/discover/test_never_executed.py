@@ -89,7 +89,7 @@ def programs(tmp_path: Path) -> Path:
 
 
 def witnessed(how: str, folder: Path) -> list[list[str]]:
-    environ = {**os.environ, "XDG_CACHE_HOME": str(folder.parent / "cache")}
+    environ = {**os.environ, "ENVPACK_INDEX_CACHE": str(folder.parent / "cache")}
     command = [sys.executable, "-c", WITNESS, how, str(folder)]
     done = subprocess.run(command, cwd=folder.parent, env=environ, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
