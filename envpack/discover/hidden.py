@@ -8,6 +8,7 @@ parameter, an annotation may say so, or the imports of its file.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator, Set
 
 from envpack.discover.codefile import CodeFile
@@ -113,6 +114,8 @@ class Uses:
             dotted = (qualified if qualified is not None else _attributes(node)) + entry
             if not any(f".{dotted}".endswith(f".{name}") for name in trigger.names):
                 continue
+            if trigger.inside and not _is_inside(trigger, scope, file):
+                continue
             is_known = qualified is not None and qualified.partition(".")[0] == trigger.library
             if is_known or (trigger.reached == "method" and _may_be(trigger, node, qualified, scope, file)):
                 optional = file.scopes.kinds.get(id(call), "static") == "optional"
@@ -157,9 +160,11 @@ class Uses:
 
     def needs_of_import(self, module: str) -> Iterator[tuple[tuple[str, ...], ...]]:
         """Give the groups of modules that the import of a module imports in turn."""
-        for trigger in self._table.get(module, ()):
-            if trigger.reached == "import":
-                yield from (tuple(map(tuple, alternatives(case.needs))) for case in trigger.cases)
+        parts = module.split(".")
+        for length in range(1, len(parts) + 1):
+            for trigger in self._table.get(".".join(parts[:length]), ()):
+                if trigger.reached == "import":
+                    yield from (tuple(map(tuple, alternatives(case.needs))) for case in trigger.cases)
 
 
 def _cases(use: _Use) -> Iterator[tuple[Case, bool]]:
@@ -200,8 +205,19 @@ def _values(use: _Use, given: Given) -> list[object] | None:
     return folder.fold(node) or list(folder.edges(node)) or None
 
 
+def _is_inside(trigger: Trigger, scope: Scope | None, file: CodeFile) -> bool:
+    """Whether one of the functions around has a decorator without which this does not count."""
+    while scope is not None:
+        for decorator in getattr(scope.node, "decorator_list", ()):
+            called = decorator.func if isinstance(decorator, ast.Call) else decorator
+            if scope.parent is not None and file.qualify(called, scope.parent) in trigger.inside:
+                return True
+        scope = scope.parent
+    return False
+
+
 def _is_bare(given: Given) -> bool:
-    return not (given.values or given.starts or given.ends)
+    return not (given.values or given.starts or given.ends or given.holds)
 
 
 def _holds(given: Given, value: object) -> bool:
@@ -212,9 +228,10 @@ def _holds(given: Given, value: object) -> bool:
     if isinstance(value, dict):
         return any(_holds(given, inner) for inner in value.values())
     if isinstance(value, tuple):
-        return any(_holds(given, inner) for inner in value)
+        return value in given.values or any(_holds(given, inner) for inner in value)
     if isinstance(value, str):
-        return value in given.values or _holds(given, Edges(value, value.lower()))
+        is_matched = value in given.values or any(re.search(one, value) for one in given.holds)
+        return is_matched or _holds(given, Edges(value, value.lower()))
     return any(value is one for one in given.values)
 
 

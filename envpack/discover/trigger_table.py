@@ -156,6 +156,7 @@ _PANDAS = (
         reached="method",
         without=(*_DBAPI_MODULES, "polars"),
     ),
+    _simple("pandas", "scipy", "sparse.to_coo", "sparse.from_spmatrix", reached="method"),
     _simple("pandas", "tabulate", "to_markdown", reached="method"),
     _simple("pandas", "jinja2", "to_latex", reached="method"),
     _simple("pandas", "jinja2", "io.formats.style.Styler"),
@@ -255,6 +256,10 @@ _OTHER_FRAMES = (
     _imports("pandas + pyarrow", "dask.dataframe"),
     _imports("numpy", "dask.array"),
     _imports("distributed", "dask.distributed"),
+    _imports("scipy", "dask.array.stats"),
+    _simple("dask", "scipy", "array.linalg.lu", "array.linalg.solve", "array.linalg.inv"),
+    _simple("dask", "pandas + pyarrow", "to_dataframe", reached="method"),
+    _simple("dask", "pandas + pyarrow", "datasets.timeseries"),
     Trigger("dask", ("diagnostics.ResourceProfiler",), (Case("psutil"),)),
     Trigger("dask", ("visualize",), (Case("graphviz"),), reached="method", is_ambiguous=True),
     Trigger(
@@ -324,6 +329,9 @@ _XARRAY_ENGINES = (
     _when("pydap", None, "engine", "pydap"),
 )
 
+# Calendars that numpy and pandas cannot count in.
+_CALENDARS = ("360_day", "365_day", "366_day", "noleap", "all_leap", "julian", "none")
+
 _ARRAYS = (
     Trigger(
         "xarray",
@@ -341,8 +349,33 @@ _ARRAYS = (
     Trigger("xarray", ("to_netcdf",), (*_XARRAY_ENGINES, Case("netCDF4 | h5netcdf | scipy")), reached="method"),
     Trigger("xarray", ("open_dataset", "load_dataset"), (Case("dask", Given(None, "chunks")),)),
     Trigger("xarray", ("chunk",), (Case("dask"),), reached="method", is_ambiguous=True),
+    _simple("xarray", "matplotlib", "plot.surface", "plot.scatter", "plot.quiver", "plot.streamplot", reached="method"),
+    _simple("xarray", "scipy", "curvefit", reached="method"),
+    Trigger(
+        "xarray",
+        ("interpolate_na",),
+        (
+            _when("scipy", 1, "method", "nearest", "zero", "slinear", "quadratic", "cubic", "polynomial"),
+            _when("scipy", 1, "method", "barycentric", "krogh", "krog", "pchip", "spline", "akima", "makima"),
+        ),
+        reached="method",
+    ),
+    _simple("xarray", "dask + pandas + pyarrow", "to_dask_dataframe", reached="method"),
+    _simple("xarray", "pooch", "tutorial.open_dataset", "tutorial.load_dataset"),
+    _simple("xarray", "cftime", "cftime_range", "CFTimeIndex"),
+    Trigger("xarray", ("date_range", "date_range_like"), (_when("cftime", None, "use_cftime", True),)),
+    Trigger("xarray", ("date_range",), (_when("cftime", None, "calendar", *_CALENDARS),)),
+    Trigger("xarray", ("date_range_like",), (_when("cftime", 1, "calendar", *_CALENDARS),)),
+    Trigger("xarray", ("convert_calendar",), (_when("cftime", 0, "calendar", *_CALENDARS),), reached="method"),
+    Trigger("xarray", ("convert_calendar",), (_when("cftime", None, "use_cftime", True),), reached="method"),
+    Trigger(
+        "xarray",
+        ("open_dataset", "load_dataset", "open_dataarray", "open_mfdataset", "decode_cf", "CFDatetimeCoder"),
+        (_when("cftime", None, "use_cftime", True),),
+    ),
     Trigger("xarray", ("interp", "interp_like"), (Case("scipy"),), reached="method", is_ambiguous=True),
-    Trigger("xarray", ("rank", "rolling_exp"), (Case("bottleneck | numbagg"),), reached="method", is_ambiguous=True),
+    Trigger("xarray", ("rank",), (Case("bottleneck"),), reached="method", is_ambiguous=True),
+    _simple("xarray", "numbagg", "rolling_exp", reached="method"),
     Trigger("xarray", ("ffill", "bfill"), (Case("bottleneck | numbagg"),), reached="method", is_ambiguous=True),
     Trigger(
         "xarray",
@@ -353,12 +386,6 @@ _ARRAYS = (
     ),
     _simple("astropy", "pandas", "to_pandas", reached="method"),
     _simple("astropy", "pandas", "from_pandas"),
-    Trigger("astropy", ("read", "write"), (Case("h5py", Given(None, "format", ("hdf5",))),), reached="method"),
-    Trigger("astropy", ("read", "write"), (Case("pyarrow", Given(None, "format", ("parquet",))),), reached="method"),
-    Trigger("astropy", ("read",), (Case("bs4", Given(None, "format", ("ascii.html", "html"))),), reached="method"),
-    _simple("astropy", "scipy", "z_at_value", "LombScargle"),
-    _simple("astropy", "scipy", "TRFLSQFitter", "LMLSQFitter", "DogBoxLSQFitter", "LevMarLSQFitter", "SLSQPLSQFitter"),
-    _simple("astropy", "matplotlib", "quantity_support", "time_support", "visualization.hist", "simple_norm"),
     Trigger(
         "imageio",
         ("imread", "imwrite", "get_reader", "get_writer", "mimread", "mimwrite", "imiter", "imopen"),
@@ -371,7 +398,112 @@ _ARRAYS = (
     Trigger("tifffile", ("imwrite", "imsave"), (Case("imagecodecs", Given(None, "compression")),)),
 )
 
+_COSMOLOGY = (
+    *("luminosity_distance", "comoving_distance", "comoving_transverse_distance", "angular_diameter_distance"),
+    *("angular_diameter_distance_z1z2", "lookback_time", "lookback_distance", "absorption_distance", "distmod"),
+    *("comoving_volume", "arcsec_per_kpc_proper", "arcsec_per_kpc_comoving", "kpc_proper_per_arcmin"),
+    *("kpc_comoving_per_arcmin", "lookback_time_integrand"),
+)
+
+_SKY = (
+    _simple("astropy", "scipy", "match_to_catalog_sky", "match_to_catalog_3d", reached="method"),
+    _simple("astropy", "scipy", "search_around_sky", "search_around_3d", reached="method"),
+    _simple("astropy", "scipy", "match_coordinates_sky", "match_coordinates_3d", "fit_wcs_from_points"),
+    _simple("astropy", "scipy", *_COSMOLOGY, reached="method"),
+    Trigger("astropy", ("age",), (Case("scipy"),), reached="method", is_ambiguous=True),
+    _simple("astropy", "scipy", "z_at_value", "Sersic1D", "Sersic2D", "AiryDisk2D", "Tabular1D", "Tabular2D"),
+    _simple("astropy", "scipy", "tabular_model", "Spline1D", "SplineInterpolateFitter", "SplineSmoothingFitter"),
+    _simple("astropy", "scipy", "TRFLSQFitter", "LMLSQFitter", "DogBoxLSQFitter", "LevMarLSQFitter", "SLSQPLSQFitter"),
+    _simple("astropy", "scipy", "SimplexLSQFitter", "JointFitter"),
+    _simple("astropy", "scipy", "false_alarm_probability", "false_alarm_level", reached="method"),
+    _simple("astropy", "scipy", "binom_conf_interval", "binned_binom_proportion", "jackknife_stats", "vtest"),
+    _simple("astropy", "scipy", "knuth_bin_width", "kuiper_two", "kuiper_false_positive_probability"),
+    Trigger("astropy", ("stats.histogram", "calculate_bin_edges"), (_when("scipy", 1, "bins", "knuth"),)),
+    Trigger("astropy", ("poisson_conf_interval",), (_when("scipy | mpmath", 1, "interval", "kraft-burrows-nousek"),)),
+    _simple("astropy", "matplotlib", "quantity_support", "time_support", "visualization.hist", "simple_norm"),
+    _simple("astropy", "matplotlib", "ImageNormalize", "imshow_norm", "SimpleNorm", reached="function"),
+    _imports("matplotlib", "astropy.visualization.wcsaxes"),
+    Trigger("astropy", ("make_lupton_rgb", "make_rgb"), (Case("PIL", Given(None, "filename")),)),
+    Trigger("astropy", ("solar_system_ephemeris.set",), (_when("", 0, "value", "builtin", "erfa"), Case("jplephem"))),
+    _simple("astropy", "dask", "parallel_fit_dask"),
+    _simple("astropy", "pandas", "to_pandas", reached="method"),
+    _simple("astropy", "pandas", "from_pandas"),
+    _simple("astropy", "narwhals", "to_df", "from_df", reached="method"),
+    Trigger("astropy", ("to_df",), (_when("pandas", 0, "backend", "pandas"),), reached="method"),
+    Trigger("astropy", ("to_df",), (_when("polars", 0, "backend", "polars"),), reached="method"),
+    _simple("astropy", "sortedcontainers", "soco.SCEngine", "table.SCEngine"),
+    Trigger(
+        "astropy",
+        ("read", "write"),
+        (
+            _when("h5py", None, "format", "hdf5"),
+            _when("pyarrow", None, "format", "parquet", "parquet.votable", "pyarrow.csv"),
+            _when("bs4", None, "format", "ascii.html", "html"),
+            Case("pandas", Given(None, "format", starts=("pandas.",))),
+            _when("", None, "format", "fits", "votable", "ascii.ecsv"),
+            _ends("h5py", "output", ".hdf5", ".h5"),
+            _ends("pyarrow", "output", ".parquet"),
+        ),
+        reached="method",
+    ),
+)
+
+_BIOLOGY = (
+    _simple("Bio", "matplotlib", "Phylo.draw"),
+    _simple("Bio", "networkx", "Phylo.to_networkx"),
+    _simple("Bio", "igraph", "Phylo.to_igraph"),
+    _imports("reportlab", "Bio.Graphics"),
+    _imports("PIL", "Bio.Graphics.KGML_vis"),
+    _imports("msgpack", "Bio.PDB.binary_cif"),
+    _imports("mmtf", "Bio.PDB.mmtf"),
+    _imports("scipy", "Bio.phenotype.pm_fitting"),
+    _imports("MySQLdb", "Bio.motifs.jaspar.db"),
+    Trigger("Bio", ("calculate_dn_ds", "calculate_dn_ds_matrix"), (_when("scipy", None, "method", "ML", "YN00"),)),
+    Trigger("Bio", ("cal_dn_ds",), (_when("scipy", 2, "method", "ML", "YN00"),)),
+)
+
+_SPLINES = Case("scipy", Given(0, "formula_like", holds=(r"\b(bs|cr)\(",)))
+_FORMULAS = (
+    Trigger("patsy", ("dmatrix", "dmatrices"), (_when("pandas", None, "return_type", "dataframe"),)),
+    Trigger("patsy", ("build_design_matrices",), (_when("pandas", None, "return_type", "dataframe"),)),
+    Trigger("patsy", ("dmatrix", "dmatrices", "incr_dbuilder"), (_SPLINES,)),
+    _simple("patsy", "scipy", "patsy.bs", "patsy.cr"),
+)
+
+_BLAS = (
+    *(f"linalg.{name}" for name in ("inv", "solve", "det", "slogdet", "eig", "eigh", "eigvals", "eigvalsh", "svd")),
+    *(f"linalg.{name}" for name in ("qr", "cholesky", "lstsq", "pinv", "norm", "cond", "matrix_rank", "matrix_power")),
+    *("numpy.dot", "numpy.vdot", "numpy.roots", "numpy.cov", "numpy.corrcoef"),
+)
+_COMPILED = tuple(
+    f"numba.{name}" for name in ("njit", "jit", "vectorize", "guvectorize", "stencil", "generated_jit", "cfunc")
+)
+_COMPILING = (Trigger("numpy", _BLAS, (Case("scipy"),), inside=_COMPILED),)
+
+_STANDARD = (
+    Trigger(
+        "zoneinfo",
+        ("reset_tzpath",),
+        # With no folder to search there is only the data that a distribution brings.
+        (_when("tzdata", 0, "to", ()),),
+    ),
+)
+
+_SERVICES = (
+    _imports("requests", "google.auth.transport.requests", "google.auth.compute_engine"),
+    _imports("urllib3", "google.auth.transport.urllib3"),
+    _imports("grpc", "google.auth.transport.grpc"),
+    _imports("aiohttp", "google.auth.transport._aiohttp_requests", "google.auth.aio.transport.aiohttp"),
+    Trigger("flask", ("run",), (_when("cryptography", None, "ssl_context", "adhoc"),), reached="method"),
+    Trigger("werkzeug", ("run_simple",), (_when("cryptography", None, "ssl_context", "adhoc"),)),
+    _simple("werkzeug", "cryptography", "make_ssl_devcert", "generate_adhoc_ssl_context"),
+)
+
 _NX_SCIPY = (
+    *("birank", "spectral_bipartivity", "laplacian_centrality", "subgraph_centrality_exp", "number_of_walks"),
+    *("harmonic_function", "local_and_global_consistency", "optimal_edit_paths", "graph_edit_distance"),
+    *("optimize_graph_edit_distance", "optimize_edit_paths", "panther_vector_similarity", "is_regular_expander"),
+    *("random_regular_expander_graph", "random_spanning_tree", "asadpour_atsp", "held_karp_ascent"),
     *("pagerank", "hits", "laplacian_matrix", "normalized_laplacian_matrix", "directed_laplacian_matrix"),
     *("directed_combinatorial_laplacian_matrix", "adjacency_matrix", "incidence_matrix", "bethe_hessian_matrix"),
     *("modularity_matrix", "directed_modularity_matrix", "modularity_spectrum", "laplacian_spectrum"),
@@ -394,6 +526,8 @@ _NX_SCIPY = (
     *("katz_centrality_numpy", "estrada_index"),
 )
 _NX_NUMPY = (
+    *("omega", "sigma", "lattice_reference", "maybe_regular_expander", "maybe_regular_expander_graph"),
+    *("spectral_modularity_bipartition",),
     *("google_matrix", "simrank_similarity", "panther_similarity", "floyd_warshall_numpy", "attr_matrix"),
     *(
         "to_numpy_array",
@@ -423,6 +557,10 @@ _GRAPHS = (
     _simple("networkx", "pandas", "to_pandas_adjacency"),
     _simple("networkx", "pygraphviz", "graphviz_layout", "to_agraph", "from_agraph", "write_dot", "read_dot"),
     _simple("networkx", "pydot", "nx_pydot.to_pydot", "pydot_layout", "nx_pydot.graphviz_layout"),
+    _simple("networkx", "pandas", "prominent_group"),
+    Trigger("networkx", ("clustering", "average_clustering"), (Case("numpy", Given(2, "weight")),)),
+    Trigger("networkx", ("densest_subgraph",), (_when("numpy", None, "method", "fista"),)),
+    Trigger("networkx", ("spring_layout",), (_when("scipy", None, "method", "energy"),)),
     _simple("networkx", "sympy", "tutte_polynomial", "chromatic_polynomial"),
     _simple("networkx", "lxml", "write_graphml_lxml"),
 )
@@ -437,11 +575,31 @@ _MARKUP = (
             _when("", 1, "features", "html.parser", "html"),
         ),
     ),
-    Trigger("html5lib", ("parse", "HTMLParser", "getTreeBuilder"), (_when("lxml", None, "tree", "lxml"),)),
-    Trigger("html5lib", ("treebuilders.getTreeBuilder",), (_when("lxml", 0, "treeType", "lxml"),)),
+    Trigger("html5lib", ("html5lib.parse",), (_when("lxml", 1, "treebuilder", "lxml"),)),
+    Trigger("html5lib", ("parseFragment",), (_when("lxml", 2, "treebuilder", "lxml"),)),
+    Trigger("html5lib", ("getTreeBuilder",), (_when("lxml", 0, "treeType", "lxml"),)),
+    Trigger("html5lib", ("getTreeWalker",), (_when("lxml", 0, "treeType", "lxml"),)),
+    Trigger("html5lib", ("html5lib.serialize",), (_when("lxml", 1, "tree", "lxml"),)),
+    _imports("html5lib", "lxml.html.html5parser"),
+    _imports("bs4", "lxml.html.soupparser"),
+    _imports("lxml_html_clean", "lxml.html.clean"),
+    _simple("openpyxl", "PIL", "drawing.image.Image"),
+    _imports("numpy", "openpyxl.utils.dataframe"),
     Trigger("markdown", ("markdown", "Markdown"), (_when("pygments", None, "extensions", "codehilite"),)),
     _simple("lxml", "cssselect", "cssselect", "CSSSelector", reached="method"),
     _simple("lxml", "bs4", "soupparser.fromstring", "soupparser.parse"),
+)
+
+_CHARTS = tuple(
+    f"express.{name}"
+    for name in (
+        *("scatter", "line", "area", "bar", "histogram", "pie", "box", "violin", "strip", "ecdf", "funnel"),
+        *("funnel_area", "timeline", "treemap", "sunburst", "icicle", "density_heatmap", "density_contour"),
+        *("density_map", "density_mapbox", "scatter_3d", "line_3d", "scatter_matrix", "parallel_coordinates"),
+        *("parallel_categories", "scatter_polar", "line_polar", "bar_polar", "scatter_ternary", "line_ternary"),
+        *("scatter_geo", "line_geo", "choropleth", "choropleth_map", "choropleth_mapbox", "scatter_map"),
+        *("scatter_mapbox", "line_map", "line_mapbox"),
+    )
 )
 
 _PLOTTING = (
@@ -461,9 +619,16 @@ _PLOTTING = (
     ),
     _simple("plotly", "kaleido", "write_image", "to_image", "write_images", reached="method"),
     _imports("numpy", "plotly.express", "plotly.figure_factory"),
+    # A table that is given is of a library that the program imports; lists are put into one of pandas.
+    Trigger("plotly", _CHARTS, (Case("", Given(0, "data_frame")), Case("pandas"))),
     Trigger("plotly", ("scatter",), (Case("statsmodels", Given(None, "trendline", ("ols", "lowess"))),)),
     _simple("plotly", "scipy", "create_distplot", "create_dendrogram", "create_trisurf", "create_ternary_contour"),
     _simple("plotly", "skimage", "create_ternary_contour"),
+    _simple("plotly", "pandas", "create_hexbin_map"),
+    _simple("tifffile", "matplotlib", "tifffile.imshow"),
+    _simple("mpmath", "matplotlib", "mpmath.plot", "mpmath.cplot", "mpmath.splot"),
+    _simple("pyparsing", "railroad + jinja2", "create_diagram", reached="method"),
+    _simple("scipy", "pooch", "datasets.face", "datasets.ascent", "datasets.electrocardiogram"),
     _simple("plotly", "anywidget", "FigureWidget"),
     _simple("plotly", "pandas", "data.iris", "data.gapminder", "data.tips", "data.stocks", "data.medals_long"),
     _simple("seaborn", "scipy", "clustermap"),
@@ -476,7 +641,12 @@ _PLOTTING = (
     _simple("statsmodels", "matplotlib", "plot_acf", "plot_pacf", "qqplot", "plot_fit", "influence_plot", "month_plot"),
     _simple("statsmodels", "matplotlib", "plot_regress_exog", "plot_partregress_grid", "interaction_plot", "mosaic"),
     _simple("statsmodels", "matplotlib", "plot_diagnostics", "plot_ccpr", "seasonal_plot", "quarter_plot"),
-    _simple("statsmodels", "matplotlib", "plot_diagnostics", reached="method"),
+    _simple("statsmodels", "matplotlib", "abline_plot", "plot_ccpr_grid", "plot_partregress", "plot_ceres_residuals"),
+    _simple("statsmodels", "matplotlib", "plot_leverage_resid2", "plot_added_variable", "rainbowplot", "fboxplot"),
+    _simple("statsmodels", "matplotlib", "violinplot", "beanplot", "dot_plot", "plot_corr", "plot_corr_grid", "qqline"),
+    _simple("statsmodels", "matplotlib", "scatter_ellipse", "mean_diff_plot", "qqplot_2samples", "plot_ccf"),
+    _simple("statsmodels", "matplotlib", "plot_diagnostics", "plot_simultaneous", "plot_components", reached="method"),
+    Trigger("statsmodels", ("plot_predict",), (Case("matplotlib"),), reached="method", is_ambiguous=True),
     _simple("scipy", "matplotlib", "voronoi_plot_2d", "delaunay_plot_2d", "convex_hull_plot_2d"),
     Trigger("scipy", ("dendrogram",), (_when("", None, "no_plot", True), Case("matplotlib"))),
 )
@@ -522,7 +692,15 @@ _LEARNING = (
         (_when("distributed", 0, "backend", "dask"), _when("ray", 0, "backend", "ray")),
     ),
     Trigger("joblib", ("Parallel",), (_when("distributed", None, "backend", "dask"),)),
-    Trigger("joblib", ("dump",), (_when("lz4", 2, "compress", "lz4"),)),
+    Trigger("joblib", ("dump",), (_when("lz4", 2, "compress", "lz4"), _ends("lz4", "filename", ".lz4", position=1))),
+    Trigger("joblib", ("load",), (_ends("lz4", "filename", ".lz4"),)),
+    _simple("sklearn", "PIL", "load_sample_image", "load_sample_images", "fetch_lfw_people", "fetch_lfw_pairs"),
+    _simple("skimage", "matplotlib", "try_all_threshold", "show_rag", "rectangle_perimeter", "polygon_perimeter"),
+    _simple("skimage", "sklearn", "learn_gmm", "fisher_vector"),
+    _simple("skimage", "dask", "apply_parallel", "cycle_spin"),
+    _simple("skimage", "pywt", "denoise_wavelet", "estimate_sigma"),
+    Trigger("sympy", ("jn_zeros",), (_when("scipy", None, "method", "scipy"),)),
+    Trigger("sympy", ("stats.sample", "stats.sample_iter"), (_when("numpy", None, "library", "numpy"), Case("scipy"))),
     Trigger(
         "sympy",
         ("lambdify",),
@@ -641,6 +819,12 @@ TRIGGERS: tuple[Trigger, ...] = (
     *_PANDAS,
     *_OTHER_FRAMES,
     *_ARRAYS,
+    *_SKY,
+    *_BIOLOGY,
+    *_FORMULAS,
+    *_COMPILING,
+    *_STANDARD,
+    *_SERVICES,
     *_GRAPHS,
     *_MARKUP,
     *_PLOTTING,

@@ -27,9 +27,9 @@ Reached = Literal["function", "method", "import"]
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """A condition on one argument of a call; it holds if any of the three does.
+    """A condition on one argument of a call; it holds if any of the four does.
 
-    With none of the three it holds where the argument is given and is neither `None` nor `False`.
+    With none of the four it holds where the argument is given and is neither `None` nor `False`.
 
     Attributes:
         position: where the argument stands, counted from 0; `None` for an argument that is always named.
@@ -37,6 +37,7 @@ class Given:
         values: the argument is one of these.
         starts: it is a text that begins with one of these, such as `s3://`.
         ends: it is a text that ends with one of these, such as `.xls`.
+        holds: it is a text in which one of these regular expressions is found.
     """
 
     position: int | None
@@ -44,6 +45,7 @@ class Given:
     values: tuple[object, ...] = ()
     starts: tuple[str, ...] = ()
     ends: tuple[str, ...] = ()
+    holds: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,7 @@ class Trigger:
         without: imports of the program by which the case without a condition does not hold.
         sets: a setting that this makes.
         unless_set: a setting by which this does not count.
+        inside: decorators of the functions in which alone this counts, such as `numba.njit`.
     """
 
     library: str
@@ -86,6 +89,7 @@ class Trigger:
     without: tuple[str, ...] = ()
     sets: str = ""
     unless_set: str = ""
+    inside: tuple[str, ...] = ()
 
 
 def alternatives(needs: str) -> list[list[str]]:

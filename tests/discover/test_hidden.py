@@ -45,7 +45,28 @@ INSTALLED = {
     "distributed": "distributed",
     "pysocks": "socks",
     "pyqt5": "PyQt5",
+    "numpy": "numpy",
+    "numba": "numba",
+    "astropy": "astropy",
+    "patsy": "patsy",
+    "biopython": "Bio",
+    "cftime": "cftime",
+    "pillow": "PIL",
+    "google-auth": "google",
+    "tzdata": "tzdata",
+    "msgpack": "msgpack",
+    "werkzeug": "werkzeug",
+    "cryptography": "cryptography",
+    "scikit-image": "skimage",
+    "scikit-learn": "sklearn",
+    "lz4": "lz4",
+    "narwhals": "narwhals",
 }
+
+MODULES = (
+    *("dask/dataframe.py", "Bio/PDB/binary_cif.py", "google/auth/transport/requests.py", "plotly/express.py"),
+    *("openpyxl/drawing/image.py", "openpyxl/utils/dataframe.py", "astropy/visualization/wcsaxes/core.py"),
+)
 
 Ask = Callable[..., Dependencies]
 
@@ -55,7 +76,9 @@ def rich_environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
     made = Environment(tmp_path_factory.mktemp("environment"))
     for name, module in INSTALLED.items():
         made.install(name, files=(f"{module}.py" if module == "socks" else f"{module}/__init__.py",))
-    (made.site / "dask" / "dataframe.py").touch()
+    for file in MODULES:
+        (made.site / file).parent.mkdir(parents=True, exist_ok=True)
+        (made.site / file).touch()
     return made
 
 
@@ -123,6 +146,48 @@ def hidden(found: Dependencies) -> set[str]:
         ("from sqlalchemy import create_engine\ncreate_engine('mysql+pymysql://h/d')", {"pymysql"}),
         ("from sqlalchemy import create_engine\ncreate_engine('sqlite://')", set()),
         ("import dask.dataframe", {"pandas", "pyarrow"}),
+        ("from xarray import date_range\ndate_range('2000', periods=3, calendar='noleap')", {"cftime"}),
+        ("import xarray\nxarray.date_range('2000', periods=3, calendar='standard')", set()),
+        ("import xarray\ndef f(a): return a.convert_calendar('julian')", {"cftime"}),
+        ("import xarray\ndef f(a): return a.curvefit('t', g)", {"scipy"}),
+        ("import xarray\ndef f(a): return a.interpolate_na('t')", set()),
+        ("import xarray\ndef f(a): return a.interpolate_na('t', method='akima')", {"scipy"}),
+        ("from astropy.coordinates import match_coordinates_3d as m\nm(a, b)", {"scipy"}),
+        ("import astropy.coordinates\ndef f(c): return c.search_around_sky(c, 1)", {"scipy"}),
+        ("from astropy.cosmology import Planck18 as p\np.age(1)", {"scipy"}),
+        ("from astropy.cosmology import Planck18 as p\np.H(1)", set()),
+        ("from astropy.stats import histogram\nhistogram(x, bins='knuth')", {"scipy"}),
+        ("from astropy.table import Table\nTable().write('a.parquet')", {"pyarrow"}),
+        ("from astropy.table import Table\nTable().to_df('pandas')", {"narwhals", "pandas"}),
+        ("from astropy.visualization.wcsaxes import WCSAxes", {"matplotlib"}),
+        ("from Bio import Phylo\nPhylo.draw(t)", {"matplotlib"}),
+        ("from Bio import Phylo\nPhylo.draw_ascii(t)", set()),
+        ("from Bio.PDB.binary_cif import BinaryCIFParser", {"msgpack"}),
+        ("from patsy import dmatrices\ndmatrices('y ~ x', d, return_type='dataframe')", {"pandas"}),
+        ("import patsy\npatsy.dmatrix('bs(x, df=4)', d)", {"scipy"}),
+        ("import patsy\npatsy.dmatrix('abs(x)', d)", set()),
+        ("import numba, numpy as np\n@numba.njit\ndef f(a): return np.linalg.det(a)", {"scipy"}),
+        (
+            "from numba import jit\nfrom numpy.linalg import solve\n@jit(nopython=True)\ndef f(a): return solve(a, a)",
+            {"scipy"},
+        ),
+        ("import numba, numpy as np\n@numba.njit\ndef f(a): return np.sum(a)\nnp.linalg.det(b)", set()),
+        ("from google.auth.transport.requests import Request", {"requests"}),
+        ("from zoneinfo import reset_tzpath\nreset_tzpath(())", {"tzdata"}),
+        ("import zoneinfo\nzoneinfo.ZoneInfo('Asia/Tokyo')", set()),
+        ("import zoneinfo\nzoneinfo.reset_tzpath(to=['/zones'])", set()),
+        ("from openpyxl.drawing.image import Image\nImage('a.png')", {"pillow"}),
+        ("from openpyxl.utils.dataframe import dataframe_to_rows", {"numpy"}),
+        ("import html5lib\nhtml5lib.parseFragment('<p>', treebuilder='lxml')", {"lxml"}),
+        ("import html5lib\nhtml5lib.parse('<p>')", set()),
+        ("import networkx as nx\nnx.graph_edit_distance(g, h)", {"scipy"}),
+        ("import networkx as nx\nnx.clustering(g, weight='w')", {"numpy"}),
+        ("import networkx as nx\nnx.clustering(g)", set()),
+        ("import plotly.express as px\npx.bar(x=[1], y=[2])", {"numpy", "pandas"}),
+        ("import plotly.express as px\npx.bar(table, x='a')", {"numpy"}),
+        ("import werkzeug.serving as s\ns.run_simple('h', 1, app, ssl_context='adhoc')", {"cryptography"}),
+        ("from skimage.filters import try_all_threshold as t\nt(x)", {"matplotlib"}),
+        ("import joblib\njoblib.dump(x, 'a.pkl.lz4')", {"lz4"}),
     ],
 )
 def test_use_of_a_library_needs_what_its_documentation_says(ask: Ask, source: str, expected: set[str]) -> None:
