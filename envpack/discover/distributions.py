@@ -46,7 +46,7 @@ class DistributionIndex:
 
     def get(self, name: str) -> InstalledDistribution | None:
         """Return the distribution of that name, spelt in any way, or `None`."""
-        return self._by_name.get(normalized(name))
+        return self._by_name.get(name) or self._by_name.get(normalized(name))
 
     def owner(self, file: str, module: str, root: str) -> InstalledDistribution | None:
         """Return the distribution that a file belongs to, or `None` where none claims it.
