@@ -1,11 +1,12 @@
 """What a line of requirements means in one environment: its name, its extras, and whether it holds.
 
-`packaging` decides. What it said is kept, because it can never change: a verdict follows from the line, the extra and
-the marker environment alone. So a second analysis decides without loading that library.
+`packaging` decides all but the plainest. What it said is kept, because it can never change: a verdict follows from the
+line, the extra and the marker environment alone. So a second analysis decides without loading that library.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -14,6 +15,14 @@ from envpack.discover.cache import load, save
 from envpack.discover.names import normalized
 
 _MAX_KEPT = 20_000
+
+# Nine of ten lines: a name, extras, versions, and at most the condition that an extra was asked for.
+_NAME = r"[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?"
+_EXTRAS = rf"(?:\[\s*({_NAME}(?:\s*,\s*{_NAME})*)\s*\])?"
+_VERSION = r"(?:[<>]=?|[!=]=)\s*\d+(?:\.\d+)*"
+_VERSIONS = rf"{_VERSION}(?:\s*,\s*{_VERSION})*"
+_CONDITION = rf"(?:;\s*extra\s*==\s*[\"']({_NAME})[\"']\s*)?"
+_PLAIN = re.compile(rf"\s*({_NAME})\s*{_EXTRAS}\s*(?:{_VERSIONS}|\(\s*{_VERSIONS}\s*\))?\s*{_CONDITION}", re.ASCII)
 
 # Of each line: the normalized name, the extras, and for each extra asked for whether it holds; `None` for no line.
 _Meaning = tuple[str, tuple[str, ...], dict[str, bool]] | None
@@ -57,16 +66,20 @@ class Requirements:
 
     def _meaning(self, line: str) -> _Meaning:
         if line not in self._known:
-            requirement = _parsed(line)
             self._is_new = True
-            self._known[line] = (
-                None
-                if requirement is None
-                else (normalized(requirement.name), tuple(sorted(map(normalized, requirement.extras))), {})
-            )
+            if match := _PLAIN.fullmatch(line):
+                name, extras = match[1], (match[2] or "").split(",")
+            elif (requirement := _parsed(line)) is not None:
+                name, extras = requirement.name, requirement.extras
+            else:
+                self._known[line] = None
+                return None
+            self._known[line] = (normalized(name), tuple(sorted(normalized(one.strip()) for one in extras if one)), {})
         return self._known[line]
 
     def _holds(self, line: str, extra: str) -> bool:
+        if match := _PLAIN.fullmatch(line):
+            return normalized(extra) == normalized(match[3] or "")
         marker = _parsed(line).marker
         if marker is None:
             return not extra
