@@ -173,6 +173,12 @@ def measure(cases: list[Case], tools: list[str], bench: Bench, jobs: int) -> Ite
             yield from pool.map(lambda pair, tool=tool: ask(tool, *pair, bench), asked)
 
 
+def read_answers(file: Path) -> list[Answer]:
+    """Return the answers that `--json` wrote; judged again they are not."""
+    entries = json.loads(file.read_text())
+    return [Answer(**{name: tuple(v) if isinstance(v, list) else v for name, v in entry.items()}) for entry in entries]
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--python", type=Path, required=True, help="interpreter of the environment that is asked about")
@@ -184,6 +190,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=1, help="cases at once")
     parser.add_argument("-v", "--verbose", action="store_true", help="print every wrong answer")
     parser.add_argument("--json", type=Path, help="write all answers to this file")
+    parser.add_argument(
+        "--earlier",
+        type=Path,
+        action="append",
+        default=[],
+        help="add what --json wrote, of tools not asked now; repeatable",
+    )
     parser.add_argument("--page", type=Path, help="replace the figures of this page")
     return parser.parse_args()
 
@@ -204,6 +217,10 @@ def main() -> None:
                     *said,
                     flush=True,
                 )
+        asked = {case.name for case in cases}
+        for file in options.earlier:
+            answers += [answer for answer in read_answers(file) if answer.tool not in tools and answer.case in asked]
+        answers.sort(key=lambda answer: list(TOOLS).index(answer.tool))
         named = ", ".join(f"{tool} {version}" for tool, version in versions(bench).items())
     about = (
         f"{len(cases)} cases, an environment of {len(bench.environment.distributions)} distributions, {named}; "
