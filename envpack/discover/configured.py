@@ -1,4 +1,4 @@
-"""Calls that load what a configuration names: `logging.config.dictConfig` and `fileConfig`.
+"""Calls that load what a configuration names: `logging.config.dictConfig` and `fileConfig`, tags of YAML.
 
 A configuration is a constant of the program, or a JSON, TOML or YAML file that it reads from a constant path.
 """
@@ -14,6 +14,8 @@ from envpack.discover.opened import existing, opened_paths
 
 # YAML is not parsed: the line that names a class is enough.
 _YAML_CLASS = re.compile(r"""^\s*(?:-\s*)?["']?(?:class|\(\))["']?\s*:\s*["']?([A-Za-z_][\w.]*)""", re.MULTILINE)
+_YAML_TAG = re.compile(r"(?:!!|tag:yaml\.org,2002:)python/(?:name|module|object(?:/apply|/new)?):([A-Za-z_][\w.]*)")
+_YAML_LOADERS = ("load", "load_all", "unsafe_load", "unsafe_load_all", "full_load", "full_load_all")
 _READERS = ("json.load", "json.loads", "tomllib.load", "tomllib.loads", "yaml.safe_load", "yaml.load", "yaml.full_load")
 
 
@@ -42,6 +44,18 @@ def _file_config(site: CallSite) -> Iterator[Load]:
         names = [parser.get(section, "class", fallback="") for section in parser.sections()]
         # `handlers.X` is looked up in the logging package itself.
         yield from (Load("module", name) for name in names if "." in name and not name.startswith("handlers."))
+
+
+def _yaml_tags(site: CallSite) -> Iterator[Load]:
+    """Read `yaml.unsafe_load(text)`: a text, or a file that is there, may name modules and what is in them."""
+    node = site.argument(0, "stream")
+    texts = site.texts(node)
+    for path in opened_paths(site, node) if not texts else ():
+        if found := existing(site, path):
+            with open(found, encoding="utf-8", errors="replace") as file:
+                texts.append(file.read())
+    for text in texts:
+        yield from (Load("module", match[1].rstrip(".")) for match in _YAML_TAG.finditer(text))
 
 
 def _read_paths(site: CallSite, node: ast.expr | None) -> Iterator[str]:
@@ -93,4 +107,5 @@ def _classes(value: object) -> Iterator[Load]:
 CONFIGURED: dict[str, Reader] = {
     "logging.config.dictConfig": _dict_config,
     "logging.config.fileConfig": _file_config,
+    **{f"yaml.{name}": _yaml_tags for name in _YAML_LOADERS},
 }

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Set
 from envpack.discover.codefile import CodeFile
 from envpack.discover.constants import Edges
 from envpack.discover.hints import annotated_libraries
+from envpack.discover.members import is_own_method
 from envpack.discover.scopes import Scope
 from envpack.discover.triggers import Case, Given, Trigger, alternatives, triggers_by_name
 from envpack.values import dataclass
@@ -238,6 +239,8 @@ def _holds(given: Given, value: object) -> bool:
 def _may_be(trigger: Trigger, node: ast.expr, qualified: str | None, scope: Scope, file: CodeFile) -> bool:
     """Whether a method of an object may be one of the library's."""
     if qualified is not None or not isinstance(node, ast.Attribute):
+        return False
+    if is_own_method(file, node, scope):
         return False
     annotated = annotated_libraries(_owner(node), scope, file)
     if annotated is not None:

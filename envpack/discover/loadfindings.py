@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 
+from envpack.discover.closure import closure
 from envpack.discover.codefile import CodeFile
 from envpack.discover.dependencies import EvidenceKind
 from envpack.discover.findings import Findings
@@ -63,6 +64,20 @@ class LoadFindings(Findings):
             if owner is not None:
                 self.add_distribution(owner, file, line, kind)
 
+    def _outermost(self, modules: list[str]) -> list[str]:
+        """Leave out modules of what the others require anyway: the arrays of a model do not ask for numpy."""
+        finder = self._program.finder
+        owners = {module: self._attributable(module).distribution for module in modules}
+        names = {owner.name for owner in owners.values() if owner is not None}
+        markers = dict(finder.interpreter.markers)
+        implied = {
+            required
+            for name in names
+            for required in closure(finder.index, [name], markers).names
+            if required != name and name not in closure(finder.index, [required], markers).names
+        }
+        return [module for module in modules if (owner := owners[module]) is None or owner.name not in implied]
+
     def _add_pickle(self, path: str, file: str, line: int, kind: EvidenceKind) -> None:
         if not os.path.isfile(path):
             if kind != "optional":
@@ -72,9 +87,9 @@ class LoadFindings(Findings):
         from envpack.discover.picklefile import pickled_modules
 
         content = pickled_modules(path)
-        for module in content.modules:
-            if module not in _EVERYWHERE:
-                self.add_module(self._importable(module), file, line, kind)
+        modules = [self._importable(module) for module in content.modules if module not in _EVERYWHERE]
+        for module in self._outermost(modules):
+            self.add_module(module, file, line, kind)
         if content.problem and kind != "optional":
             hint = f"{os.path.basename(path)}: {content.problem}: name what its objects need with --include DIST"
             self._undecided("", file, line, "source", hint)

@@ -50,6 +50,17 @@ def name_values(file: CodeFile, name: str) -> list[Any]:
     return file.folder(file.scopes.root).fold(ast.Name(name, ast.Load()))
 
 
+def is_own_method(file: CodeFile, node: ast.Attribute, scope: Scope) -> bool:
+    """Whether an attribute is one that a class of the program defines, on an object that is seen to be of it."""
+    if isinstance(node.value, ast.Name) and node.value.id in ("self", "cls"):
+        around: Scope | None = scope
+        while around is not None and around.kind != "class":
+            around = around.parent
+        return around is not None and node.attr in around.bindings
+    places = _places(file, node.value, scope, 0)
+    return any(place.scope.kind == "class" and node.attr in place.scope.bindings for place in places)
+
+
 def _values(place: _Place, name: str) -> list[Any]:
     if place.call is not None:
         for keyword in place.call.keywords:

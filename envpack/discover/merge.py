@@ -122,7 +122,7 @@ class _Judged:
     name: str
     evidence: Mapping[str, tuple[Evidence, ...]]
     modules: tuple[str, ...]
-    plain: Closure
+    hidden: frozenset[str]
     needed: Closure
     every: Closure
     extras: Mapping[str, frozenset[str]]
@@ -199,13 +199,25 @@ def _judge(part: Part, choices: Choices, markers: Mapping[str, str]) -> _Judged:
         name=part.name,
         evidence={name: tuple(sorted(items)) for name, items in evidence.items()},
         modules=tuple(sorted(modules)),
-        plain=unhidden,
+        hidden=_outermost([name for name in needed if name not in unhidden.names], choices, markers),
         needed=certain,
         every=every,
         extras={name: frozenset(asked) for name, asked in extras.items()},
         files=part.reach.local_files,
         unresolved=tuple(sorted(unresolved)),
     )
+
+
+def _outermost(names: Iterable[str], choices: Choices, markers: Mapping[str, str]) -> frozenset[str]:
+    """Return those of some distributions that do not follow from the others: of pandas and numpy only pandas."""
+    closures = {name: choices.closure([name], markers).names for name in names}
+    found: set[str] = set()
+    covered: set[str] = set()
+    for name in sorted(closures, key=lambda name: (-len(closures[name]), name)):
+        if name not in covered:
+            found.add(name)
+            covered |= closures[name]
+    return frozenset(found)
 
 
 def _asked(name: str, extras: Mapping[str, Iterable[str]]) -> str:
@@ -288,6 +300,6 @@ def _role(name: str, parts: Sequence[_Judged], evidence: Iterable[Evidence]) -> 
     if kinds - _WEAK:
         return "direct"
     # What others require anyway is there without being named.
-    if "hidden" in kinds and any(name in part.evidence and name not in part.plain.names for part in parts):
+    if "hidden" in kinds and any(name in part.hidden for part in parts):
         return "hidden"
     return "transitive" if any(name in part.needed.names for part in parts) else "optional"

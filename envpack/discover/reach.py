@@ -18,7 +18,7 @@ from envpack.discover.installed import subscript_loads
 from envpack.discover.lazy import HOOK, attached, bound_scope, hooks
 from envpack.discover.loadfindings import LoadFindings
 from envpack.discover.loads import Load
-from envpack.discover.nodes import child_nodes
+from envpack.discover.nodes import all_nodes, child_nodes
 from envpack.discover.program import Program
 from envpack.discover.registers import fills_elsewhere, leaves_no_trace
 from envpack.discover.scopes import Binding, ComprehensionNode, FunctionNode, Scope
@@ -182,6 +182,11 @@ class Reach(LoadFindings):
             truths = {bool(value) for value in file.folder(scope).fold(node.test)}
             live = live_branches(node, truths.pop()) if len(truths) == 1 else live
         self._push([node.test, *live], scope, file)
+
+    def _visit_ifexp(self, node: ast.IfExp, scope: Scope, file: CodeFile) -> None:
+        truth = file.folder(scope).settled(node.test) if _is_settled(node.test, scope) else None
+        arms = [node.body, node.orelse] if truth is None else [node.body if truth else node.orelse]
+        self._push([node.test, *arms], scope, file)
 
     def _visit_annassign(self, node: ast.AnnAssign, scope: Scope, file: CodeFile) -> None:
         evaluated = scope.kind != "function" and not file.scopes.lazy_annotations
@@ -366,6 +371,13 @@ def _concerns(node: ast.AST, alias: ast.alias, chain: tuple[str, ...]) -> bool:
     return all(one == other for one, other in zip(below, chain, strict=False))
 
 
+def _is_settled(test: ast.expr, scope: Scope) -> bool:
+    """Whether all names of a condition are constants of the module that are assigned once."""
+    names = [node.id for node in all_nodes(test) if isinstance(node, ast.Name)]
+    found = [scope.lookup(name) for name in names]
+    return all(len(items) == 1 and items[0].kind == "value" and items[0].scope.kind == "module" for items in found)
+
+
 Visitor = Callable[[Reach, ast.AST, Scope, CodeFile], None]
 
 
@@ -376,6 +388,7 @@ def _visitors() -> Iterator[tuple[type[ast.AST], Visitor]]:
         ((ast.ClassDef,), Reach._visit_class),
         ((ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp), Reach._visit_comprehension),
         ((ast.If,), Reach._visit_if),
+        ((ast.IfExp,), Reach._visit_ifexp),
         ((ast.AnnAssign,), Reach._visit_annassign),
         ((ast.Assign,), Reach._visit_assign),
         ((ast.Import, ast.ImportFrom), Reach._visit_import),

@@ -54,6 +54,13 @@ CASES = {
     ),
     "table_filled_later": ("def a(): return sp\nT = {}\nT['a'] = a\ndef f(k): return T[k]()", {"scipy"}),
     "table_appended": ("def a(): return sp\nT = []\nT.append(a)\ndef f(k): return T[k]()", {"scipy"}),
+    "settled_choice": ("FAST = True\nw = np.sum if FAST else yaml.dump\ndef f(x): return w(x)", {"numpy"}),
+    "choice_that_is_changed": (
+        "FAST = True\ndef slow():\n    global FAST\n    FAST = False\nw = np.sum if FAST else yaml.dump\n"
+        "def f(x): return w(x)",
+        {"numpy", "pyyaml"},
+    ),
+    "choice_of_an_argument": ("def f(x, fast=True): return np.sum(x) if fast else yaml.dump(x)", {"numpy", "pyyaml"}),
     "registered_by_decorator": (
         "@functools.singledispatch\ndef f(x): return x\n@f.register(int)\ndef _(x): return np.sum(x)",
         {"numpy"},

@@ -272,6 +272,33 @@ def test_what_another_distribution_requires_anyway_is_transitive(environment: En
     assert found.requirements() == ("pandas==1.0", "seaborn==1.0")
 
 
+def test_of_hidden_ones_only_those_are_named_that_the_others_do_not_require(
+    environment: Environment, project: Project
+) -> None:
+    for name, requires in (("numpy", ()), ("pandas", ("numpy",)), ("plotly", ())):
+        environment.install(name, files=(f"{name}/__init__.py", f"{name}/express.py"), requires=requires)
+    script = project({"main.py": "import plotly.express as px\npx.pie(values=[1])"})
+    found = analyze(script, python=environment.python)
+    assert {item.name: item.role for item in found.distributions} == {
+        "numpy": "transitive",
+        "pandas": "hidden",
+        "plotly": "direct",
+    }
+
+
+OWN = {
+    "made_here": "class Sheet:\n    def to_excel(self, p): pass\nSheet().to_excel('a')",
+    "kept_in_a_name": "class Sheet:\n    def to_excel(self, p): pass\ns = Sheet()\ns.to_excel('a')",
+    "inherited": "class Base:\n    def to_excel(self, p): pass\nclass Sheet(Base): pass\nSheet().to_excel('a')",
+    "itself": "class Sheet:\n    def to_excel(self, p): pass\n    def save(self): self.to_excel('a')\nSheet().save()",
+}
+
+
+@pytest.mark.parametrize("case", OWN)
+def test_method_of_a_class_of_the_program_is_not_the_librarys(case: str, ask: Ask) -> None:
+    assert hidden(ask(f"import pandas\n{OWN[case]}")) == set()
+
+
 def test_use_that_may_fail_is_optional(ask: Ask) -> None:
     source = """
         import pandas as pd

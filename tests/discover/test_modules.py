@@ -170,6 +170,29 @@ def test_imports_by_a_constant_name_are_found(case: str, needs: Needs) -> None:
     assert needs(DYNAMIC[case]) == {"pyyaml": "direct"}
 
 
+TAGS = {
+    "name": "!!python/name:numpy.sum",
+    "module": "!!python/module:numpy.linalg",
+    "object": "!!python/object:numpy.random.Generator {}",
+    "applied": "!!python/object/apply:numpy.zeros [3]",
+    "full_tag": "!<tag:yaml.org,2002:python/object/new:numpy.ndarray> [3]",
+}
+
+
+@pytest.mark.parametrize("case", TAGS)
+def test_tags_of_yaml_name_modules(case: str, project: Project) -> None:
+    files = {
+        "main.py": f"import yaml\nyaml.unsafe_load({f'a: {TAGS[case]}'!r})",
+        "file.py": "import yaml\nwith open('a.yaml') as file:\n    yaml.load(file, Loader=yaml.Loader)",
+        "safe.py": f"import yaml\nyaml.safe_load({f'a: {TAGS[case]}'!r})",
+        "a.yaml": f"a: {TAGS[case]}",
+    }
+    script = project(files)
+    both = {"pyyaml": "direct", "numpy": "direct"}
+    assert [roles(analyze(script.with_name(name))) for name in ("main.py", "file.py")] == [both, both]
+    assert roles(analyze(script.with_name("safe.py"))) == {"pyyaml": "direct"}
+
+
 def test_import_by_a_computed_name_is_said(project: Project) -> None:
     found = analyze(project({"main.py": "import importlib, sys\n\nimportlib.import_module(sys.argv[1])"}))
     assert [(item.line, item.kind) for item in found.unresolved] == [(3, "dynamic")]
