@@ -56,8 +56,7 @@ CASES = {
     "table_appended": ("def a(): return sp\nT = []\nT.append(a)\ndef f(k): return T[k]()", {"scipy"}),
     "settled_choice": ("FAST = True\nw = np.sum if FAST else yaml.dump\ndef f(x): return w(x)", {"numpy"}),
     "choice_that_is_changed": (
-        "FAST = True\ndef slow():\n    global FAST\n    FAST = False\nw = np.sum if FAST else yaml.dump\n"
-        "def f(x): return w(x)",
+        "FAST = True\nFAST = len([FAST]) > 2\nw = np.sum if FAST else yaml.dump\ndef f(x): return w(x)",
         {"numpy", "pyyaml"},
     ),
     "choice_of_an_argument": ("def f(x, fast=True): return np.sum(x) if fast else yaml.dump(x)", {"numpy", "pyyaml"}),
