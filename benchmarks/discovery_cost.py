@@ -192,8 +192,10 @@ def peers(work: Path) -> list[Subject]:
     return found
 
 
-def measure(found: list[Subject], environ: dict[str, str], rounds: int) -> None:
+def measure(found: list[Subject], environ: dict[str, str], rounds: int) -> list[float]:
+    """Run all subjects in turn; return what the bare starts between them cost, in CPU seconds."""
     bare = [sys.executable, "-c", "pass"]
+    starts = []
     for subject in found:
         subject.before()
         run(subject.command, environ)  # bytecode is compiled now, as installers do
@@ -203,16 +205,19 @@ def measure(found: list[Subject], environ: dict[str, str], rounds: int) -> None:
                 continue
             subject.before()
             cpu_s, peak_bytes = run(subject.command, environ)
-            subject.cpu_s.append(cpu_s - run(bare, environ)[0])
+            starts.append(run(bare, environ)[0])
+            subject.cpu_s.append(cpu_s - starts[-1])
             subject.peak_bytes = max(subject.peak_bytes, peak_bytes)
+    return starts
 
 
-def show(found: list[Subject], real: int, rounds: int) -> None:
+def show(found: list[Subject], starts: list[float], real: int, rounds: int) -> None:
     made = DISTRIBUTIONS - real
     print(
         f"{DISTRIBUTIONS} distributions: {real} real, {made} made up; {rounds} rounds in turn, folders a quarter of it"
     )
-    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; CPU seconds beyond `python -c pass`\n")
+    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; CPU seconds beyond `python -c pass`, which took")
+    print(f"{statistics.median(starts):.3f} s: busy cores slow all alike\n")
     for subject in found:
         middle = statistics.median(subject.cpu_s)
         spread = f"({min(subject.cpu_s):.3f} to {max(subject.cpu_s):.3f})"
@@ -240,12 +245,12 @@ def main() -> None:
         }
         environ.pop("PYTHONDONTWRITEBYTECODE", None)
         found = subjects(work, python, work / "cache") + ([] if options.quick else peers(work))
-        measure(found, environ, rounds)
+        starts = measure(found, environ, rounds)
     if options.json:
         figures = {subject.name: {"cpu_s": subject.cpu_s, "peak_bytes": subject.peak_bytes} for subject in found}
-        print(json.dumps({"load": os.getloadavg()[0], "real": real, "figures": figures}))
+        print(json.dumps({"load": os.getloadavg()[0], "real": real, "bare_s": starts, "figures": figures}))
         return
-    show(found, real, rounds)
+    show(found, starts, real, rounds)
 
 
 if __name__ == "__main__":
