@@ -125,7 +125,8 @@ class CodeFile:
             lambda node: self.qualify(node, scope),
             lambda name: self._callers.kept(scope, name),
             lambda node: self._once(node, partial(attribute_values, self, node, scope)),
-            lambda node: self.folder(self.scopes.inner[id(node)]) if id(node) in self.scopes.inner else None,
+            nested=lambda node: self.folder(self.scopes.inner[id(node)]) if id(node) in self.scopes.inner else None,
+            content=lambda node: self._once(node, partial(self._read, node, scope)),
         )
 
     @cached_property
@@ -188,6 +189,12 @@ class CodeFile:
             if source is not None:
                 yield from map(ast.Constant, self._once(star, partial(name_values, source, name)))
         yield from map(ast.Constant, self._callers.passed(scope, name))
+
+    def _read(self, node: ast.expr, scope: Scope) -> list[Any]:
+        from envpack.discover.loads import CallSite
+        from envpack.discover.opened import opened_texts  # both know this module
+
+        return opened_texts(CallSite("", ast.Call(node, [], []), scope, self), node)
 
     def _once(self, asked: object, values: Callable[[], list[Any]]) -> list[Any]:
         """Return values that other files give, and none where they ask back."""

@@ -15,7 +15,7 @@ import os.path
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from envpack.discover.purecalls import DEFAULTS, FUNCTIONS, PATH_PARTS, call_method, frozen
+from envpack.discover.purecalls import DEFAULTS, FUNCTIONS, PATH_PARTS, READERS, call_method, frozen
 from envpack.values import dataclass
 
 _MAX_DEPTH = 40
@@ -59,6 +59,7 @@ class Folder:
         qualify: gives the dotted name that an expression refers to through imports (`Path` may be `pathlib.Path`).
         kept: gives the values that an attribute of `self` can be.
         member: gives the values that an attribute of a local module, a class or an object can be.
+        content: gives the texts of the files that an expression reads.
         nested: gives what folds the expressions inside a comprehension.
     """
 
@@ -70,6 +71,7 @@ class Folder:
         kept: Callable[[str], Values] = lambda name: [],
         member: Callable[[ast.Attribute], Values] = lambda node: [],
         nested: Callable[[ast.expr], Folder | None] = lambda node: None,
+        content: Callable[[ast.expr], Values] = lambda node: [],
     ) -> None:
         self._lookup = lookup
         self._facts = facts
@@ -77,6 +79,7 @@ class Folder:
         self._kept = kept
         self._member = member
         self._nested = nested
+        self._content = content
         self._steps = 0
         self._is_deciding = False
 
@@ -275,6 +278,10 @@ class Folder:
             return [self._facts[f"{name}()"]]
         if name in DEFAULTS and not self._is_deciding:
             return self._apply(DEFAULTS[name], [], node, depth)
+        if name in READERS and node.args:
+            return _attempts(FUNCTIONS[READERS[name]], [(text,) for text in self._content(node.args[0])])
+        if isinstance(node.func, ast.Attribute) and node.func.attr in ("read", "read_text"):
+            return self._content(node)
         if name in FUNCTIONS:
             return self._apply(FUNCTIONS[name], [], node, depth)
         if isinstance(node.func, ast.Attribute):

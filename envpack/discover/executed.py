@@ -59,11 +59,11 @@ def _local(site: CallSite, node: ast.expr | None) -> Iterator[Load]:
 def _exec(site: CallSite) -> Iterator[Load]:
     """Read code that is executed: a constant, or the content of a local file."""
     node = site.argument(0, "source")
-    texts = site.texts(node)
+    paths = [found for path in opened_paths(site, node) if (found := existing(site, path))]
+    yield from (Load("file", path) for path in paths)
+    texts = [] if paths else site.texts(node)
     for text in texts:
         yield from _code(text)
-    paths = [] if texts else [found for path in opened_paths(site, node) if (found := existing(site, path))]
-    yield from (Load("file", path) for path in paths)
     if not texts and not paths:
         yield Load("question", f"{site.name} executes code that is computed: pass --include DIST for what it imports")
 

@@ -9,6 +9,7 @@ from envpack.discover.loads import CallSite
 from envpack.discover.scopes import Scope
 
 _MAX_DEPTH = 12
+_MAX_BYTES = 1_000_000
 _OPENERS = frozenset(
     {
         *("open", "builtins.open", "io.open", "os.open", "codecs.open", "gzip.open", "gzip.GzipFile", "bz2.open"),
@@ -33,10 +34,21 @@ def existing(site: CallSite, path: str) -> str:
     return ""
 
 
+def opened_texts(site: CallSite, node: ast.expr) -> list[str]:
+    """Return what is in the files that an expression reads, as far as they are there and small."""
+    found = []
+    for path in opened_paths(site, node):
+        if (place := existing(site, path)) and os.path.getsize(place) <= _MAX_BYTES:
+            with open(place, encoding="utf-8", errors="replace") as file:
+                found.append(file.read())
+    return found
+
+
 def _paths(site: CallSite, node: ast.expr | None, scope: Scope, depth: int) -> list[str]:
     if node is None or depth > _MAX_DEPTH:
         return []
-    if texts := site.file.folder(scope).texts(node):
+    # What a file holds may be known, too; no path has lines.
+    if texts := [text for text in site.file.folder(scope).texts(node) if "\n" not in text and not _reads(node)]:
         return texts
     if isinstance(node, ast.Name):
         found: list[str] = []
@@ -46,6 +58,10 @@ def _paths(site: CallSite, node: ast.expr | None, scope: Scope, depth: int) -> l
                 found += _paths(site, value, binding.scope, depth + 1)
         return found
     return _paths(site, _source(site, node, scope), scope, depth + 1) if isinstance(node, ast.Call) else []
+
+
+def _reads(node: ast.expr) -> bool:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _READING
 
 
 def _source(site: CallSite, node: ast.Call, scope: Scope) -> ast.expr | None:

@@ -55,7 +55,7 @@ def _read(module: str) -> Callable[[Any], Any]:
         import importlib
 
         try:
-            return importlib.import_module(module).loads(text)
+            return frozen(importlib.import_module(module).loads(text))
         except RecursionError:
             raise ValueError("nested too deeply") from None
 
@@ -96,6 +96,8 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "min": min,
     "max": max,
 }
+# What these read from a file is what the others read from its text.
+READERS = {"json.load": "json.loads", "tomllib.load": "tomllib.loads"}
 # What these give is only what can be expected where nobody has set anything else: no condition is decided by it.
 DEFAULTS: dict[str, Callable[..., Any]] = {
     "os.getenv": lambda key, default: default,

@@ -108,6 +108,28 @@ def test_constant_of_another_local_module_is_known(case: str, project: Project) 
     assert roles(analyze(project(files))) == {"pyyaml": "direct"}
 
 
+READ = {
+    "path": "json.loads(Path(__file__).with_name('names.json').read_text())",
+    "handle": "json.load(open('names.json'))",
+    "content": "json.loads(open('names.json').read())",
+    "toml": "tomllib.loads(Path('names.toml').read_text())",
+}
+
+
+@pytest.mark.parametrize("case", READ)
+def test_names_that_a_file_holds_are_known(case: str, project: Project) -> None:
+    main = f"import importlib, json, tomllib\nfrom pathlib import Path\nwanted = {READ[case]}\n"
+    main += "for name in wanted['modules']: importlib.import_module(name)"
+    files = {"main.py": main, "names.json": '{"modules":\n["yaml"]}', "names.toml": 'modules = ["yaml"]\n'}
+    assert roles(analyze(project(files))) == {"pyyaml": "direct"}
+
+
+def test_names_of_a_file_opened_around_are_known(project: Project) -> None:
+    main = "import importlib, json\nwith open('names.json') as file:\n    wanted = json.load(file)\n"
+    main += "importlib.import_module(wanted[0])"
+    assert roles(analyze(project({"main.py": main, "names.json": '["yaml"]'}))) == {"pyyaml": "direct"}
+
+
 def test_modules_that_ask_each_other_for_a_constant_end(project: Project) -> None:
     files = {
         "main.py": "import importlib\nfrom a import NAME\nimportlib.import_module(NAME)",
