@@ -8,6 +8,8 @@ Map of the package, in the order in which an analysis passes through it:
 - `interpreter`, `distributions`, `editable`, `finder`: the asked environment, and where a module is in it.
 - `source`, `notebook`, `nodes`, `guards`, `constants`, `scopes`, `codefile`, `searchpath`, `program`: the files of the
   program, as scopes and names.
+- `purecalls`, `members`, `registers`, `substitutes`: what folding may call, constants of other modules and classes,
+  tables that decorators fill, imports that leave `None` where they fail.
 - `findings`, `loadfindings`, `reach`, `stars`, `lazy`: from a piece of code, along names, to imports.
 - `callers`, `dynamic`, `loads`, `installed`, `executed`, `opened`, `configured`, `pickled`, `picklefile`: what calls
   load by name, path or command.
