@@ -84,6 +84,12 @@ test-short: ## run the tests that are not marked slow
 	$(call setup,test)
 	$(BIN)/python -m pytest -q -m 'not slow' $(ARGS)
 
+# Files that begin with check_ are collected only where they are named: they run the others once more.
+.PHONY: test-packs
+test-packs: ## run each test file and example where nothing but its pack is installed
+	$(call setup,test)
+	$(BIN)/python -m pytest -q tests/packs/check_tests.py tests/packs/check_examples.py $(ARGS)
+
 .PHONY: test-pythons
 test-pythons: ## run the short form under each other Python found of 3.11, 3.12 and 3.13
 	@$(environment)

@@ -121,7 +121,7 @@ def _words(site: CallSite, node: ast.expr | None, depth: int) -> list[list[str]]
     if depth > _MAX_DEPTH:
         return None
     if isinstance(node, ast.List | ast.Tuple):
-        return [_word(site, element) for element in node.elts]
+        return [word for element in node.elts for word in _spread(site, element, depth)]
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
         left = _words(site, node.left, depth + 1)
         return [*left, *(_words(site, node.right, depth + 1) or [[]])] if left is not None else None
@@ -130,6 +130,13 @@ def _words(site: CallSite, node: ast.expr | None, depth: int) -> list[list[str]]
         found = [words for value in values if (words := _words(site, value, depth + 1)) is not None]
         return found[-1] if found else None
     return None
+
+
+def _spread(site: CallSite, node: ast.expr, depth: int) -> list[list[str]]:
+    """Return the words that an element of a list is: several for `*command`."""
+    if isinstance(node, ast.Starred):
+        return _words(site, node.value, depth + 1) or [[]]
+    return [_word(site, node)]
 
 
 def _word(site: CallSite, node: ast.expr) -> list[str]:

@@ -63,6 +63,7 @@ def test_program_in_another_process_sees_its_own_folder(project: Project) -> Non
         "exec('import yaml')",
         "exec('''\nfrom yaml import dump\n''', {})",
         "import subprocess, sys\nsubprocess.run([sys.executable, '-c', 'import yaml; yaml.dump(1)'])",
+        "import subprocess, sys\nc = [sys.executable, '-m', 'yaml']\nsubprocess.run([*c, '-v'], check=True)",
     ],
 )
 def test_constant_code_is_read(project: Project, source: str) -> None:

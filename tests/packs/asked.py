@@ -1,0 +1,113 @@
+"""What a run of this project's tests asks for besides what the analyser finds in them, each with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+# No file imports its test runner's plugins: pyproject.toml and the command line ask for them, so the packer is told.
+RUNNER = ("pytest", "pytest-timeout", "hypothesis")
+
+IMAGES = np.zeros((8, 64))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What one file, or each file of a folder, asks for.
+
+    Args:
+        why: the reason.
+        include: distributions to pack that no analysis of the file can find.
+        exclude: modules to leave out of the pack.
+        needs_sources: whether it reads the project's own sources as data; they are copied beside it, not importable.
+        left_out: whether it is not run in its pack at all.
+    """
+
+    why: str
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    needs_sources: bool = False
+    left_out: bool = False
+
+
+_SUBJECTS = ("numpy", "scipy", "scikit-learn", "python-dateutil", "PyYAML")
+_SUBJECTS_WHY = "analyse programs that they hold as text, which name these as installed in the running environment"
+
+# By file, or by folder for all files in it.
+ASKED = {
+    "tests/discover": Asked(_SUBJECTS_WHY, include=_SUBJECTS),
+    "tests/discover/test_mapping.py": Asked(
+        "installs a project with the build backend that the project names", include=(*_SUBJECTS, "hatchling")
+    ),
+    "tests/executor/test_environments.py": Asked(
+        "calls a function whose module is not installed; writes a client that packs numpy, and hides the sources",
+        include=("numpy",),
+        exclude=("no_such_package_anywhere",),
+        needs_sources=True,
+    ),
+    "tests/house/test_dependencies.py": Asked("reads the imports of the sources", needs_sources=True),
+    "tests/house/test_documentation.py": Asked(
+        "runs the programs of the documentation", include=("envpack-hpc", "numpy")
+    ),
+    "tests/pack/test_commands.py": Asked(
+        "runs a line of code that imports a file of another folder", exclude=("helper",)
+    ),
+    "tests/packs/test_lists.py": Asked("compares these lists with the files of the checkout", left_out=True),
+    "tests/house/test_wheel.py": Asked(
+        "builds the sources with the build backend that pyproject.toml names, not the file",
+        include=("hatchling",),
+        needs_sources=True,
+    ),
+}
+
+
+def asked_for(file: str) -> Asked:
+    """Return what a file, or its folder, asks for."""
+    return ASKED.get(file) or ASKED.get(file.rpartition("/")[0]) or Asked("")
+
+
+# The words that a whole example is run with, so that it is short.
+ARGUMENTS = {"examples/inference/run.py": ("--calls", "4", "--cold-calls", "2")}
+
+# Examples that run in their own folder instead of alone, where local modules have to come from the pack, and why.
+BESIDE = {
+    "examples/inference/run.py": "submits functions of its neighbours, which are sent only from the user's folders"
+}
+
+# Functions of the examples that are called by themselves: their arguments, from the folder of the copied example, which
+# holds a trained classifier.
+CALLS: dict[str, dict[str, Callable[[Path], tuple[object, ...]]]] = {
+    "examples/inference/functions.py": {
+        "load_classifier": lambda folder: (folder / "digits.pkl",),
+        "classify": lambda folder: (IMAGES,),
+        "spectrum": lambda folder: (IMAGES,),
+        "report": lambda folder: ([4, 2],),
+    },
+    "examples/inference/run.py": {"size": lambda folder: (123_456,)},
+    "examples/inference/spelling.py": {"spell": lambda folder: (7,)},
+}
+
+# Functions of the examples that are not: they print to a console, which cannot be pickled, or take and give what only a
+# run of the whole script makes. They run in it.
+RUN_AS_PART = {
+    "examples/inference/run.py": (
+        "main",
+        "train",
+        "batches",
+        "discover",
+        "pack_all",
+        "pack_each",
+        "compare_levels",
+        "nothing_kept",
+        "environment_kept",
+        "context_kept",
+        "run_level",
+        "watched",
+        "run_others",
+        "show_usage",
+        "heading",
+    ),
+}

@@ -1,0 +1,34 @@
+"""What the checks in packs share: the runs, which begin together, and how many functions are run alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from envpack import Store
+from tests.packs.asked import asked_for
+from tests.packs.runs import ROOT, Runs
+
+TEST_FILES = sorted(str(file.relative_to(ROOT)) for file in (ROOT / "tests").rglob("test_*.py"))
+RUN_FILES = [file for file in TEST_FILES if not asked_for(file).left_out]
+EXAMPLES = sorted(str(file.relative_to(ROOT)) for file in (ROOT / "examples").rglob("*.py"))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    help_text = "how many functions of each test file are run alone (default: 1)"
+    parser.addoption("--alone", type=int, default=1, metavar="N", help=help_text)
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """One store for all: most layers are those of many environments."""
+    return Store(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(scope="session")
+def runs(request: pytest.FixtureRequest, store: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
+    wanted = {item.callspec.params.get("file") for item in request.session.items if hasattr(item, "callspec")}
+    made = Runs(tmp_path_factory.mktemp("packs"), store, [file for file in RUN_FILES if file in wanted])
+    yield made
+    made.close()
