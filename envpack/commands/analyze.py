@@ -146,11 +146,11 @@ def _render(found: Dependencies, form: str, python: str, *, is_terminal: bool, h
         return _table(found, is_terminal=is_terminal)
     if form == "pylock" or hashes:
         return _locked(found, form, python)
-    from envpack.discover.export import to_conda, to_pep723, to_requirements
+    from envpack.discover.formats.export import to_conda, to_pep723, to_requirements
 
     if form == "conda":
-        from envpack.discover.conda import conda_packages
-        from envpack.discover.interpreter import inspect_interpreter
+        from envpack.discover.environment.conda import conda_packages
+        from envpack.discover.environment.interpreter import inspect_interpreter
 
         return to_conda(found, conda_packages(inspect_interpreter(python).prefix))
     return to_pep723(found) if form == "pep723" else to_requirements(found)
@@ -169,9 +169,9 @@ def _table(found: Dependencies, *, is_terminal: bool) -> str:
 
 
 def _locked(found: Dependencies, form: str, python: str) -> str:
-    from envpack.discover.distributions import installed_distributions
-    from envpack.discover.interpreter import inspect_interpreter
-    from envpack.discover.lock import to_hashed_requirements, to_pylock
+    from envpack.discover.environment.distributions import installed_distributions
+    from envpack.discover.environment.interpreter import inspect_interpreter
+    from envpack.discover.formats.lock import to_hashed_requirements, to_pylock
     from envpack.errors import UsageError
     from envpack.settings import index_url
 

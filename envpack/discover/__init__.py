@@ -2,23 +2,17 @@
 
 Map of the package, in the order in which an analysis passes through it:
 
-- `expansion`, `target`, `packages`, `live`, `inline`: what is asked about, located in its source, and what it declares
-  about itself; `loading`, `loaded`: what a script binds when it is imported, in a process of its own.
-- `livewalk`, `held`, `bytecode`: what a live function takes along.
-- `interpreter`, `distributions`, `editable`, `finder`: the asked environment, and where a module is in it.
-- `source`, `notebook`, `nodes`, `guards`, `constants`, `scopes`, `codefile`, `searchpath`, `program`: the files of the
-  program, as scopes and names.
-- `purecalls`, `members`, `registers`, `substitutes`: what folding may call, constants of other modules and classes,
-  tables that decorators fill, imports that leave `None` where they fail.
-- `findings`, `loadfindings`, `reach`, `stars`, `lazy`: from a piece of code, along names, to imports.
-- `callers`, `dynamic`, `loads`, `installed`, `executed`, `opened`, `configured`, `pickled`, `picklefile`: what calls
-  load by name, path or command.
-- `triggers`, `trigger_table`, `hidden`, `hints`: what libraries import because of how that code uses them.
-- `parts`, `closure`, `sizes`, `references`, `merge`, `combine`, `dependencies`: from imports to distributions with
-  role, evidence, size and origin; from several targets to one answer.
+- `target`, `expansion`, `parts`: what is asked about, and to which code that leads.
+- `environment`: the asked interpreter, its distributions, and where a module is in it.
+- `code`: the files of the program as scopes, names and constants.
+- `live`: functions as objects, and what their values say.
+- `findings`, `reach`: from a piece of code, along names, to imports.
+- `loads`: what calls load by name, path, command or metadata.
+- `hidden`: what libraries import because of how that code uses them.
 - `tracing`: what a run of the target shows, and whether the answer suffices.
-- `analysis`: `analyze`, which does all of it; `changes`, `export`, `lock`, `package_index`: what differs, and the
-  answer in formats of other tools.
+- `merge`, `combine`, `dependencies`: from findings to distributions with role and evidence.
+- `analysis`: `analyze`, which does all of it; `changes`, `formats`: what differs, and the answer for other tools.
+- `children`: processes that run the user's code.
 
 The public names are loaded when they are first used: packing needs the facts of an interpreter, not the analyser.
 """
@@ -31,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from envpack.discover.analysis import analyze
     from envpack.discover.dependencies import Dependencies, Distribution, Evidence, FunctionDependencies, Unresolved
-    from envpack.discover.interpreter import Interpreter, inspect_interpreter
+    from envpack.discover.environment.interpreter import Interpreter, inspect_interpreter
 
 __all__ = [
     "analyze",
@@ -47,7 +41,7 @@ __all__ = [
 _HOMES = {
     "analyze": "analysis",
     **dict.fromkeys(__all__[1:6], "dependencies"),
-    **dict.fromkeys(__all__[6:], "interpreter"),
+    **dict.fromkeys(__all__[6:], "environment.interpreter"),
 }
 
 

@@ -13,10 +13,10 @@ from typing import Any
 
 from envpack.discover.combine import combine
 from envpack.discover.dependencies import Dependencies, FunctionDependencies, Unresolved
-from envpack.discover.distributions import installed_distributions
+from envpack.discover.environment.distributions import installed_distributions
+from envpack.discover.environment.finder import ModuleFinder
+from envpack.discover.environment.interpreter import inspect_interpreter
 from envpack.discover.expansion import Member, Target, expand, is_several
-from envpack.discover.finder import ModuleFinder
-from envpack.discover.interpreter import inspect_interpreter
 from envpack.discover.merge import Choices, Part, merge
 from envpack.discover.parts import parts_of
 from envpack.discover.target import split_target
@@ -111,7 +111,7 @@ def _loaded(
     target: Target | Sequence[Target], functions: Sequence[str | Callable[..., Any]], **choices: Any
 ) -> Dependencies:
     """Answer for functions of one script after another, each imported in a process of its own."""
-    from envpack.discover.loading import analyze_loaded
+    from envpack.discover.live.loading import analyze_loaded
 
     if isinstance(target, str | os.PathLike):
         if not is_several(target):

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import os
 
-from envpack.discover.codefile import CodeFile
+from envpack.discover.code.codefile import CodeFile
+from envpack.discover.code.program import Program
 from envpack.discover.dependencies import Evidence, EvidenceKind, Unresolved, UnresolvedKind
-from envpack.discover.finder import Location
-from envpack.discover.hidden import Need, Uses
-from envpack.discover.metadata import InstalledDistribution
-from envpack.discover.program import Program
+from envpack.discover.environment.finder import Location
+from envpack.discover.environment.metadata import InstalledDistribution
+from envpack.discover.hidden.uses import Need, Uses
 from envpack.errors import EnvpackError
 from envpack.values import dataclass
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from envpack.discover.closure import Closure, closure
+from envpack.discover.code.inline import Declared
 from envpack.discover.dependencies import (
     Dependencies,
     Distribution,
@@ -18,14 +18,14 @@ from envpack.discover.dependencies import (
     Role,
     Unresolved,
 )
-from envpack.discover.distributions import DistributionIndex
+from envpack.discover.environment.closure import Closure, closure
+from envpack.discover.environment.distributions import DistributionIndex
+from envpack.discover.environment.interpreter import Interpreter
+from envpack.discover.environment.names import normalized
+from envpack.discover.environment.references import direct_reference
+from envpack.discover.environment.sizes import Sizes
 from envpack.discover.findings import Finding
-from envpack.discover.inline import Declared
-from envpack.discover.interpreter import Interpreter
-from envpack.discover.names import normalized
 from envpack.discover.reach import Reach
-from envpack.discover.references import direct_reference
-from envpack.discover.sizes import Sizes
 from envpack.errors import UsageError
 from envpack.values import dataclass
 

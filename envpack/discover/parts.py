@@ -10,20 +10,20 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from envpack.discover.codefile import CodeFile
-from envpack.discover.finder import ModuleFinder
-from envpack.discover.inline import declared
+from envpack.discover.code.codefile import CodeFile
+from envpack.discover.code.inline import declared
+from envpack.discover.code.program import Program
+from envpack.discover.code.scopes import Binding
+from envpack.discover.code.uncalled import uncalled_functions
+from envpack.discover.environment.finder import ModuleFinder
 from envpack.discover.merge import Part
-from envpack.discover.program import Program
 from envpack.discover.reach import Reach
-from envpack.discover.scopes import Binding
 from envpack.discover.target import find_function, package_modules, split_target
-from envpack.discover.uncalled import uncalled_functions
 from envpack.errors import TargetNotFoundError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from envpack.discover.live import LiveFunction
+    from envpack.discover.live.function import LiveFunction
 
 
 def parts_of(
@@ -48,13 +48,13 @@ def parts_of(
 
 
 def _live(function: Callable[..., Any]) -> LiveFunction:
-    from envpack.discover.live import locate  # only here: most questions are about files
+    from envpack.discover.live.function import locate  # only here: most questions are about files
 
     return locate(function)
 
 
 def _live_part(live: LiveFunction, finder: ModuleFinder) -> Part:
-    from envpack.discover.live import add_live
+    from envpack.discover.live.function import add_live
 
     program = Program(finder)
     reach = Reach(program)

@@ -10,19 +10,19 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from envpack.discover.codefile import CodeFile
+from envpack.discover.code.codefile import CodeFile
+from envpack.discover.code.guards import is_forgiven, live_branches
+from envpack.discover.code.nodes import all_nodes, child_nodes
+from envpack.discover.code.program import Program
+from envpack.discover.code.registers import fills_elsewhere, leaves_no_trace
+from envpack.discover.code.scopes import Binding, ComprehensionNode, FunctionNode, Scope
+from envpack.discover.code.stars import BUILTINS, provides
 from envpack.discover.dependencies import EvidenceKind
-from envpack.discover.dynamic import loads
-from envpack.discover.guards import is_forgiven, live_branches
-from envpack.discover.installed import subscript_loads
-from envpack.discover.lazy import HOOK, attached, bound_scope, hooks
-from envpack.discover.loadfindings import LoadFindings
-from envpack.discover.loads import Load
-from envpack.discover.nodes import all_nodes, child_nodes
-from envpack.discover.program import Program
-from envpack.discover.registers import fills_elsewhere, leaves_no_trace
-from envpack.discover.scopes import Binding, ComprehensionNode, FunctionNode, Scope
-from envpack.discover.stars import BUILTINS, provides
+from envpack.discover.loads.dynamic import loads
+from envpack.discover.loads.findings import LoadFindings
+from envpack.discover.loads.installed import subscript_loads
+from envpack.discover.loads.lazy import HOOK, attached, bound_scope, hooks
+from envpack.discover.loads.values import Load
 from envpack.errors import EnvpackError
 
 # Decorators of these packages are taken off before a function is shipped.

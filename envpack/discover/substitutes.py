@@ -9,8 +9,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Sequence
 
-from envpack.discover.guards import catches_import_error
-from envpack.discover.nodes import all_nodes, child_nodes
+from envpack.discover.code.guards import catches_import_error
+from envpack.discover.code.nodes import all_nodes, child_nodes
 
 _FORGIVING = frozenset({"NameError", "AttributeError", "TypeError", "ImportError", "ModuleNotFoundError", "Exception"})
 _GOING_ON = (ast.Return, ast.Continue, ast.Break)

@@ -6,8 +6,8 @@ import ast
 import os
 from collections.abc import Iterable
 
-from envpack.discover.codefile import CodeFile
-from envpack.discover.scopes import Binding, Scope
+from envpack.discover.code.codefile import CodeFile
+from envpack.discover.code.scopes import Binding, Scope
 from envpack.errors import FunctionNotFoundError, UsageError
 
 

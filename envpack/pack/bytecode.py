@@ -23,7 +23,7 @@ import subprocess
 import sys
 from typing import Any
 
-from envpack.discover.interpreter import Interpreter
+from envpack.discover.environment.interpreter import Interpreter
 from envpack.errors import InternalError
 
 _HEADER_BYTES = 16

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
-from envpack.discover.distributions import DistributionIndex
-from envpack.discover.interpreter import Interpreter
-from envpack.discover.metadata import InstalledDistribution
+from envpack.discover.environment.distributions import DistributionIndex
+from envpack.discover.environment.interpreter import Interpreter
+from envpack.discover.environment.metadata import InstalledDistribution
 from envpack.errors import DistributionFilesError
 from envpack.pack.bytecode import BytecodeCompiler
 from envpack.pack.manifest import LayerKind

@@ -21,7 +21,7 @@ from envpack.pack.entries import FOLDER, LINK, Entry
 from envpack.pack.manifest import LayerRef, Manifest
 
 if TYPE_CHECKING:
-    from envpack.discover.interpreter import Interpreter
+    from envpack.discover.environment.interpreter import Interpreter
 
 _CANNOT_LINK = (EXDEV, EMLINK, EPERM, ENOTSUP)
 
@@ -70,7 +70,7 @@ def check_base(manifest: Manifest, executable: str) -> BaseInterpreter:
         IncompatiblePackError: it differs in version, ABI or platform, or cannot be run.
     """
     # Only here: an environment that is there is found without what looks into interpreters.
-    from envpack.discover.interpreter import inspect_interpreter
+    from envpack.discover.environment.interpreter import inspect_interpreter
 
     running = executable == sys.executable
     try:

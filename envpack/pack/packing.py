@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from envpack.discover.dependencies import Dependencies
-from envpack.discover.interpreter import Interpreter, inspect_interpreter
+from envpack.discover.environment.interpreter import Interpreter, inspect_interpreter
 from envpack.errors import IncompatiblePackError, UsageError
 from envpack.pack.bytecode import BytecodeCompiler
 from envpack.pack.distributions import InstalledFiles, LayerFiles, layer_sources, local_layer

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from envpack import analyze
-from envpack.discover import cache, folders
-from envpack.discover.distributions import DistributionIndex
-from envpack.discover.interpreter import inspect_interpreter
+from envpack.discover.environment import cache, folders
+from envpack.discover.environment.distributions import DistributionIndex
+from envpack.discover.environment.interpreter import inspect_interpreter
 from tests.discover.conftest import Environment, Project, roles
 
 Versions = dict[str, str]
@@ -70,7 +70,8 @@ def settle(home: Path, site: Environment) -> None:
 def test_known_environment_is_not_read_again(home: Path, site: Environment) -> None:
     settle(home, site)
     opened = "import sys; sys.addaudithook(lambda event, args: event == 'open' and print(args[0]))"
-    index = f"from envpack.discover.distributions import DistributionIndex; DistributionIndex([{str(site.site)!r}])"
+    module = "envpack.discover.environment.distributions"
+    index = f"from {module} import DistributionIndex; DistributionIndex([{str(site.site)!r}])"
     answer = subprocess.run([sys.executable, "-c", f"{opened}; {index}"], capture_output=True, text=True, check=True)
     assert str(kept(home, "folder")[0]) in answer.stdout.split()
     assert ".dist-info" not in answer.stdout
@@ -255,7 +256,7 @@ def test_full_disk_leaves_no_half_of_an_entry(home: Path, site: Environment) -> 
     program = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (40, 40))\n"
-        "from envpack.discover.distributions import DistributionIndex\n"
+        "from envpack.discover.environment.distributions import DistributionIndex\n"
         f"print(*sorted(item.name for item in DistributionIndex([{str(site.site)!r}])))"
     )
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
@@ -266,8 +267,8 @@ def test_full_disk_leaves_no_half_of_an_entry(home: Path, site: Environment) -> 
 def test_many_processes_at_once_see_whole_entries(home: Path, site: Environment, tmp_path: Path) -> None:
     program = (
         "import os, sys\n"
-        "from envpack.discover import cache, folders\n"
-        "from envpack.discover.distributions import DistributionIndex\n"
+        "from envpack.discover.environment import cache, folders\n"
+        "from envpack.discover.environment.distributions import DistributionIndex\n"
         "for number in range(60):\n"
         "    folders._memory.clear()\n"
         "    if number % 3 == int(sys.argv[1]) % 3:\n"

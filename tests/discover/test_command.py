@@ -197,7 +197,12 @@ def test_facts_of_an_interpreter_do_not_import_the_analyser() -> None:
     said = "import sys; from envpack.discover import inspect_interpreter; print(*sys.modules)"
     answer = subprocess.run([sys.executable, "-c", said], capture_output=True, text=True, check=True, timeout=60)
     loaded = {name for name in answer.stdout.split() if name.startswith("envpack.")}
-    known = {"envpack.discover.interpreter", "envpack.discover.cache", "envpack.settings", "envpack.values"}
+    known = {
+        "envpack.discover.environment.interpreter",
+        "envpack.discover.environment.cache",
+        "envpack.settings",
+        "envpack.values",
+    }
     assert loaded == {"envpack.discover", *known, "envpack.errors"}
 
 

@@ -18,8 +18,8 @@ import pytest
 
 from envpack import analyze
 from envpack.discover import Dependencies
-from envpack.discover.conda import conda_packages
-from envpack.discover.export import to_conda
+from envpack.discover.environment.conda import conda_packages
+from envpack.discover.formats.export import to_conda
 from tests.discover.conftest import Project
 
 rattler = pytest.importorskip("rattler")

@@ -13,8 +13,8 @@ import yaml
 from packaging.requirements import Requirement
 
 from envpack.discover import analyze
-from envpack.discover.export import to_conda, to_pep723, to_requirements
-from envpack.discover.inline import declared
+from envpack.discover.code.inline import declared
+from envpack.discover.formats.export import to_conda, to_pep723, to_requirements
 from tests.discover.conftest import Environment, Project
 from tests.discover.test_command import envpack
 

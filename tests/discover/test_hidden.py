@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from envpack.discover import Dependencies, analyze
-from envpack.discover.triggers import GROUP, alternatives, triggers_by_name
+from envpack.discover.hidden.triggers import GROUP, alternatives, triggers_by_name
 from envpack.errors import UsageError
 from tests.discover.conftest import Environment, Project
 
@@ -356,7 +356,7 @@ def contribute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
 
 def test_entry_point_adds_triggers(ask: Ask, contribute: Callable[[str], None]) -> None:
     contribute(
-        "from envpack.discover.triggers import Case, Given, Trigger\n"
+        "from envpack.discover.hidden.triggers import Case, Given, Trigger\n"
         "TRIGGERS = [Trigger('joblib', ('special',), (Case('zarr', Given(0, 'kind', values=('z',))),))]\n"
     )
     assert hidden(ask("import joblib\njoblib.special('z')")) == {"zarr"}

@@ -21,7 +21,7 @@ import pytest
 import yaml
 
 from envpack import analyze
-from envpack.discover import livewalk
+from envpack.discover.live import walk as livewalk
 from tests.discover.conftest import Environment, Project, relative, roles
 
 Load = Callable[..., ModuleType]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from envpack import analyze
-from envpack.discover.interpreter import inspect_interpreter
+from envpack.discover.environment.interpreter import inspect_interpreter
 from tests.discover.conftest import Environment, Project, relative, roles
 
 
@@ -244,7 +244,7 @@ def test_eggs_are_distributions(form: str, environment: Environment, ask) -> Non
 
 
 def analyze_names(environment: Environment, egg: Path):
-    from envpack.discover.distributions import DistributionIndex
+    from envpack.discover.environment.distributions import DistributionIndex
 
     assert str(egg) in inspect_interpreter(environment.python).sys_path
     return DistributionIndex([str(egg)])

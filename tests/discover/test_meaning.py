@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from envpack.discover.requirements import Requirements
+from envpack.discover.environment.requirements import Requirements
 
 MARKERS = {
     "python_version": "3.11",

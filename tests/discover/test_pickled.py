@@ -22,7 +22,7 @@ import pytest
 import yaml
 
 from envpack import analyze
-from envpack.discover.picklefile import MAX_BYTES, pickled_modules
+from envpack.discover.loads.picklefile import MAX_BYTES, pickled_modules
 from tests.discover.conftest import Project, roles
 
 NODE = yaml.ScalarNode("tag", "value")

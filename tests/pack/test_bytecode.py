@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from envpack.discover.interpreter import inspect_interpreter
+from envpack.discover.environment.interpreter import inspect_interpreter
 from envpack.pack.bytecode import BytecodeCompiler
 
 SOURCE = '''"""Doc."""

@@ -8,13 +8,13 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from envpack.discover.codefile import CodeFile
-from envpack.discover.finder import ModuleFinder
-from envpack.discover.live import locate
+from envpack.discover.code.codefile import CodeFile
+from envpack.discover.code.program import Program
+from envpack.discover.code.scopes import Binding
+from envpack.discover.environment.finder import ModuleFinder
+from envpack.discover.live.function import locate
 from envpack.discover.merge import Part
-from envpack.discover.program import Program
 from envpack.discover.reach import Reach
-from envpack.discover.scopes import Binding
 from envpack.discover.target import find_function, split_target
 from envpack.discover.tracing.events import Place
 from envpack.discover.tracing.observation import Launch

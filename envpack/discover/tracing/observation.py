@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from envpack.discover.dependencies import Dependencies, Unresolved, UnresolvedKind
-from envpack.discover.finder import ModuleFinder
+from envpack.discover.environment.finder import ModuleFinder
 from envpack.discover.findings import Finding
 from envpack.discover.merge import Choices, Part, needed_roots
 from envpack.discover.reach import Reach

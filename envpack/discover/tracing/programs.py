@@ -8,9 +8,9 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from envpack.discover.interpreter import Interpreter
-from envpack.discover.live import LiveFunction
-from envpack.discover.notebook import notebook_source
+from envpack.discover.code.notebook import notebook_source
+from envpack.discover.environment.interpreter import Interpreter
+from envpack.discover.live.function import LiveFunction
 from envpack.discover.tracing.session import Program, Session
 from envpack.errors import SampleError, TargetNotFoundError
 

@@ -11,9 +11,9 @@ import os
 from collections.abc import Iterable
 from typing import Optional
 
-from envpack.discover.distributions import DistributionIndex
-from envpack.discover.interpreter import Interpreter
-from envpack.discover.metadata import InstalledDistribution
+from envpack.discover.environment.distributions import DistributionIndex
+from envpack.discover.environment.interpreter import Interpreter
+from envpack.discover.environment.metadata import InstalledDistribution
 
 _MAX_SHEBANG = 1024
 

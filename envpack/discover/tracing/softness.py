@@ -16,7 +16,7 @@ from enum import IntEnum
 from functools import lru_cache
 from typing import Literal
 
-from envpack.discover.source import parse_file
+from envpack.discover.code.source import parse_file
 from envpack.discover.tracing.events import Place
 from envpack.errors import EnvpackError
 

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 
 from envpack.discover.dependencies import Dependencies
-from envpack.discover.finder import Location, ModuleFinder
+from envpack.discover.environment.finder import Location, ModuleFinder
 from envpack.discover.findings import Finding
 from envpack.discover.tracing.attribution import Attribution, Harness
 from envpack.discover.tracing.events import Place, Trace

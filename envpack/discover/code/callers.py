@@ -1,0 +1,184 @@
+"""What callers pass and constructors keep: the constants that a parameter or an attribute of `self` can be.
+
+`def load(name): import_module(name)` with `load("yaml")` anywhere in the program, and `Lazy("yaml")` for a class that
+keeps the name in an attribute. An argument is folded where the call stands. All values that are seen count.
+"""
+
+from __future__ import annotations
+
+import ast
+import itertools
+from collections.abc import Collection, Iterator
+from typing import TYPE_CHECKING, Any
+
+from envpack.discover.code.scopes import FunctionNode, Scope
+
+if TYPE_CHECKING:
+    from envpack.discover.code.codefile import CodeFile
+
+_MAX_CALLS = 200
+_MAX_VALUES = 64
+
+
+class Callers:
+    """Knows the calls in some files.
+
+    Args:
+        file: the file whose parameters and attributes are asked about.
+        files: all files of the program.
+    """
+
+    def __init__(self, file: CodeFile, files: Collection[CodeFile]) -> None:
+        self._file = file
+        self._files = files
+        # What is being folded: a call in the function that it calls would never end.
+        self._active: set[tuple[int, str]] = set()
+        self._known: dict[tuple[int, str, int], list[Any]] = {}
+
+    def passed(self, scope: Scope, name: str) -> list[Any]:
+        """Return the constants that calls pass for a parameter."""
+        owner: Scope | None = scope
+        while owner is not None and name not in owner.bindings:
+            owner = owner.parent
+        function = owner.node if owner is not None else None
+        if owner is None or not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            return []
+        return self._once(function, name, self._arguments(function, owner, name))
+
+    def kept(self, scope: Scope, name: str) -> list[Any]:
+        """Return the constants that an attribute of `self` can be, in a method."""
+        owner = _class_around(scope)
+        if owner is None:
+            return []
+        return self._once(owner.node, name, self._members(owner, name))
+
+    def _once(self, node: ast.AST, name: str, values: Iterator[Any]) -> list[Any]:
+        key = (id(node), name)
+        known = (*key, len(self._files))  # more files may hold more calls
+        if key in self._active:
+            return []
+        if known not in self._known:
+            self._active.add(key)
+            try:
+                self._known[known] = list(itertools.islice(values, _MAX_VALUES))
+            finally:
+                self._active.discard(key)
+        return self._known[known]
+
+    def _arguments(self, function: FunctionNode, owner: Scope, name: str) -> Iterator[Any]:
+        positional = [parameter.arg for parameter in (*function.args.posonlyargs, *function.args.args)]
+        around = owner.parent
+        in_class = around is not None and isinstance(around.node, ast.ClassDef)
+        if in_class and not _is_static(function):
+            positional = positional[1:]
+        if in_class and function.name == "__init__":
+            assert around is not None
+            calls = self._calls_of_class(around)
+        elif in_class:
+            assert around is not None
+            calls = self._calls_of_method(function, around)
+        else:
+            calls = self._calls_of(function.name, owner.parent)
+        for file, call, place in calls:
+            yield from _folded(file, call, place, positional, name)
+
+    def _calls_of(self, name: str, around: Scope | None) -> Iterator[tuple[CodeFile, ast.Call, Scope]]:
+        """Give the calls of a function or class: by its plain name here, by its full name in other files."""
+        for call, place in self._file.scopes.calls.get(name, ())[:_MAX_CALLS]:
+            if isinstance(call.func, ast.Name):
+                yield self._file, call, place
+        if around is None or around.kind != "module":
+            return
+        full = f"{self._file.module}.{name}"
+        for file in self._files:
+            # A module that is imported from another one may be named as that gives it on: `pkg.load` for `pkg.io.load`.
+            for call, place in file.scopes.calls.get(name, ())[:_MAX_CALLS] if file is not self._file else ():
+                qualified = file.qualify(call.func, place) or ""
+                if qualified == full or full.startswith(f"{qualified.rpartition('.')[0]}."):
+                    yield file, call, place
+
+    def _calls_of_class(self, owner: Scope) -> Iterator[tuple[CodeFile, ast.Call, Scope]]:
+        assert isinstance(owner.node, ast.ClassDef)
+        for one in (owner, *self._subclasses(owner)):
+            assert isinstance(one.node, ast.ClassDef)
+            if one is owner or "__init__" not in one.bindings:
+                yield from self._calls_of(one.node.name, one.parent)
+        for call, place in self._file.scopes.calls.get("__init__", ()):
+            around = _class_around(place)
+            if around is not None and around in self._subclasses(owner):
+                yield self._file, call, place
+
+    def _calls_of_method(self, function: FunctionNode, owner: Scope) -> Iterator[tuple[CodeFile, ast.Call, Scope]]:
+        names = {one.node.name for one in (owner, *self._subclasses(owner)) if isinstance(one.node, ast.ClassDef)}
+        for call, place in self._file.scopes.calls.get(function.name, ())[:_MAX_CALLS]:
+            if isinstance(call.func, ast.Attribute) and _is_one_of(call.func.value, place, names):
+                yield self._file, call, place
+
+    def _members(self, owner: Scope, name: str) -> Iterator[Any]:
+        for one in (owner, *self._bases(owner), *self._subclasses(owner)):
+            for binding in one.bindings.get(name, ()):
+                if binding.value is not None:
+                    yield from self._file.folder(one).fold(binding.value)
+            for value, place in self._file.members.get(id(one.node), {}).get(name, ()):
+                yield from self._file.folder(place).fold(value)
+        fields = _fields(owner.node)
+        if name in fields:
+            assert isinstance(owner.node, ast.ClassDef)
+            for file, call, place in self._calls_of(owner.node.name, owner.parent):
+                yield from _folded(file, call, place, fields, name)
+
+    def _subclasses(self, owner: Scope) -> list[Scope]:
+        assert isinstance(owner.node, ast.ClassDef)
+        known = self._file.classes
+        return [one for one in known if one is not owner and owner.node.name in _base_names(one)]
+
+    def _bases(self, owner: Scope) -> list[Scope]:
+        names = _base_names(owner)
+        return [one for one in self._file.classes if isinstance(one.node, ast.ClassDef) and one.node.name in names]
+
+
+def _folded(file: CodeFile, call: ast.Call, place: Scope, positional: list[str], name: str) -> Iterator[Any]:
+    passed = [*zip(positional, call.args, strict=False), *((item.arg, item.value) for item in call.keywords)]
+    for key, value in passed:
+        if key == name:
+            yield from file.folder(place).fold(value)
+
+
+def _class_around(scope: Scope) -> Scope | None:
+    one: Scope | None = scope
+    while one is not None and one.kind != "class":
+        one = one.parent
+    return one
+
+
+def _base_names(scope: Scope) -> set[str]:
+    bases = scope.node.bases if isinstance(scope.node, ast.ClassDef) else []
+    return {base.id for base in bases if isinstance(base, ast.Name)}
+
+
+def _is_one_of(node: ast.expr, scope: Scope, classes: set[str]) -> bool:
+    """Whether an expression is seen to be one of some classes, or an object of one."""
+    if isinstance(node, ast.Call):
+        node = node.func
+    if not isinstance(node, ast.Name):
+        return False
+    if node.id in classes or node.id in ("self", "cls"):
+        return True
+    values = (binding.value for binding in scope.lookup(node.id))
+    return any(isinstance(one, ast.Call) and getattr(one.func, "id", "") in classes for one in values)
+
+
+def _is_static(function: FunctionNode) -> bool:
+    return any(isinstance(one, ast.Name) and one.id == "staticmethod" for one in function.decorator_list)
+
+
+def _fields(node: ast.AST) -> list[str]:
+    """Return the fields of a data class or a named tuple, in their order."""
+    if not isinstance(node, ast.ClassDef):
+        return []
+    marks = [*node.decorator_list, *node.bases]
+    names = {ast.unparse(mark.func if isinstance(mark, ast.Call) else mark).rpartition(".")[2] for mark in marks}
+    if not names & {"dataclass", "define", "frozen", "attrs", "NamedTuple", "BaseModel"}:
+        return []
+    inner = [one.target for one in node.body if isinstance(one, ast.AnnAssign)]
+    return [target.id for target in inner if isinstance(target, ast.Name)]

@@ -1,0 +1,275 @@
+"""One parsed source file, with what the names in it stand for.
+
+A `CodeFile` knows its scopes and can say which dotted name an expression refers to (`qualify`) and which constants it
+folds to (`folder`).
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+import os
+from collections.abc import Callable, Collection, Iterator
+from functools import cached_property, partial
+from typing import Any
+
+from envpack.discover.code.callers import Callers
+from envpack.discover.code.constants import Folder
+from envpack.discover.code.guards import Alternatives, Works
+from envpack.discover.code.members import attribute_values, imported_values, name_values
+from envpack.discover.code.registers import fill_tables
+from envpack.discover.code.scopes import Binding, Scope, ScopeTree, build_scopes
+from envpack.discover.code.source import parse_file
+from envpack.discover.environment.finder import ModuleFinder
+from envpack.discover.substitutes import unguarded_uses
+
+Opened = Callable[[str], "CodeFile | None"]
+
+
+class CodeFile:
+    """One parsed source file.
+
+    Args:
+        path: absolute path.
+        module: dotted name as which it is imported; `__main__` for the script.
+        package: the package that relative imports start from; empty if there is none.
+        finder: says where the modules are that it imports.
+        files: all files of the program, this one included; more may come.
+        opened: gives the local module of a name, or `None` where there is none that can be read.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        module: str,
+        package: str,
+        finder: ModuleFinder,
+        files: Collection[CodeFile] = (),
+        opened: Opened = lambda module: None,
+    ) -> None:
+        self.path = path
+        self.module = module
+        self.package = package
+        self.tree = parse_file(path)
+        self._finder = finder
+        self._facts = _facts(path, module, package, finder)
+        self._callers = Callers(self, files)
+        # The loops whose elements are being folded: one that runs over itself would never end.
+        self._active: set[int] = set()
+        # Names whose constants in other files are being folded: two modules may import each other.
+        self._asked: set[int] = set()
+        self.opened = opened
+        self.scopes: ScopeTree = build_scopes(self.tree, self._truth, Alternatives(self._probe))
+        fill_tables(self.scopes)
+
+    def adopted(self, finder: ModuleFinder, files: Collection[CodeFile], opened: Opened) -> CodeFile:
+        """Return the same file for another program with the same search path: what callers pass is not shared."""
+        other = copy.copy(self)
+        other.opened = opened
+        other._finder = finder
+        other._callers = Callers(other, files)
+        other._active = set()
+        other._asked = set()
+        return other
+
+    def absolute(self, node: ast.ImportFrom) -> str:
+        """Return the absolute name of the module that a `from` statement names."""
+        if not node.level:
+            return node.module or ""
+        parts = self.package.split(".") if self.package else []
+        kept = parts[: len(parts) - (node.level - 1)] if node.level > 1 else parts
+        return ".".join([*kept, *([node.module] if node.module else [])])
+
+    def imported(self, node: ast.Import | ast.ImportFrom, alias: ast.alias) -> str:
+        """Return the module that one part of an import statement loads."""
+        if isinstance(node, ast.Import):
+            return alias.name
+        base = self.absolute(node)
+        if alias.name == "*":
+            return base
+        # A name in a package is a module of its own if there is a file for it, else an attribute.
+        inner = f"{base}.{alias.name}" if base else alias.name
+        above = self._finder.find(base) if base else None
+        if above is not None and (not above.folders or above.kind == "stdlib"):
+            return base
+        found = self._finder.find(inner)
+        return base if found.kind == "missing" and above is not None and above.kind != "namespace" else inner
+
+    def qualify(self, node: ast.expr, scope: Scope) -> str | None:
+        """Return the dotted name that an expression refers to through imports, or `None`."""
+        parts: list[str] = []
+        while isinstance(node, ast.Attribute):
+            parts.append(node.attr)
+            node = node.value
+        if not isinstance(node, ast.Name):
+            return None
+        bindings = scope.lookup(node.id)
+        base = node.id
+        if bindings:
+            imports = [item for item in bindings if item.kind == "import"]
+            if not imports:
+                return None
+            statement, alias = imports[0].node, imports[0].alias
+            assert alias is not None
+            if isinstance(statement, ast.ImportFrom):
+                base = f"{self.absolute(statement)}.{alias.name}"
+            else:
+                base = alias.name if alias.asname else alias.name.partition(".")[0]
+        return ".".join([base, *reversed(parts)])
+
+    def folder(self, scope: Scope) -> Folder:
+        """Return what folds expressions of a scope to constants."""
+        return Folder(
+            lambda name: self._values(scope, name),
+            self._facts,
+            lambda node: self.qualify(node, scope),
+            lambda name: self._callers.kept(scope, name),
+            lambda node: self._once(node, partial(attribute_values, self, node, scope)),
+            nested=lambda node: self.folder(self.scopes.inner[id(node)]) if id(node) in self.scopes.inner else None,
+            content=lambda node: self._once(node, partial(self._read, node, scope)),
+        )
+
+    @cached_property
+    def unguarded(self) -> set[int]:
+        """The identities of names that are used without asking whether their import has worked."""
+        tree = self.scopes
+        return (
+            unguarded_uses(self.tree, tree.forgiven, lazy_annotations=tree.lazy_annotations) if tree.forgiven else set()
+        )
+
+    @cached_property
+    def classes(self) -> list[Scope]:
+        """The scopes of its classes."""
+        return [scope for scope in self.scopes.inner.values() if scope.kind == "class"]
+
+    @cached_property
+    def class_names(self) -> frozenset[str]:
+        """The names of its classes."""
+        return frozenset(scope.node.name for scope in self.classes if isinstance(scope.node, ast.ClassDef))
+
+    @cached_property
+    def aliases(self) -> dict[str, str]:
+        """The library that each imported name comes from, wherever the import stands, also where only types count."""
+        found: dict[str, str] = {}
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                for alias in node.names:
+                    module = alias.name if isinstance(node, ast.Import) else self.absolute(node)
+                    name = alias.asname or alias.name
+                    found[name.partition(".")[0] if isinstance(node, ast.Import) else name] = module.partition(".")[0]
+        return found
+
+    @cached_property
+    def members(self) -> dict[int, dict[str, list[tuple[ast.expr, Scope]]]]:
+        """What methods assign to attributes of `self`, with their scopes, by the identity of the class's node."""
+        found: dict[int, dict[str, list[tuple[ast.expr, Scope]]]] = {}
+        for scope in self.scopes.inner.values():
+            around = scope.parent.node if scope.parent is not None else None
+            if isinstance(scope.node, ast.FunctionDef) and isinstance(around, ast.ClassDef):
+                for statement in ast.walk(scope.node):
+                    if isinstance(statement, ast.Assign | ast.AnnAssign) and statement.value is not None:
+                        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+                        for target in targets:
+                            if isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name):
+                                names = found.setdefault(id(around), {})
+                                names.setdefault(target.attr, []).append((statement.value, scope))
+        return found
+
+    def _values(self, scope: Scope, name: str) -> Iterator[ast.expr]:
+        found = scope.lookup(name)
+        for binding in found:
+            if binding.kind == "element":
+                yield from map(ast.Constant, self._elements(binding))
+            elif binding.kind == "import":
+                yield from map(ast.Constant, self._once(binding, partial(imported_values, self, binding)))
+            elif binding.value is not None:
+                yield binding.value
+        for star in reversed(self.scopes.root.stars) if not found else ():
+            source = self.opened(self.absolute(star))
+            if source is not None:
+                yield from map(ast.Constant, self._once(star, partial(name_values, source, name)))
+        yield from map(ast.Constant, self._callers.passed(scope, name))
+
+    def _read(self, node: ast.expr, scope: Scope) -> list[Any]:
+        from envpack.discover.loads.opened import opened_texts  # both know this module
+        from envpack.discover.loads.values import CallSite
+
+        return opened_texts(CallSite("", ast.Call(node, [], []), scope, self), node)
+
+    def _once(self, asked: object, values: Callable[[], list[Any]]) -> list[Any]:
+        """Return values that other files give, and none where they ask back."""
+        if id(asked) in self._asked:
+            return []
+        self._asked.add(id(asked))
+        try:
+            return values()
+        finally:
+            self._asked.discard(id(asked))
+
+    def _elements(self, binding: Binding) -> Iterator[Any]:
+        """Give the constants over which a loop runs, or of each the part that the name takes."""
+        if binding.value is None or id(binding) in self._active:
+            return
+        self._active.add(id(binding))
+        try:
+            folded = self.folder(binding.scope).elements(binding.value)
+        finally:
+            self._active.discard(id(binding))
+        for element in folded:
+            try:
+                for position in binding.path:
+                    element = element[position]
+            except (LookupError, TypeError):
+                continue
+            yield element
+
+    def _truth(self, test: ast.expr, scope: Scope) -> bool | None:
+        if isinstance(test, ast.Name | ast.Attribute) and _last(test) == "TYPE_CHECKING":
+            return False
+        if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not) and _last(test.operand) == "TYPE_CHECKING":
+            return True
+        folder = Folder(lambda name: _settled(scope, name), self._facts, lambda node: self.qualify(node, scope))
+        return folder.settled(test)
+
+    def _probe(self, node: ast.Import | ast.ImportFrom) -> Works:
+        kinds = [self._finder.find(self.imported(node, alias)).kind for alias in node.names]
+        if "missing" in kinds:
+            return Works.NEVER
+        return Works.INSTALLED if "distribution" in kinds else Works.ALWAYS
+
+
+def _facts(path: str, module: str, package: str, finder: ModuleFinder) -> dict[str, Any]:
+    interpreter = finder.interpreter
+    markers = dict(interpreter.markers)
+    return {
+        "sys.version_info": (*interpreter.version_info, "final", 0),
+        "sys.platform": markers.get("sys_platform", "linux"),
+        "sys.implementation.name": interpreter.implementation,
+        "os.name": markers.get("os_name", "posix"),
+        "platform.system()": markers.get("platform_system", "Linux"),
+        "platform.machine()": markers.get("platform_machine", ""),
+        "platform.python_implementation()": markers.get("platform_python_implementation", "CPython"),
+        "six.PY2": False,
+        "six.PY3": True,
+        "typing.TYPE_CHECKING": False,
+        "os.getcwd()": os.path.dirname(path),
+        "os.sep": os.sep,
+        "__file__": path,
+        "__name__": module,
+        "__package__": package,
+        "__debug__": True,
+    }
+
+
+def _settled(scope: Scope, name: str) -> Iterator[ast.expr]:
+    # A plain `DEBUG = False` is a switch that somebody may set; `PY3 = sys.version_info[0] == 3` is not.
+    found = scope.lookup(name)
+    if len(found) == 1 and found[0].kind == "value" and not isinstance(found[0].value, ast.Constant | type(None)):
+        assert found[0].value is not None
+        yield found[0].value
+
+
+def _last(node: ast.expr) -> str:
+    if isinstance(node, ast.Attribute):
+        return node.attr
+    return node.id if isinstance(node, ast.Name) else ""

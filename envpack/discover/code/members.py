@@ -1,0 +1,115 @@
+"""What attributes of local modules, classes and objects are: the constants of a program, wherever they are written.
+
+`settings.PARSER` for a local module `settings`, `from settings import PARSER`, `Settings.PARSER` for a class,
+`Settings().parser`, and `options.parser` for `options = SimpleNamespace(parser="lxml")`.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from envpack.discover.code.scopes import Binding, Scope
+from envpack.values import dataclass
+
+if TYPE_CHECKING:
+    from envpack.discover.code.codefile import CodeFile
+
+_MAX_DEPTH = 8
+_MAX_PLACES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Something that has attributes: a file or class by its scope, or what a call gives by its arguments."""
+
+    file: CodeFile
+    scope: Scope
+    call: ast.Call | None = None
+
+
+def attribute_values(file: CodeFile, node: ast.Attribute, scope: Scope) -> list[Any]:
+    """Return the constants that an attribute can be."""
+    found: list[Any] = []
+    for place in _places(file, node.value, scope, 0):
+        found += _values(place, node.attr)
+    return found
+
+
+def imported_values(file: CodeFile, binding: Binding) -> list[Any]:
+    """Return the constants that a name can be that is imported from a local module."""
+    if not isinstance(binding.node, ast.ImportFrom) or binding.alias is None:
+        return []
+    source = file.opened(file.absolute(binding.node))
+    return name_values(source, binding.alias.name) if source is not None else []
+
+
+def name_values(file: CodeFile, name: str) -> list[Any]:
+    """Return the constants that a name of a module can be, one that a star import gives included."""
+    return file.folder(file.scopes.root).fold(ast.Name(name, ast.Load()))
+
+
+def is_own_method(file: CodeFile, node: ast.Attribute, scope: Scope) -> bool:
+    """Whether an attribute is one that a class of the program defines, on an object that is seen to be of it."""
+    if isinstance(node.value, ast.Name) and node.value.id in ("self", "cls"):
+        around: Scope | None = scope
+        while around is not None and around.kind != "class":
+            around = around.parent
+        return around is not None and node.attr in around.bindings
+    places = _places(file, node.value, scope, 0)
+    return any(place.scope.kind == "class" and node.attr in place.scope.bindings for place in places)
+
+
+def _values(place: _Place, name: str) -> list[Any]:
+    if place.call is not None:
+        for keyword in place.call.keywords:
+            if keyword.arg == name:
+                return place.file.folder(place.scope).fold(keyword.value)
+        return []
+    if name in place.scope.bindings or place.scope.kind == "module":
+        return place.file.folder(place.scope).fold(ast.Name(name, ast.Load()))
+    return []
+
+
+def _places(file: CodeFile, node: ast.expr, scope: Scope, depth: int) -> Iterator[_Place]:
+    """Give what an expression can be that has attributes."""
+    if depth > _MAX_DEPTH:
+        return
+    if isinstance(node, ast.Name):
+        for binding in scope.lookup(node.id)[:_MAX_PLACES]:
+            yield from _bound(file, binding, depth)
+    elif isinstance(node, ast.Attribute):
+        for place in _places(file, node.value, scope, depth + 1):
+            for binding in place.scope.bindings.get(node.attr, ()) if place.call is None else ():
+                yield from _bound(place.file, binding, depth)
+            if place.scope.kind == "module" and (inner := place.file.opened(f"{place.file.module}.{node.attr}")):
+                yield _Place(inner, inner.scopes.root)
+    elif isinstance(node, ast.Call):
+        yield _Place(file, scope, node)
+        yield from _places(file, node.func, scope, depth + 1)
+
+
+def _bound(file: CodeFile, binding: Binding, depth: int) -> Iterator[_Place]:
+    if binding.kind == "import" and binding.alias is not None:
+        yield from _imported(file, binding, depth)
+    elif isinstance(binding.node, ast.ClassDef):
+        yield _Place(file, file.scopes.inner[id(binding.node)])
+        for base in binding.node.bases:
+            yield from _places(file, base, binding.scope, depth + 1)
+    elif binding.kind == "value" and binding.value is not None:
+        yield from _places(file, binding.value, binding.scope, depth + 1)
+
+
+def _imported(file: CodeFile, binding: Binding, depth: int) -> Iterator[_Place]:
+    assert binding.alias is not None
+    name = binding.alias.name
+    if isinstance(binding.node, ast.ImportFrom):
+        module = file.absolute(binding.node)
+        if source := file.opened(module):
+            yield from _places(source, ast.Name(name, ast.Load()), source.scopes.root, depth + 1)
+        name = f"{module}.{name}" if module else name
+    elif not binding.alias.asname:
+        name = name.partition(".")[0]
+    if inner := file.opened(name):
+        yield _Place(inner, inner.scopes.root)

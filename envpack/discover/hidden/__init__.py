@@ -1,0 +1,1 @@
+"""What libraries import only because of how the reached code uses them."""

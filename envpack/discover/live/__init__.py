@@ -1,0 +1,1 @@
+"""Functions as live objects, and what their values say."""
