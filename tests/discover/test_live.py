@@ -174,3 +174,22 @@ def test_local_module_of_a_live_function_travels(project: Project, load: Load) -
 def test_what_is_no_callable_is_refused() -> None:
     with pytest.raises(TargetNotFoundError, match="not a function: 3"):
         analyze(3)  # type: ignore[arg-type]
+
+
+def test_what_the_text_names_and_no_value_takes_along_is_optional(load: Load) -> None:
+    module = load(
+        """
+        import math as plain
+        import yaml
+        from numpy import pi
+        library = plain if yaml.__name__ == "yaml" else yaml
+        def number(): return pi
+        def chosen(): return library.sqrt(4)
+        def imports():
+            import yaml
+            return pi, yaml
+        """
+    )
+    assert needed(module.number) == {"numpy": "optional"}
+    assert "direct" not in needed(module.chosen).values()
+    assert needed(module.imports) == {"numpy": "optional", "pyyaml": "direct"}

@@ -17,6 +17,7 @@ from typing import Any
 from envpack.discover.code.codefile import CodeFile
 from envpack.discover.code.program import Program
 from envpack.discover.code.scopes import Binding
+from envpack.discover.live.travel import leave_behind
 from envpack.discover.live.walk import LiveWalk
 from envpack.discover.reach import Reach
 from envpack.discover.target import find_code, find_function
@@ -81,7 +82,7 @@ def locate(target: Callable[..., Any]) -> LiveFunction:
 
 
 def add_live(reach: Reach, program: Program, live: LiveFunction) -> None:
-    """Count what a live function reaches.
+    """Count what a live function reaches, and follow it to its end.
 
     Raises:
         FunctionNotFoundError: a class has no source to read.
@@ -96,11 +97,17 @@ def add_live(reach: Reach, program: Program, live: LiveFunction) -> None:
     if is_installed and live.module != "__main__":
         reach.add_module(live.module, live.path, live.line, "runtime")
         walk.run((function, *live.values))
+        reach.run()
         return
     has_text = text.add(function) if isinstance(function, types.FunctionType | type) else False
     if isinstance(function, types.FunctionType):
         walk.add_function(function, has_text=has_text)
     walk.run((function, *live.values))
+    reach.run()
+    around = function.__qualname__.rpartition(".")[0]
+    # Of a method that stands alone nobody knows yet of which object it will be.
+    if has_text and walk.is_complete and (isinstance(function, type) or around.endswith("<locals>") or not around):
+        leave_behind(reach, walk.taken, live.path, frozenset(), program.finder)
 
 
 class _LiveText:

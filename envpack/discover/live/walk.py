@@ -37,6 +37,10 @@ class LiveWalk:
         file: absolute path to name as the place, or an empty string.
         line: line to name as the place.
         add_text: follows the source of a function or class as far as there is one, and says whether there was.
+
+    Attributes:
+        taken: the modules of everything that travels along, and those that its code imports.
+        is_complete: whether all values were looked at.
     """
 
     def __init__(
@@ -57,6 +61,8 @@ class LiveWalk:
         # Kept with their values: an identity is only one as long as its object lives.
         self._seen: dict[int, object] = {}
         self._pending: list[Any] = []
+        self.taken: set[str] = set()
+        self.is_complete = True
 
     def run(self, values: tuple[object, ...]) -> None:
         """Count what some values need, and all that they hold."""
@@ -67,6 +73,7 @@ class LiveWalk:
                 continue
             if len(self._seen) >= MAX_VALUES:
                 self._pending.clear()
+                self.is_complete = False
                 hint = f"more than {MAX_VALUES} values travel along: name what the others need with --include DIST"
                 self._reach.add_unresolved(Unresolved("", self._file, self._line, "dynamic", hint))
                 return
@@ -104,11 +111,12 @@ class LiveWalk:
         for name in global_names(function.__code__):
             if name in function.__globals__:
                 self._pending.append(function.__globals__[name])
-        if not has_text:
-            self._pending += (function.__annotations__ or {}).values()
-            package = function.__globals__.get("__package__")
-            for module in imported_modules(function.__code__, package if isinstance(package, str) else ""):
-                self._imported(module)
+        self._pending += (function.__annotations__ or {}).values()
+        package = function.__globals__.get("__package__")
+        modules = set(imported_modules(function.__code__, package if isinstance(package, str) else ""))
+        self.taken |= modules
+        for module in modules if not has_text else ():
+            self._imported(module)
 
     def _class(self, kind: type) -> None:
         module = class_module(kind)
@@ -139,6 +147,7 @@ class LiveWalk:
 
     def _module(self, name: str) -> None:
         if name and name != "__main__" and not name.startswith("_cython"):
+            self.taken.add(name)
             self._reach.add_module(name, self._file, self._line, "runtime")
 
     def _imported(self, name: str) -> None:

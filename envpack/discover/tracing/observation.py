@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from envpack.discover.dependencies import Dependencies, Unresolved, UnresolvedKind
 from envpack.discover.environment.finder import ModuleFinder
 from envpack.discover.findings import Finding
+from envpack.discover.live.travel import leave_behind
 from envpack.discover.merge import Choices, Part, needed_roots
 from envpack.discover.reach import Reach
 from envpack.discover.tracing.attribution import Attribution, Harness
@@ -65,8 +66,9 @@ def observe(
         program = launch.program(session)
         outcome = session.run(interpreter.executable, program, quiet=False)
         if launch.taken is not None:
+            executed = {name for event in outcome.trace.events if event.kind == "load" for name in event.names}
             for part in parts:
-                _leave_behind(part.reach, launch.taken(session), launch.stand_in.file, outcome.trace, finder)
+                leave_behind(part.reach, launch.taken(session), launch.stand_in.file, executed, finder)
         is_alone = len(parts) == 1 and not launch.within and not outcome.exit_code
         will_verify = verify and is_alone
         # Without a second run that could tell, what is doubtful counts.
@@ -110,23 +112,6 @@ def _seen(
     for path, root in seen.files.items():
         part.reach.add_observed_file(path, root, seen.evidence[path])
     return dataclasses.replace(part, extra=(*part.extra, *seen.findings)), seen.candidates
-
-
-def _leave_behind(reach: Reach, taken: frozenset[str], script: str, trace: Trace, finder: ModuleFinder) -> None:
-    """Make optional what the text of a function names but its pickle does not take along.
-
-    That is so for `from numpy import pi`, which travels as a number, or for the other arm of `a if FLAG else b`. Local
-    files count if the call executed them, or if it might have.
-    """
-    locations = [finder.find(module) for module in taken]
-    owners = {location.distribution for location in locations}
-    takes_local = any(location.kind == "local" for location in locations)
-    executed = {name for event in trace.events if event.kind == "load" for name in event.names}
-    for finding in list(reach.findings):
-        by_value = finding.file == script or not (takes_local or finding.file in executed)
-        if by_value and finding.kind in ("static", "conditional") and finding.location.distribution not in owners:
-            del reach.findings[finding]
-            reach.findings[dataclasses.replace(finding, kind="optional")] = None
 
 
 def _settle_names(reach: Reach, trace: Trace) -> None:
