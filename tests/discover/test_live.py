@@ -193,3 +193,15 @@ def test_what_the_text_names_and_no_value_takes_along_is_optional(load: Load) ->
     assert needed(module.number) == {"numpy": "optional"}
     assert "direct" not in needed(module.chosen).values()
     assert needed(module.imports) == {"numpy": "optional", "pyyaml": "direct"}
+
+
+def test_bytes_that_hold_a_pickle_need_what_it_was_made_of(load: Load) -> None:
+    module = load(
+        """
+        import pickle
+        from dateutil.tz import tzoffset
+        STATE = pickle.dumps(tzoffset("x", 60))
+        def again(): return pickle.loads(STATE)
+        """
+    )
+    assert needed(module.again) == {"python-dateutil": "direct"}

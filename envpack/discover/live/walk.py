@@ -7,6 +7,7 @@ of classes, states of objects. Nothing is called. A list of what is still to loo
 
 from __future__ import annotations
 
+import re
 import sys
 import types
 from collections.abc import Callable
@@ -24,6 +25,7 @@ MAX_VALUES = 300_000
 _MADE_AT_RUN_TIME = 1 << 9
 # The module that functions and classes name which code without a module has made.
 _NOWHERE = frozenset({"", "builtins", "__main__"})
+_PICKLE = re.compile(rb"\x80[\x02-\x05]")
 _UFUNC = ("numpy", "ufunc")
 
 
@@ -135,7 +137,16 @@ class LiveWalk:
         self._pending.append(kind)
         if (class_module(kind), kind.__name__) == _UFUNC or class_module(kind).startswith("_cython"):
             self._module(_module_with(value))
+        if kind is bytes and _PICKLE.match(value) and value.endswith(b"."):
+            self._pickle(value)
         self._pending += held(value)
+
+    def _pickle(self, content: bytes) -> None:
+        """Count what bytes hold that look like a pickle: whoever carries them along will load them."""
+        from envpack.discover.loads.picklefile import pickled_modules_of
+
+        for module in pickled_modules_of(content).modules:
+            self._module(module)
 
     def _module_object(self, module: types.ModuleType) -> None:
         name = module.__name__

@@ -53,10 +53,19 @@ def pickled_modules(path: str) -> PickledModules:
     Args:
         path: a file written by pickle, joblib, torch, pandas or numpy.
     """
+    return _followed(_streams(path))
+
+
+def pickled_modules_of(content: bytes) -> PickledModules:
+    """Return the modules that pickled objects come from; any bytes may be given."""
+    return _followed(iter([io.BytesIO(content)]))
+
+
+def _followed(streams: Iterator[IO[bytes]]) -> PickledModules:
     names: set[str] = set()
     problem = ""
     try:
-        for stream in _streams(path):
+        for stream in streams:
             _read(stream, names)
     except _ProblemError as error:
         problem = str(error)
