@@ -41,7 +41,7 @@ def peak(result: CommandResult) -> int:
 def test_spike_of_a_command_is_exact(mechanism: Mechanism) -> None:
     base = python("import mmap", mechanism)
     # By /proc alone the end may come before the last look; then the quality says so, and it is tried again.
-    for _ in range(5):
+    for _ in range(30):
         result = python(SPIKE.format(size=200 * MB), mechanism)
         assert (result.exit_code, result.mechanism) == (0, mechanism)
         if mechanism == "cgroup" or result.usage.quality_of("peak_memory_bytes") == "exact":
