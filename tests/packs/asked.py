@@ -40,7 +40,8 @@ _SUBJECTS_WHY = "analyse programs that they hold as text, which name these as in
 ASKED = {
     "tests/discover": Asked(_SUBJECTS_WHY, include=_SUBJECTS),
     "tests/discover/test_mapping.py": Asked(
-        "installs a project with the build backend that the project names", include=(*_SUBJECTS, "hatchling")
+        "installs a project with the build backend that the project names",
+        include=(*_SUBJECTS, "hatchling", "editables"),
     ),
     "tests/executor/test_environments.py": Asked(
         "calls a function whose module is not installed; writes a client that packs numpy, and hides the sources",
@@ -51,6 +52,9 @@ ASKED = {
     "tests/house/test_dependencies.py": Asked("reads the imports of the sources", needs_sources=True),
     "tests/house/test_documentation.py": Asked(
         "runs the programs of the documentation", include=("envpack-hpc", "numpy")
+    ),
+    "tests/pack/test_bytecode.py": Asked(
+        "runs a line of code that imports a file of another folder", exclude=("module",)
     ),
     "tests/pack/test_commands.py": Asked(
         "runs a line of code that imports a file of another folder", exclude=("helper",)
