@@ -44,15 +44,14 @@ def parse_bytes(content: bytes, path: str, flags: int = 0) -> ast.Module:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the author's invalid escapes are not ours to report
-            tree = compile(content, path, "exec", flags | ast.PyCF_ONLY_AST, dont_inherit=True)
+            # Not under its own name: Python would look there for the line of an error, and of a long one find a part.
+            tree = compile(content, "<source>", "exec", flags | ast.PyCF_ONLY_AST, dont_inherit=True)
             assert isinstance(tree, ast.Module)
             return tree
     except SyntaxError as error:
         reason = error.msg or "invalid syntax"
-        line, offset, text = error.lineno or 1, error.offset or 0, error.text or ""
-        if offset > len(text) + 1:
-            text = _line(content, line)  # of a line of more than 1,000 characters Python gives the last ones
-        raise SourceSyntaxError(path, line, offset, text, reason) from None
+        line = error.lineno or 1
+        raise SourceSyntaxError(path, line, error.offset or 0, error.text or _line(content, line), reason) from None
     except ValueError as error:  # null bytes, before Python 3.12
         raise SourceSyntaxError(path, 1, 0, "", str(error)) from None
     except (RecursionError, MemoryError):
