@@ -187,7 +187,7 @@ def open_folder() -> Iterator[Path]:
 
 def test_what_cannot_be_read_is_said(open_folder: Path) -> None:
     script = open_folder / "main.py"
-    script.write_text("import closed.a\nimport secret\nimport numpy")
+    script.write_text("import closed.a\nimport secret")
     (script.parent / "secret.py").touch()
     (script.parent / "closed").mkdir()
     (script.parent / "closed" / "a.py").touch()
@@ -202,7 +202,6 @@ def test_what_cannot_be_read_is_said(open_folder: Path) -> None:
         (script.parent / "closed").chmod(0o755)
     assert done.returncode == 0, done.stderr
     answer, refused = done.stdout.splitlines()
-    assert answer.startswith("['numpy']")
     assert "('closed.a', 1)" in answer
     assert "('secret', 2)" in answer
     assert refused.startswith("TargetNotFoundError cannot read")
