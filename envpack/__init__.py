@@ -14,9 +14,11 @@ The public names are loaded when they are first used, so that `import envpack` a
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from envpack.discover import Dependencies, analyze
     from envpack.errors import EnvpackError
     from envpack.pack import Manifest, Store, pack

@@ -8,7 +8,10 @@ packages need not import each other. All survive pickling: `args` holds the cons
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import ClassVar
 
 # How many characters of a line are shown: generated files have lines of megabytes.
 _SHOWN = 120

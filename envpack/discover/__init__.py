@@ -20,9 +20,11 @@ The public names are loaded when they are first used: packing needs the facts of
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from envpack.discover.analysis import analyze
     from envpack.discover.dependencies import Dependencies, Distribution, Evidence, FunctionDependencies, Unresolved
     from envpack.discover.environment.interpreter import Interpreter, inspect_interpreter

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
 from envpack.discover.combine import combine
 from envpack.discover.dependencies import Dependencies, FunctionDependencies, Unresolved
@@ -22,6 +21,10 @@ from envpack.discover.parts import parts_of
 from envpack.discover.target import split_target
 from envpack.errors import SourceSyntaxError, TargetNotFoundError, UsageError
 from envpack.values import dataclass
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def analyze(

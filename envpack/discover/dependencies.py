@@ -7,21 +7,19 @@ Pure: nothing here reads a file or asks an interpreter. `Dependencies.to_dict` g
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, TypeVar, cast, get_args
 
 from envpack.errors import BrokenTargetsError, DependenciesFormatError, ModuleNotInstalledError, RunFailedError
 from envpack.values import dataclass
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TypeVar
+
+    from envpack.discover.kinds import EvidenceKind, Role, Source, UnresolvedKind
+
+    T = TypeVar("T")
+
 SCHEMA = 1
-
-Role = Literal["direct", "hidden", "optional", "transitive"]
-Source = Literal["wheel", "conda", "editable", "local", "system"]
-EvidenceKind = Literal["static", "conditional", "optional", "dynamic", "runtime", "included", "hidden", "declared"]
-UnresolvedKind = Literal[
-    "missing", "conditional", "dynamic", "source", "requirement", "run", "uncalled", "verification"
-]
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -52,8 +50,8 @@ class Evidence:
     def from_dict(cls, data: object, where: str = "evidence") -> Evidence:
         """Read what `to_dict` gave."""
         fields = _Fields(data, where)
-        kind = fields.choice("kind", get_args(EvidenceKind))
-        return cls(fields.text("file"), fields.number("line"), cast(EvidenceKind, kind), fields.text("module"))
+        kind = fields.choice("kind", "EvidenceKind")
+        return cls(fields.text("file"), fields.number("line"), kind, fields.text("module"))
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -86,7 +84,7 @@ class Unresolved:
     def from_dict(cls, data: object, where: str = "unresolved") -> Unresolved:
         """Read what `to_dict` gave."""
         fields = _Fields(data, where)
-        kind = cast(UnresolvedKind, fields.choice("kind", get_args(UnresolvedKind)))
+        kind = fields.choice("kind", "UnresolvedKind")
         return cls(fields.text("module"), fields.text("file"), fields.number("line"), kind, fields.text("hint"))
 
 
@@ -145,9 +143,9 @@ class Distribution:
         return cls(
             name=fields.text("name"),
             version=fields.text("version"),
-            role=cast(Role, fields.choice("role", get_args(Role))),
+            role=fields.choice("role", "Role"),
             required_by=fields.texts("required_by"),
-            source=cast(Source, fields.choice("source", get_args(Source))),
+            source=fields.choice("source", "Source"),
             evidence=fields.objects("evidence", Evidence.from_dict),
             # Not in answers that were kept before they were introduced.
             size_bytes=fields.number("size_bytes", default=0),
@@ -335,8 +333,14 @@ class _Fields:
             raise DependenciesFormatError(f"{self._where}.{key}: {type(value).__name__} met, bool expected")
         return value
 
-    def choice(self, key: str, allowed: tuple[str, ...]) -> str:
+    def choice(self, key: str, kind: str) -> Any:
+        """Read one of the words of a type in `kinds`."""
+        from typing import get_args
+
+        from envpack.discover import kinds
+
         value = self.text(key)
+        allowed = get_args(getattr(kinds, kind))
         if value not in allowed:
             raise DependenciesFormatError(f"{self._where}.{key}: {value!r} met, one of {', '.join(allowed)} expected")
         return value

@@ -6,16 +6,18 @@ the user's are passed over: hidden ones, virtual environments, `__pycache__`, `n
 
 from __future__ import annotations
 
-import glob
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
 
 from envpack.discover.target import split_target
 from envpack.errors import TargetNotFoundError
 from envpack.values import dataclass
 
-Target = str | os.PathLike[str] | Callable[..., Any]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+Target = str | os.PathLike[str] | Callable[..., "Any"]
 
 SUFFIXES = (".py", ".ipynb")
 _PASSED_OVER = frozenset({"__pycache__", "node_modules"})
@@ -98,6 +100,8 @@ def _members(target: Target) -> Iterator[Member]:
 
 
 def _matches(pattern: str, name: str) -> Iterator[Member]:
+    import glob
+
     found = [path for path in sorted(glob.glob(pattern, recursive=True)) if path.endswith(SUFFIXES)]
     # `**` would also lead into environments.
     files = [path for path in found if os.path.isfile(path) and not _is_inside_passed_over(path, pattern)]
@@ -128,7 +132,11 @@ def _is_plain_folder(path: str) -> bool:
 
 
 def _is_pattern(path: str) -> bool:
-    return glob.has_magic(path) and not os.path.exists(path)
+    return _has_magic(path) and not os.path.exists(path)
+
+
+def _has_magic(text: str) -> bool:
+    return any(sign in text for sign in "*?[")
 
 
 def _is_passed_over(folder: str) -> bool:
@@ -146,5 +154,5 @@ def _is_inside_passed_over(path: str, pattern: str) -> bool:
 
 
 def _fixed(parts: Sequence[str]) -> Sequence[str]:
-    magic = next((position for position, part in enumerate(parts) if glob.has_magic(part)), len(parts))
+    magic = next((position for position, part in enumerate(parts) if _has_magic(part)), len(parts))
     return parts[:magic]

@@ -9,12 +9,16 @@ import os
 
 from envpack.discover.code.codefile import CodeFile
 from envpack.discover.code.program import Program
-from envpack.discover.dependencies import Evidence, EvidenceKind, Unresolved, UnresolvedKind
+from envpack.discover.dependencies import Evidence, Unresolved
 from envpack.discover.environment.finder import Location
 from envpack.discover.environment.metadata import InstalledDistribution
 from envpack.discover.hidden.uses import Need, Uses
 from envpack.errors import EnvpackError
 from envpack.values import dataclass
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from envpack.discover.kinds import EvidenceKind, UnresolvedKind
 
 
 @dataclass(frozen=True, slots=True)

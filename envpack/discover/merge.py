@@ -15,7 +15,6 @@ from envpack.discover.dependencies import (
     Distribution,
     Evidence,
     FunctionDependencies,
-    Role,
     Unresolved,
 )
 from envpack.discover.environment.closure import Closure, closure
@@ -32,6 +31,8 @@ from envpack.values import dataclass
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
+
+    from envpack.discover.kinds import Role
 
 _WEAK = frozenset({"optional", "hidden"})
 

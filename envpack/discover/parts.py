@@ -8,7 +8,6 @@ from __future__ import annotations
 import ast
 import os
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 from envpack.discover.code.codefile import CodeFile
 from envpack.discover.code.inline import declared
@@ -22,7 +21,10 @@ from envpack.discover.target import find_function, package_modules, split_target
 from envpack.errors import TargetNotFoundError, UsageError
 
 TYPE_CHECKING = False
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from envpack.discover.live.function import LiveFunction
 
 

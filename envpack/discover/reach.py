@@ -17,13 +17,19 @@ from envpack.discover.code.program import Program
 from envpack.discover.code.registers import fills_elsewhere, leaves_no_trace
 from envpack.discover.code.scopes import Binding, ComprehensionNode, FunctionNode, Scope
 from envpack.discover.code.stars import BUILTINS, provides
-from envpack.discover.dependencies import EvidenceKind
 from envpack.discover.loads.dynamic import loads
 from envpack.discover.loads.findings import LoadFindings
 from envpack.discover.loads.installed import subscript_loads
 from envpack.discover.loads.lazy import HOOK, attached, bound_scope, hooks
 from envpack.discover.loads.values import Load
 from envpack.errors import EnvpackError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from envpack.discover.kinds import EvidenceKind
+
+# What reaches nothing.
+_SAYS_NOTHING = frozenset({ast.Constant, ast.Pass, ast.Break, ast.Continue, ast.Global, ast.Nonlocal})
 
 # Decorators of these packages are taken off before a function is shipped.
 _TAKEN_OFF = frozenset({"envpack_executor", "envpack_monitor"})
@@ -123,7 +129,9 @@ class Reach(LoadFindings):
         return found
 
     def _push(self, nodes: Iterable[ast.AST | None], scope: Scope, file: CodeFile) -> None:
-        self._stack.extend((node, scope, file) for node in nodes if node is not None)
+        self._stack += [
+            (node, scope, file) for node in nodes if node is not None and node.__class__ not in _SAYS_NOTHING
+        ]
 
     # Nodes that open scopes
 

@@ -21,7 +21,7 @@ from packaging.requirements import Requirement
 from envpack.commands.dependency_table import render
 from envpack.commands.output import size_text
 from envpack.discover import Dependencies, Distribution, Evidence, FunctionDependencies, Unresolved, analyze
-from envpack.discover.dependencies import EvidenceKind, Role, UnresolvedKind
+from envpack.discover.kinds import EvidenceKind, Role, UnresolvedKind
 from tests.discover.conftest import Environment, Project
 from tests.discover.test_command import envpack
 

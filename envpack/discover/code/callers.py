@@ -9,11 +9,13 @@ from __future__ import annotations
 import ast
 import itertools
 from collections.abc import Collection, Iterator
-from typing import TYPE_CHECKING, Any
 
 from envpack.discover.code.scopes import FunctionNode, Scope
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from envpack.discover.code.codefile import CodeFile
 
 _MAX_CALLS = 200

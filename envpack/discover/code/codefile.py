@@ -7,11 +7,9 @@ folds to (`folder`).
 from __future__ import annotations
 
 import ast
-import copy
 import os
 from collections.abc import Callable, Collection, Iterator
 from functools import cached_property, partial
-from typing import Any
 
 from envpack.discover.code.callers import Callers
 from envpack.discover.code.constants import Folder
@@ -22,6 +20,10 @@ from envpack.discover.code.scopes import Binding, Scope, ScopeTree, build_scopes
 from envpack.discover.code.source import parse_file
 from envpack.discover.environment.finder import ModuleFinder
 from envpack.discover.substitutes import unguarded_uses
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 Opened = Callable[[str], "CodeFile | None"]
 
@@ -64,7 +66,8 @@ class CodeFile:
 
     def adopted(self, finder: ModuleFinder, files: Collection[CodeFile], opened: Opened) -> CodeFile:
         """Return the same file for another program with the same search path: what callers pass is not shared."""
-        other = copy.copy(self)
+        other = CodeFile.__new__(CodeFile)
+        other.__dict__.update(self.__dict__)
         other.opened = opened
         other._finder = finder
         other._callers = Callers(other, files)

@@ -13,10 +13,13 @@ import itertools
 import operator
 import os.path
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
 
 from envpack.discover.code.purecalls import DEFAULTS, FUNCTIONS, PATH_PARTS, READERS, call_method, frozen
 from envpack.values import dataclass
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _MAX_DEPTH = 40
 _MAX_VALUES = 64
@@ -25,7 +28,7 @@ _MAX_STEPS = 5_000
 _MAX_EDGE_DEPTH = 6
 _MAX_EDGE_VALUES = 8
 
-Values = list[Any]
+Values = list["Any"]
 Lookup = Callable[[str], Iterable[ast.expr]]
 
 _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {

@@ -10,9 +10,13 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from enum import IntEnum
-from typing import Literal
 
-ImportKind = Literal["static", "conditional", "optional"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal
+
+    ImportKind = Literal["static", "conditional", "optional"]
+
 
 _IMPORT_ERRORS = {"ImportError", "ModuleNotFoundError", "Exception", "BaseException"}
 _MAX_DEPTH = 8

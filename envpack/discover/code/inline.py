@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
-_BLOCK = re.compile(r"^# /// script[ \t]*$\n(?P<content>(?:^#(?: .*)?$\n)+?)^# ///[ \t]*$", re.MULTILINE)
+_BLOCK = r"(?m)^# /// script[ \t]*$\n(?P<content>(?:^#(?: .*)?$\n)+?)^# ///[ \t]*$"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ def declared(path: str) -> tuple[Declared, ...]:
     # The block is ASCII in comments; what else the file holds, in whatever encoding, is not read here.
     with open(path, encoding="utf-8", errors="replace") as file:
         text = file.read()
-    found = [(block, text.count("\n", 0, block.start()) + 1) for block in _BLOCK.finditer(text)]
+    found = [(block, text.count("\n", 0, block.start()) + 1) for block in re.finditer(_BLOCK, text)]
     blocks = [(block, line) for block, line in found if _is_comment(text, line)]
     if not blocks:
         return ()

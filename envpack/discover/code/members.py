@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
 
 from envpack.discover.code.scopes import Binding, Scope
 from envpack.values import dataclass
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from envpack.discover.code.codefile import CodeFile
 
 _MAX_DEPTH = 8

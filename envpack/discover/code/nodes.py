@@ -9,7 +9,15 @@ from __future__ import annotations
 import ast
 
 _OPERATORS = frozenset({"ctx", "op", "ops"})
-_LEAVES = (ast.Constant, ast.Name, ast.alias, ast.Global, ast.Nonlocal)
+_LEAVES = (ast.Constant, ast.Name, ast.alias, ast.Global, ast.Nonlocal, ast.MatchSingleton, ast.MatchStar)
+
+# Fields that hold texts and numbers, in all nodes but `_NAMED`, and lists that may also hold `None`.
+_PLAIN = frozenset(
+    {"name", "attr", "arg", "module", "level", "type_comment", "kind", "is_async", "conversion", "simple", "rest"}
+    | {"kwd_attrs", "str", "tag"}
+)
+_NAMED = "TypeAlias"
+_GAPPY = frozenset({"keys", "kw_defaults"})
 
 
 def child_nodes(node: ast.AST) -> list[ast.AST]:
@@ -18,9 +26,9 @@ def child_nodes(node: ast.AST) -> list[ast.AST]:
     names = _FIELDS.get(type(node))
     for name in names if names is not None else _fields(type(node)):
         value = getattr(node, name, None)
-        if isinstance(value, list):
-            found += [one for one in value if isinstance(one, ast.AST)]
-        elif isinstance(value, ast.AST):
+        if value.__class__ is list:
+            found += value if name not in _GAPPY else filter(None, value)
+        elif value is not None:
             found.append(value)
     return found
 
@@ -34,7 +42,8 @@ def all_nodes(tree: ast.AST) -> list[ast.AST]:
 
 
 def _fields(kind: type[ast.AST]) -> tuple[str, ...]:
-    kept = (name for name in kind._fields if name not in _OPERATORS)
+    without = _OPERATORS if kind.__name__ == _NAMED else _OPERATORS | _PLAIN
+    kept = (name for name in kind._fields if name not in without)
     _FIELDS[kind] = () if issubclass(kind, _LEAVES) else tuple(kept)
     return _FIELDS[kind]
 

@@ -14,11 +14,11 @@ from collections.abc import Iterator
 
 from envpack.errors import TargetNotFoundError
 
-_SPECIAL = re.compile(r"^(?P<indent>\s*)(?:[%!?].*|[\w.*]+\?\??\s*|(?:[\w\s,.\[\]'\"]+=\s*)[%!].*)$")
+_SPECIAL = r"^(?P<indent>\s*)(?:[%!?].*|[\w.*]+\?\??\s*|(?:[\w\s,.\[\]'\"]+=\s*)[%!].*)$"
 # Cell magics whose cell is Python all the same; the cells of all others (%%bash, %%html) are not.
-_MAGIC = re.compile(r"^(?P<before>[\w\s,.\[\]'\"]*=\s*)?(?P<mark>[%!]{1,2})\s*(?P<text>.*)$")
+_MAGIC = r"^(?P<before>[\w\s,.\[\]'\"]*=\s*)?(?P<mark>[%!]{1,2})\s*(?P<text>.*)$"
 # Line magics whose line is Python, behind their options.
-_PYTHON_LINE = re.compile(r"^(?:time|timeit|prun|memit|mprun|debug)\b(?:\s+-\w+(?:\s*\d+)?)*\s*(?P<code>.*)$")
+_PYTHON_LINE = r"^(?:time|timeit|prun|memit|mprun|debug)\b(?:\s+-\w+(?:\s*\d+)?)*\s*(?P<code>.*)$"
 _PYTHON_CELLS = ("%%time", "%%timeit", "%%capture", "%%prun", "%%memit", "%%mprun", "%%snakeviz")
 
 
@@ -58,7 +58,7 @@ def _lines(source: str) -> Iterator[str]:
     whole = first.startswith("%%") and not first.startswith(_PYTHON_CELLS)
     continues = False
     for line in lines:
-        special = _SPECIAL.match(line)
+        special = re.match(_SPECIAL, line)
         if whole:
             yield ""
         elif continues:
@@ -73,13 +73,13 @@ def _lines(source: str) -> Iterator[str]:
 
 def _statement(line: str) -> str:
     """Return what stands for a line that is not Python."""
-    magic = _MAGIC.match(line)
+    magic = re.match(_MAGIC, line)
     if magic is None:
         return "pass"  # help: `name?`
     before, text = magic["before"] or "", magic["text"].rstrip("\\").strip()
     if magic["mark"].startswith("!"):
         code = f"get_ipython().{'getoutput' if before else 'system'}({text!r})"
-    elif (python := _PYTHON_LINE.match(text)) is not None:
+    elif (python := re.match(_PYTHON_LINE, text)) is not None:
         code = python["code"]
     else:
         name, _, rest = text.partition(" ")

@@ -9,13 +9,14 @@ from __future__ import annotations
 import os.path
 import re
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import PurePosixPath
+    from typing import Any
 
 # A field of `str.format` that asks for a width could ask for gigabytes.
-_WIDTH = re.compile(r":[^{}]*\d{3}")
+_WIDTH = r":[^{}]*\d{3}"
 
 
 def frozen(value: Any) -> Any:
@@ -33,7 +34,7 @@ def _pure(path: str) -> PurePosixPath:
 
 
 def _format(text: str, *values: Any, **named: Any) -> str:
-    if _WIDTH.search(text):
+    if re.search(_WIDTH, text):
         raise ValueError("a field of a width")
     return text.format(*values, **named)
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from envpack.discover.code.nodes import all_nodes
 from envpack.discover.code.scopes import Scope, ScopeTree, binds_value, root_name
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from envpack.discover.code.codefile import CodeFile
 

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal
 
 from envpack.discover.code.guards import (
     Alternatives,
-    ImportKind,
     asks_for_module,
     binds_nothing,
     live_branches,
@@ -21,12 +19,29 @@ from envpack.discover.code.guards import (
 from envpack.discover.code.nodes import child_nodes
 from envpack.values import dataclass, field, replace
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Literal
+
+    from envpack.discover.code.guards import ImportKind
+
+    ScopeKind = Literal["module", "class", "function"]
+    BindingKind = Literal["import", "definition", "value", "element", "parameter"]
+
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 ComprehensionNode = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 ImportNode = ast.Import | ast.ImportFrom
 
-ScopeKind = Literal["module", "class", "function"]
-BindingKind = Literal["import", "definition", "value", "element", "parameter"]
+# Nodes that neither bind a name nor have anything below them that does.
+_BINDS_NOTHING = frozenset({ast.Name, ast.Constant, ast.Pass, ast.Break, ast.Continue, ast.Global, ast.Nonlocal})
+
+# What has statements below it that belong to the same scope, and these.
+_COMPOUND = (
+    *(ast.If, ast.For, ast.AsyncFor, ast.While, ast.With, ast.AsyncWith, ast.Try, ast.TryStar, ast.Match),
+    *(ast.ExceptHandler, ast.match_case),
+)
+_STATEMENTS = (ast.stmt, ast.ExceptHandler, ast.match_case)
+
 Path = tuple[int | slice, ...]
 
 
@@ -188,7 +203,7 @@ class _Builder:
                 self._push(child_nodes(node), scope, guard)
 
     def _push(self, nodes: Sequence[ast.AST], scope: Scope, guard: ImportKind) -> None:
-        self._stack.extend((node, scope, guard) for node in reversed(nodes))
+        self._stack += [(node, scope, guard) for node in nodes[::-1] if node.__class__ not in _BINDS_NOTHING]
 
     # Scopes
 
@@ -267,8 +282,8 @@ class _Builder:
                 scope.global_names.update(node.names)
             elif isinstance(node, ast.Nonlocal):
                 scope.nonlocal_names.update(node.names)
-            elif not isinstance(node, ast.expr | FunctionNode | ast.ClassDef):
-                pending.extend(child_nodes(node))
+            elif isinstance(node, _COMPOUND):
+                pending += [one for one in child_nodes(node) if isinstance(one, _STATEMENTS)]
 
     # Bindings
 
@@ -350,7 +365,7 @@ class _Builder:
 
     def _enter_call(self, node: ast.Call, scope: Scope, guard: ImportKind) -> None:
         self._result.kinds[id(node)] = guard
-        if isinstance(node.func, ast.Name | ast.Attribute):
+        if isinstance(node.func, (ast.Name, ast.Attribute)):
             name = node.func.id if isinstance(node.func, ast.Name) else node.func.attr
             self._result.calls.setdefault(name, []).append((node, scope))
         self._push(child_nodes(node), scope, guard)

@@ -6,10 +6,12 @@ A notebook is read as the source that its code cells make.
 from __future__ import annotations
 
 import ast
+import gc
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from envpack.discover.code.notebook import notebook_source
 from envpack.errors import SourceSyntaxError, TargetNotFoundError
 
 
@@ -34,6 +36,8 @@ def parse_file(path: str) -> ast.Module:
     if b"\0" in content and not path.endswith((".py", ".ipynb")):
         raise TargetNotFoundError(f"not a Python source file: {path!r} holds null bytes", "name a script or a notebook")
     if path.endswith(".ipynb"):
+        from envpack.discover.code.notebook import notebook_source
+
         # Cells may await at their top level.
         return parse_bytes(notebook_source(content, path).encode(), path, ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     return parse_bytes(content, path)
@@ -42,7 +46,7 @@ def parse_file(path: str) -> ast.Module:
 def parse_bytes(content: bytes, path: str, flags: int = 0) -> ast.Module:
     """Parse the content of a source file; `path` is for messages only, `flags` are the compiler's."""
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _no_collection():
             warnings.simplefilter("ignore")  # the author's invalid escapes are not ours to report
             # Not under its own name: Python would look there for the line of an error, and of a long one find a part.
             tree = compile(content, "<source>", "exec", flags | ast.PyCF_ONLY_AST, dont_inherit=True)
@@ -56,6 +60,18 @@ def parse_bytes(content: bytes, path: str, flags: int = 0) -> ast.Module:
         raise SourceSyntaxError(path, 1, 0, "", str(error)) from None
     except (RecursionError, MemoryError):
         raise SourceSyntaxError(path, 1, 0, "", "nested too deeply for Python's parser") from None
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Put off the collection of garbage: a growing tree has none, and would be searched for it again and again."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _line(content: bytes, number: int) -> str:

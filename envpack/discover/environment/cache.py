@@ -18,11 +18,14 @@ import sys
 import time
 import zlib
 from collections.abc import Iterable
-from typing import Any
 
 from envpack.settings import index_cache_folder
 
-FORMAT = 2
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+FORMAT = 3
 
 _HEADER = f"envpack index {FORMAT} {sys.implementation.cache_tag}\n".encode()
 _CHECKSUM_BYTES = 4

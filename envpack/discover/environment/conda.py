@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from envpack.discover.environment.archives import read_text
 from envpack.discover.environment.cache import Looks, Stamp, are_settled, load, save, stamp
@@ -19,12 +18,16 @@ from envpack.discover.environment.metadata import InstalledDistribution
 from envpack.discover.environment.names import normalized
 from envpack.values import dataclass, replace
 
-_IN_SITE = re.compile(r"(?:lib/(?:python|pypy)\d[\w.]*|Lib)/site-packages/([^/]+)(.*)")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    # Of each record: its stamp, and the values of a `CondaPackage`; none for what is no record.
+    _Row = tuple[Stamp, tuple[Any, ...]]
+
+_IN_SITE = r"(?:lib/(?:python|pypy)\d[\w.]*|Lib)/site-packages/([^/]+)(.*)"
 _METADATA = (".dist-info", ".egg-info")
 _MODULES = (".py", ".so", ".pyc", ".pyd")
-
-# Of each record: its stamp, and the values of a `CondaPackage`; none for what is no record.
-_Row = tuple[Stamp, tuple[Any, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +135,7 @@ def _row(path: str, kept: _Row | None) -> _Row:
     if kept is not None and kept[0] == now:
         return kept
     content = _content(path)
-    found = [match for file in _files(content) if (match := _IN_SITE.fullmatch(file))]
+    found = [match for file in _files(content) if (match := re.fullmatch(_IN_SITE, file))]
     metadata = {match[1] for match in found if match[1].endswith(_METADATA)}
     files = {match[1] for match in found if match[2] or match[1].endswith(_MODULES)} - {"__pycache__"} - metadata
     modules = {name.partition(".")[0] for name in files}

@@ -11,7 +11,6 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 
-from envpack.discover.environment.conda import add_conda, conda_packages
 from envpack.discover.environment.folders import folder_distributions
 from envpack.discover.environment.metadata import InstalledDistribution
 from envpack.discover.environment.names import normalized
@@ -35,6 +34,10 @@ class DistributionIndex:
     def _add_conda(self, site: str) -> None:
         prefix = os.path.dirname(os.path.dirname(site))
         for place in (prefix, os.path.dirname(prefix)):  # lib/python3.X/site-packages, or Lib/site-packages
+            if not os.path.isdir(os.path.join(place, "conda-meta")):
+                continue
+            from envpack.discover.environment.conda import add_conda, conda_packages
+
             for distribution in add_conda(self._by_name, conda_packages(place), site):
                 self._by_name[distribution.name] = distribution
 

@@ -21,9 +21,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ast
 
-_IMPORT = re.compile(r"^import\s+([A-Za-z_][\w.]*)")
+_IMPORT = r"^import\s+([A-Za-z_][\w.]*)"
 _PLAN = os.path.join("meson-info", "intro-install_plan.json")
-_SITE = re.compile(r"^\{py_(?:pure|plat)lib\}/(.+)$")
+_SITE = r"^\{py_(?:pure|plat)lib\}/(.+)$"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def read_editable(folder: str, starters: Iterable[str], looks: Looks) -> Editabl
     folders: set[str] = set()
     is_first = False
     for line in (line for starter in starters for line in _lines(os.path.join(folder, starter), looks)):
-        if match := _IMPORT.match(line):
+        if match := re.match(_IMPORT, line):
             finder = os.path.join(folder, match.group(1).replace(".", os.sep) + ".py")
             text = _source(finder, looks)
             is_first = is_first or b"meta_path.insert(0" in text
@@ -117,7 +117,7 @@ def _planned(call: ast.Call, looks: Looks) -> Iterator[tuple[str, str]]:
         if not looks.at(plan):
             continue
         for source, target in _plan_rows(plan):
-            if match := _SITE.match(target):
+            if match := re.match(_SITE, target):
                 yield _module_name(match.group(1)), source
 
 

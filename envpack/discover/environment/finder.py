@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, Literal
 
 from envpack.discover.environment.archives import listing
 from envpack.discover.environment.distributions import DistributionIndex
@@ -18,9 +17,13 @@ from envpack.discover.environment.interpreter import Interpreter
 from envpack.discover.environment.metadata import InstalledDistribution
 from envpack.values import dataclass
 
-_MAX_DECLARATION = 8192
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Literal
 
-LocationKind = Literal["stdlib", "local", "distribution", "namespace", "missing"]
+    LocationKind = Literal["stdlib", "local", "distribution", "namespace", "missing"]
+
+_MAX_DECLARATION = 8192
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,20 +8,26 @@ place, are seen, and nothing else has to be read.
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from envpack.discover.environment.archives import listing
 from envpack.discover.environment.cache import Looks, Stamp, are_same, are_settled, load, save, stamp
 from envpack.discover.environment.metadata import InstalledDistribution, read_distribution
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    # Of each metadata folder: what it was made from, and the values of an `InstalledDistribution`; none for none.
+    _Row = tuple[tuple[tuple[str, Stamp], ...], tuple[Any, ...]]
+    _Rows = dict[str, _Row]
+
+    # Of a folder: its stamp, the names of all its metadata folders, and the rows of those that are settled.
+    _Known = tuple[Stamp, tuple[str, ...], _Rows]
+
+# Where the entry points stand in the values of an `InstalledDistribution`.
+_PLUGINS = InstalledDistribution.__match_args__.index("plugins")
+
 _ENDINGS = (".dist-info", ".egg-info")
-
-# Of each metadata folder: what it was made from, and the values of an `InstalledDistribution`; none for what is none.
-_Row = tuple[tuple[tuple[str, Stamp], ...], tuple[Any, ...]]
-_Rows = dict[str, _Row]
-
-# Of a folder: its stamp, the names of all its metadata folders, and the rows of those that are settled.
-_Known = tuple[Stamp, tuple[str, ...], _Rows]
 _NOTHING: _Known = (None, (), {})
 
 
@@ -45,6 +51,18 @@ def folder_distributions(folder: str) -> list[InstalledDistribution]:
         _memory[folder] = known
         save("folder", folder, known)
     return [InstalledDistribution(*facts) for _, facts in rows.values() if facts]
+
+
+def folder_plugins(folder: str) -> list[tuple[str, str, str]]:
+    """Return the entry points in groups of envpack in a folder, as group, name and object.
+
+    As long as no name has come to the folder or gone from it, what is known is believed: installers replace the
+    metadata folder of what they install, and only an edit of an `entry_points.txt` in place would be missed.
+    """
+    before, names, rows = _kept(folder)
+    if before is not None and before == stamp(folder) and all(name in rows for name in names):
+        return [plugin for _, facts in rows.values() if facts for plugin in facts[_PLUGINS]]
+    return [plugin for item in folder_distributions(folder) for plugin in item.plugins]
 
 
 _memory: dict[str, _Known] = {}
@@ -75,6 +93,7 @@ def _facts(found: InstalledDistribution) -> tuple[Any, ...]:
     return (
         *(found.metadata, found.location, found.name, found.version, found.requires, found.top_level),
         *(editable, found.is_mapped_first, found.import_folders, found.is_editable, found.plugins),
+        *(found.installer, found.direct_url),
     )
 
 

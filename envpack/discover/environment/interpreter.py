@@ -13,11 +13,14 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
 
 from envpack.discover.environment.cache import Looks, are_same, load, save
 from envpack.errors import InterpreterError
 from envpack.values import dataclass
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _TIMEOUT_S = 30.0
 

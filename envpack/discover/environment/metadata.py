@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any
 
-from envpack.discover.dependencies import Source
 from envpack.discover.environment.archives import read_text
 from envpack.discover.environment.cache import Looks
-from envpack.discover.environment.editable import Editable, read_editable
 from envpack.discover.environment.names import normalized
 from envpack.values import dataclass, field
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from envpack.discover.environment.editable import Editable
+    from envpack.discover.kinds import Source
+
 # Files that a wheel spreads from the folder of pure modules to that of platform modules, or the other way.
-_OTHER_SITE = re.compile(r"\.\./[^,]*?/(?:site|dist)-packages/([^/,]+)")
+_OTHER_SITE = r"\.\./[^,]*?/(?:site|dist)-packages/([^/,]+)"
 _NO_MODULES = (".dist-info", ".egg-info", "..", ".pth")
 _SITES = ("site-packages", "dist-packages")
 _PLUGINS = "envpack."
@@ -43,6 +47,8 @@ class InstalledDistribution:
         import_folders: folders that its development install puts on the search path.
         is_editable: whether it is a development install: its code lies outside the environment.
         plugins: its entry points in groups of envpack, as group, name and object.
+        installer: the name that its installer left of itself; empty if it left none.
+        direct_url: what its `direct_url.json` says (PEP 610); empty for what came from an index.
         conda_record: the record in `conda-meta` that lists its metadata, or is its metadata; empty if there is none.
     """
 
@@ -57,6 +63,8 @@ class InstalledDistribution:
     import_folders: frozenset[str] = frozenset()
     is_editable: bool = False
     plugins: tuple[tuple[str, str, str], ...] = ()
+    installer: str = ""
+    direct_url: Mapping[str, Any] = field(default_factory=dict)
     conda_record: str = ""
 
     @cached_property
@@ -64,9 +72,8 @@ class InstalledDistribution:
         """What installed it."""
         if self.is_editable:
             return "editable"
-        installer = self._text("INSTALLER").strip()
         # pip over conda leaves the record of conda as it was: what the metadata itself says is newer.
-        if installer == "conda" or (not installer and self.conda_record):
+        if self.installer == "conda" or (not self.installer and self.conda_record):
             return "conda"
         return "system" if os.path.basename(self.location) == "dist-packages" else "wheel"
 
@@ -74,11 +81,6 @@ class InstalledDistribution:
     def wheel_tags(self) -> tuple[str, ...]:
         """The tags of the wheel that it was installed from, such as `py3-none-any`; empty for other installs."""
         return tuple(parse_headers(self._text("WHEEL")).get("tag", ()))
-
-    @cached_property
-    def direct_url(self) -> dict[str, Any]:
-        """What its `direct_url.json` says (PEP 610); empty for what came from an index."""
-        return _direct_url(self._text("direct_url.json"))
 
     @cached_property
     def project_folder(self) -> str | None:
@@ -152,10 +154,11 @@ def read_distribution(metadata: str, location: str, looks: Looks) -> InstalledDi
     others = "" if record else text("installed-files.txt")
     roots = _roots(record) if record else {name.partition("/")[0] for name in _listed(metadata, location, "", others)}
     starters = sorted(name for name in roots if name.endswith(".pth"))
-    found = read_editable(location, starters, looks) if starters else Editable()
+    found = _editable(location, starters, looks)
     modules = {part.partition(".")[0] for part in roots if not part.endswith(_NO_MODULES)}
-    modules |= {*text("top_level.txt").split(), *_packages(found.modules)}
+    modules |= {*text("top_level.txt").split(), *_packages(found.modules if found else {})}
     is_tree = _is_tree(metadata, location, looks)
+    direct = _direct_url(text("direct_url.json"))
     stem = os.path.basename(metadata).rpartition(".")[0].split("-")
     name = _first(headers, "name") or stem[0] or os.path.basename(location).partition("-")[0]
     if not (modules or roots):
@@ -168,12 +171,23 @@ def read_distribution(metadata: str, location: str, looks: Looks) -> InstalledDi
         _first(headers, "version") or (stem[1] if len(stem) > 1 else "0"),
         requires=tuple(headers.get("requires-dist", ()) or _egg_requirements(text("requires.txt"))),
         top_level=frozenset(modules),
-        editable=found.modules,
-        is_mapped_first=found.is_first,
-        import_folders=frozenset({location}) if is_tree else found.folders,
-        is_editable=is_tree or bool(_direct_url(text("direct_url.json")).get("dir_info", {}).get("editable")),
+        editable=found.modules if found else {},
+        is_mapped_first=found is not None and found.is_first,
+        import_folders=frozenset({location}) if is_tree else found.folders if found else frozenset(),
+        is_editable=is_tree or bool(direct.get("dir_info", {}).get("editable")),
         plugins=tuple(_plugins(text("entry_points.txt"))),
+        # Nobody edits that one: the stamp of its folder is enough.
+        installer=read_text(os.path.join(metadata, "INSTALLER")).strip(),
+        direct_url=direct,
     )
+
+
+def _editable(location: str, starters: Sequence[str], looks: Looks) -> Editable | None:
+    if not starters:
+        return None
+    from envpack.discover.environment.editable import read_editable
+
+    return read_editable(location, starters, looks)
 
 
 def parse_headers(text: str) -> dict[str, list[str]]:
@@ -210,7 +224,7 @@ def _roots(record: str) -> set[str]:
     # Rows without a folder keep what follows the comma; there are few of them, and searching is ten times as slow.
     found = {row.split("/", 1)[0] for row in record.splitlines()}
     others = [row for row in record.splitlines() if row.startswith("../")] if ".." in found else []
-    spread = {match[1] for row in others if (match := _OTHER_SITE.match(row))}
+    spread = {match[1] for row in others if (match := re.match(_OTHER_SITE, row))}
     return {name.partition(",")[0] for name in found if name} | spread
 
 

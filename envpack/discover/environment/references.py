@@ -7,9 +7,12 @@ repository. A requirements file has to name that again: a version alone would as
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from envpack.discover.environment.metadata import InstalledDistribution
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def direct_reference(installed: InstalledDistribution) -> str:

@@ -9,10 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
 
 from envpack.discover.environment.cache import load, save
 from envpack.discover.environment.names import normalized
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _MAX_KEPT = 20_000
 
@@ -22,7 +25,7 @@ _EXTRAS = rf"(?:\[\s*({_NAME}(?:\s*,\s*{_NAME})*)\s*\])?"
 _VERSION = r"(?:[<>]=?|[!=]=)\s*\d+(?:\.\d+)*"
 _VERSIONS = rf"{_VERSION}(?:\s*,\s*{_VERSION})*"
 _CONDITION = rf"(?:;\s*extra\s*==\s*[\"']({_NAME})[\"']\s*)?"
-_PLAIN = re.compile(rf"\s*({_NAME})\s*{_EXTRAS}\s*(?:{_VERSIONS}|\(\s*{_VERSIONS}\s*\))?\s*{_CONDITION}", re.ASCII)
+_PLAIN = rf"(?a)\s*({_NAME})\s*{_EXTRAS}\s*(?:{_VERSIONS}|\(\s*{_VERSIONS}\s*\))?\s*{_CONDITION}"
 
 # Of each line: the normalized name, the extras, and for each extra asked for whether it holds; `None` for no line.
 _Meaning = tuple[str, tuple[str, ...], dict[str, bool]] | None
@@ -67,7 +70,7 @@ class Requirements:
     def _meaning(self, line: str) -> _Meaning:
         if line not in self._known:
             self._is_new = True
-            if match := _PLAIN.fullmatch(line):
+            if match := re.fullmatch(_PLAIN, line):
                 name, extras = match[1], (match[2] or "").split(",")
             elif (requirement := _parsed(line)) is not None:
                 name, extras = requirement.name, requirement.extras
@@ -78,7 +81,7 @@ class Requirements:
         return self._known[line]
 
     def _holds(self, line: str, extra: str) -> bool:
-        if match := _PLAIN.fullmatch(line):
+        if match := re.fullmatch(_PLAIN, line):
             return normalized(extra) == normalized(match[3] or "")
         marker = _parsed(line).marker
         if marker is None:

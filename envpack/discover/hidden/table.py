@@ -10,7 +10,11 @@ psycopg2-binary). A module that the others of its case require anyway is not lis
 
 from __future__ import annotations
 
-from envpack.discover.hidden.triggers import Case, Given, Reached, Trigger
+from envpack.discover.hidden.triggers import Case, Given, Trigger
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from envpack.discover.hidden.triggers import Reached
 
 
 def _simple(library: str, needs: str, *names: str, reached: Reached = "function") -> Trigger:

@@ -14,15 +14,18 @@ import os
 import sys
 from collections.abc import Iterable, Mapping
 from functools import cache
-from typing import Any, Literal
 
-from envpack.discover.environment.distributions import installed_distributions
+from envpack.discover.environment.folders import folder_plugins
 from envpack.errors import UsageError
 from envpack.values import dataclass
 
-GROUP = "envpack.triggers"
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Literal
 
-Reached = Literal["function", "method", "import"]
+    Reached = Literal["function", "method", "import"]
+
+GROUP = "envpack.triggers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +124,7 @@ def _search_path() -> list[str]:
 
 def _contributed() -> Iterable[Trigger]:
     # From the index and not from `importlib.metadata`, whose import costs as much CPU as an analysis.
-    plugins = [plugin for item in installed_distributions(_search_path()) for plugin in item.plugins]
+    plugins = dict.fromkeys(plugin for folder in _search_path() for plugin in folder_plugins(folder))
     for name, value in (plugin[1:] for plugin in plugins if plugin[0] == GROUP):
         remedy = f"mend or uninstall what provides entry point {name!r} of group {GROUP!r}"
         try:

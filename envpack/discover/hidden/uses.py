@@ -77,21 +77,20 @@ class Uses:
 
     def call(self, node: ast.Call, scope: Scope, file: CodeFile) -> None:
         """Note a call."""
-        if file.qualify(node.func, scope) in ("functools.partial", "partial") and node.args:
+        if self._last(node.func, scope) == "partial" and node.args and _is_partial(node.func, scope, file):
             node = ast.copy_location(ast.Call(node.args[0], node.args[1:], node.keywords), node)
         self._called.add(id(node.func))
-        if isinstance(node.func, ast.Name | ast.Attribute):
-            self._note(node.func, "", node, scope, file)
+        self._note(node.func, "", node, scope, file)
 
     def mention(self, node: ast.Name | ast.Attribute, scope: Scope, file: CodeFile) -> None:
         """Note a name or attribute; what is called has been noted as a call."""
         inner: ast.expr = node
-        while isinstance(inner, ast.Attribute | ast.Name):
-            if id(inner) not in self._called:
+        while isinstance(inner, ast.Attribute):
+            if inner.attr in self._table and id(inner) not in self._called:
                 self._note(inner, "", None, scope, file)
-            if isinstance(inner, ast.Name):
-                return
             inner = inner.value
+        if id(inner) not in self._called:
+            self._note(inner, "", None, scope, file)
 
     def assignment(self, node: ast.Assign, scope: Scope, file: CodeFile) -> None:
         """Note an assignment as a call of its target."""
@@ -103,13 +102,10 @@ class Uses:
                 call = ast.copy_location(ast.Call(place, [node.value], []), node)
                 self._note(place, entry, call, scope, file)
 
-    def _note(
-        self, node: ast.Name | ast.Attribute, entry: str, call: ast.Call | None, scope: Scope, file: CodeFile
-    ) -> None:
+    def _note(self, node: ast.expr, entry: str, call: ast.Call | None, scope: Scope, file: CodeFile) -> None:
         # Looked up by the last part of the name first: nearly everything ends here.
-        last = node.attr if isinstance(node, ast.Attribute) else self._imported_name(node.id, scope)
-        for trigger in self._table.get(last + entry, ()):
-            if trigger.reached == "import":
+        for trigger in self._table.get(self._last(node, scope) + entry, ()):
+            if trigger.reached == "import" or not isinstance(node, ast.Name | ast.Attribute):
                 continue
             qualified = file.qualify(node, scope)
             dotted = (qualified if qualified is not None else _attributes(node)) + entry
@@ -124,16 +120,23 @@ class Uses:
                 by = f"{trigger.library}: {dotted}"
                 self._uses.append(_Use(trigger, by, file, scope, node.lineno, call, is_known, optional, hinted))
 
-    def _imported_name(self, name: str, scope: Scope) -> str:
-        """Return the name that a plain name was imported as: `read` for `from a import read as r`."""
+    def _last(self, node: ast.expr, scope: Scope) -> str:
+        """Return the last part of a dotted name as it was imported: `read` for `r` of `from a import read as r`."""
+        if isinstance(node, ast.Attribute):
+            return node.attr
+        if not isinstance(node, ast.Name):
+            return ""
         # Once per scope: a name that is assigned and used a thousand times would otherwise cost a million steps.
-        key = (id(scope), name)
-        if key not in self._names:
+        key = (id(scope), node.id)
+        known = self._names.get(key)
+        if known is None:
             found = (
-                item.alias.name for item in scope.lookup(name) if isinstance(item.node, ast.ImportFrom) and item.alias
+                item.alias.name
+                for item in scope.lookup(node.id)
+                if isinstance(item.node, ast.ImportFrom) and item.alias
             )
-            self._names[key] = next(found, name)
-        return self._names[key]
+            known = self._names[key] = next(found, node.id)
+        return known
 
     def needs(self, imported: Set[str], whole: Set[str]) -> Iterator[Need]:
         """Give what the uses need.
@@ -166,6 +169,10 @@ class Uses:
             for trigger in self._table.get(".".join(parts[:length]), ()):
                 if trigger.reached == "import":
                     yield from (tuple(map(tuple, alternatives(case.needs))) for case in trigger.cases)
+
+
+def _is_partial(node: ast.expr, scope: Scope, file: CodeFile) -> bool:
+    return file.qualify(node, scope) in ("functools.partial", "partial")
 
 
 def _cases(use: _Use) -> Iterator[tuple[Case, bool]]:

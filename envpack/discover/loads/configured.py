@@ -13,8 +13,8 @@ from envpack.discover.loads.opened import existing, opened_paths
 from envpack.discover.loads.values import CallSite, Load, Reader, is_dotted
 
 # YAML is not parsed: the line that names a class is enough.
-_YAML_CLASS = re.compile(r"""^\s*(?:-\s*)?["']?(?:class|\(\))["']?\s*:\s*["']?([A-Za-z_][\w.]*)""", re.MULTILINE)
-_YAML_TAG = re.compile(r"(?:!!|tag:yaml\.org,2002:)python/(?:name|module|object(?:/apply|/new)?):([A-Za-z_][\w.]*)")
+_YAML_CLASS = r"""(?m)^\s*(?:-\s*)?["']?(?:class|\(\))["']?\s*:\s*["']?([A-Za-z_][\w.]*)"""
+_YAML_TAG = r"(?:!!|tag:yaml\.org,2002:)python/(?:name|module|object(?:/apply|/new)?):([A-Za-z_][\w.]*)"
 _YAML_LOADERS = ("load", "load_all", "unsafe_load", "unsafe_load_all", "full_load", "full_load_all")
 _READERS = ("json.load", "json.loads", "tomllib.load", "tomllib.loads", "yaml.safe_load", "yaml.load", "yaml.full_load")
 
@@ -55,7 +55,7 @@ def _yaml_tags(site: CallSite) -> Iterator[Load]:
             with open(found, encoding="utf-8", errors="replace") as file:
                 texts.append(file.read())
     for text in texts:
-        yield from (Load("module", match[1].rstrip(".")) for match in _YAML_TAG.finditer(text))
+        yield from (Load("module", match[1].rstrip(".")) for match in re.finditer(_YAML_TAG, text))
 
 
 def _read_paths(site: CallSite, node: ast.expr | None) -> Iterator[str]:
@@ -81,7 +81,7 @@ def _of_file(path: str) -> Iterator[Load]:
 
             yield from _classes(tomllib.loads(content))
         else:
-            found = _YAML_CLASS.finditer(content)
+            found = re.finditer(_YAML_CLASS, content)
             yield from (Load("module", match[1]) for match in found if "." in match[1])
     except (ValueError, RecursionError) as error:
         yield Load("question", f"{path!r} cannot be read: {error}: pass --include DIST for its handlers")

@@ -17,8 +17,8 @@ from envpack.discover.loads.values import CallSite, Load, Reader, computed, is_d
 _MAX_DEPTH = 8
 # Stands for the running interpreter in the words of a command.
 _PYTHON = "{sys.executable}"
-_PYTHONS = re.compile(r"(?:.*[\\/])?python(?:3(?:\.\d+)?)?(?:\.exe)?$|^\{sys\.executable\}$")
-_SEPARATORS = re.compile(r"&&|\|\||[;|\n]")
+_PYTHONS = r"(?:.*[\\/])?python(?:3(?:\.\d+)?)?(?:\.exe)?$|^\{sys\.executable\}$"
+_SEPARATORS = r"&&|\|\||[;|\n]"
 _INSTALLERS = frozenset({"pip", "pip3", "conda", "mamba", "uv", "apt", "apt-get", "brew"})
 _OWN_EXTENSIONS = frozenset({"autoreload", "storemagic"})
 
@@ -106,7 +106,7 @@ def _shell_command(site: CallSite) -> Iterator[Load]:
 
 
 def _shell(site: CallSite, text: str) -> Iterator[Load]:
-    for part in _SEPARATORS.split(text):
+    for part in re.split(_SEPARATORS, text):
         try:
             import shlex
 
@@ -145,7 +145,7 @@ def _word(site: CallSite, node: ast.expr) -> list[str]:
 
 def _words_load(site: CallSite, words: Sequence[list[str]]) -> Iterator[Load]:
     for first in words[0] if words else ():
-        if _PYTHONS.match(first):
+        if re.match(_PYTHONS, first):
             yield from _python(site, words[1:])
         else:
             yield Load("command", first)

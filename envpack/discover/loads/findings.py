@@ -6,11 +6,14 @@ import ast
 import os
 
 from envpack.discover.code.codefile import CodeFile
-from envpack.discover.dependencies import EvidenceKind
 from envpack.discover.environment.closure import closure
 from envpack.discover.findings import Findings
 from envpack.discover.loads.installed import owner_of_command, providers
 from envpack.discover.loads.values import Load
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from envpack.discover.kinds import EvidenceKind
 
 # Where pickled objects come from that every interpreter has.
 _EVERYWHERE = frozenset({"__main__", "builtins", "__builtin__", "copy_reg", "copyreg"})

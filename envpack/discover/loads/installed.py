@@ -19,7 +19,7 @@ from envpack.discover.environment.metadata import InstalledDistribution
 from envpack.discover.loads.values import CallSite, Load, Reader, computed
 
 _METADATA_PACKAGES = ("importlib.metadata", "importlib_metadata")
-_NAME = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)")
+_NAME = r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)"
 _SELECTING = ("select", "get")
 
 
@@ -70,7 +70,7 @@ def _requirements(site: CallSite) -> Iterator[Load]:
     for argument in site.node.args:
         for value in site.values(argument):
             for text in value if isinstance(value, tuple) else (value,):
-                if isinstance(text, str) and (match := _NAME.match(text)):
+                if isinstance(text, str) and (match := re.match(_NAME, text)):
                     yield Load("distribution", match[1])
 
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterator
-from typing import Literal
 
 from envpack.discover.code.codefile import CodeFile
 from envpack.discover.code.scopes import Scope
 from envpack.values import dataclass
 
-LoadKind = Literal[
-    "module", "program", "distribution", "provider", "command", "lookup", "file", "script", "pickle", "question"
-]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal
+
+    LoadKind = Literal[
+        "module", "program", "distribution", "provider", "command", "lookup", "file", "script", "pickle", "question"
+    ]
 
 
 @dataclass(frozen=True, slots=True)

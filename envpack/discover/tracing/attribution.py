@@ -12,11 +12,12 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
-from envpack.discover.dependencies import Evidence, EvidenceKind
+from envpack.discover.dependencies import Evidence
 from envpack.discover.environment.closure import closure
 from envpack.discover.environment.finder import Location, ModuleFinder, root_of
 from envpack.discover.environment.metadata import InstalledDistribution
 from envpack.discover.findings import Finding
+from envpack.discover.kinds import EvidenceKind
 from envpack.discover.tracing.events import Event, Place, Trace
 from envpack.discover.tracing.softness import Side, Softness, softness
 

@@ -8,9 +8,10 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from envpack.discover.dependencies import Dependencies, Unresolved, UnresolvedKind
+from envpack.discover.dependencies import Dependencies, Unresolved
 from envpack.discover.environment.finder import ModuleFinder
 from envpack.discover.findings import Finding
+from envpack.discover.kinds import UnresolvedKind
 from envpack.discover.live.travel import leave_behind
 from envpack.discover.merge import Choices, Part, needed_roots
 from envpack.discover.reach import Reach
