@@ -5,10 +5,10 @@ A part is a whole script, a function of it, a live function, the modules of a pa
 
 from __future__ import annotations
 
-import ast
 import os
 from collections.abc import Callable, Iterable, Sequence
 
+from envpack.discover.code import syntax as ast
 from envpack.discover.code.codefile import CodeFile
 from envpack.discover.code.inline import declared
 from envpack.discover.code.program import Program

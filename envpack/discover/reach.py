@@ -7,9 +7,9 @@ pieces still to look at replaces calls, so that neither deep expressions nor imp
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from envpack.discover.code import syntax as ast
 from envpack.discover.code.codefile import CodeFile
 from envpack.discover.code.guards import is_forgiven, live_branches
 from envpack.discover.code.nodes import all_nodes, child_nodes
@@ -155,7 +155,7 @@ class Reach(LoadFindings):
         for keyword in decorator.keywords if isinstance(decorator, ast.Call) else ():
             if keyword.arg == "context":
                 self._push([keyword.value], scope, file)
-                for name in ast.walk(keyword.value):
+                for name in all_nodes(keyword.value):
                     found = scope.lookup(name.id) if isinstance(name, ast.Name) else []
                     self._bare.update(id(binding.node) for binding in found if binding.kind == "definition")
 

@@ -6,9 +6,9 @@ that does not ask (`np.hypot(3, 4)`) needs the import after all.
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Iterator, Sequence
 
+from envpack.discover.code import syntax as ast
 from envpack.discover.code.guards import catches_import_error
 from envpack.discover.code.nodes import all_nodes, child_nodes
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import ast
 import os
 from collections.abc import Iterable
 
+from envpack.discover.code import syntax as ast
 from envpack.discover.code.codefile import CodeFile
 from envpack.discover.code.scopes import Binding, Scope
 from envpack.errors import FunctionNotFoundError, UsageError

@@ -6,10 +6,11 @@ keeps the name in an attribute. An argument is folded where the call stands. All
 
 from __future__ import annotations
 
-import ast
 import itertools
 from collections.abc import Collection, Iterator
 
+from envpack.discover.code import syntax as ast
+from envpack.discover.code.nodes import last_name
 from envpack.discover.code.scopes import FunctionNode, Scope
 
 TYPE_CHECKING = False
@@ -179,7 +180,7 @@ def _fields(node: ast.AST) -> list[str]:
     if not isinstance(node, ast.ClassDef):
         return []
     marks = [*node.decorator_list, *node.bases]
-    names = {ast.unparse(mark.func if isinstance(mark, ast.Call) else mark).rpartition(".")[2] for mark in marks}
+    names = {last_name(mark.func if isinstance(mark, ast.Call) else mark) for mark in marks}
     if not names & {"dataclass", "define", "frozen", "attrs", "NamedTuple", "BaseModel"}:
         return []
     inner = [one.target for one in node.body if isinstance(one, ast.AnnAssign)]

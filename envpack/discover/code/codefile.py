@@ -6,15 +6,16 @@ folds to (`folder`).
 
 from __future__ import annotations
 
-import ast
 import os
 from collections.abc import Callable, Collection, Iterator
 from functools import cached_property, partial
 
+from envpack.discover.code import syntax as ast
 from envpack.discover.code.callers import Callers
 from envpack.discover.code.constants import Folder
 from envpack.discover.code.guards import Alternatives, Works
 from envpack.discover.code.members import attribute_values, imported_values, name_values
+from envpack.discover.code.nodes import all_nodes
 from envpack.discover.code.registers import fill_tables
 from envpack.discover.code.scopes import Binding, Scope, ScopeTree, build_scopes
 from envpack.discover.code.source import parse_file
@@ -154,7 +155,7 @@ class CodeFile:
     def aliases(self) -> dict[str, str]:
         """The library that each imported name comes from, wherever the import stands, also where only types count."""
         found: dict[str, str] = {}
-        for node in ast.walk(self.tree):
+        for node in all_nodes(self.tree):
             if isinstance(node, ast.Import | ast.ImportFrom):
                 for alias in node.names:
                     module = alias.name if isinstance(node, ast.Import) else self.absolute(node)
@@ -169,7 +170,7 @@ class CodeFile:
         for scope in self.scopes.inner.values():
             around = scope.parent.node if scope.parent is not None else None
             if isinstance(scope.node, ast.FunctionDef) and isinstance(around, ast.ClassDef):
-                for statement in ast.walk(scope.node):
+                for statement in all_nodes(scope.node):
                     if isinstance(statement, ast.Assign | ast.AnnAssign) and statement.value is not None:
                         targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
                         for target in targets:
@@ -234,7 +235,7 @@ class CodeFile:
         folder = Folder(lambda name: _settled(scope, name), self._facts, lambda node: self.qualify(node, scope))
         return folder.settled(test)
 
-    def _probe(self, node: ast.Import | ast.ImportFrom) -> Works:
+    def _probe(self, node: ast.Import | ast.ImportFrom) -> int:
         kinds = [self._finder.find(self.imported(node, alias)).kind for alias in node.names]
         if "missing" in kinds:
             return Works.NEVER

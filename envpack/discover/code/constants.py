@@ -7,13 +7,13 @@ can make this slow.
 
 from __future__ import annotations
 
-import ast
 import functools
 import itertools
 import operator
 import os.path
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from envpack.discover.code import syntax as ast
 from envpack.discover.code.purecalls import DEFAULTS, FUNCTIONS, PATH_PARTS, READERS, call_method, frozen
 from envpack.values import dataclass
 

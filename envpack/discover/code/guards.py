@@ -7,9 +7,10 @@ alternatives: an import is optional if another arm works without it.
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from enum import IntEnum
+
+from envpack.discover.code import syntax as ast
+from envpack.discover.code.nodes import all_nodes, last_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,8 +24,11 @@ _MAX_DEPTH = 8
 _LEAVERS = {"exit", "quit", "_exit", "abort", "skip", "importorskip", "fail", "error"}
 
 
-class Works(IntEnum):
-    """How well an arm of alternatives works in the asked environment."""
+class Works:
+    """How well an arm of alternatives works in the asked environment: the larger, the better.
+
+    Not an `enum`, whose import alone takes a tenth of what an analysis may take.
+    """
 
     NEVER = 0
     INSTALLED = 1
@@ -41,15 +45,15 @@ def live_branches(node: ast.If, truth: bool | None) -> list[ast.stmt]:
 def catches_import_error(handler: ast.ExceptHandler) -> bool:
     """Whether a handler is entered when an import fails."""
     kinds = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
-    return any(kind is None or _last_name(kind) in _IMPORT_ERRORS for kind in kinds)
+    return any(kind is None or last_name(kind) in _IMPORT_ERRORS for kind in kinds)
 
 
 def suppresses_import_error(node: ast.With | ast.AsyncWith) -> bool:
     """Whether a `with` block is `contextlib.suppress(ImportError)`."""
     for item in node.items:
         call = item.context_expr
-        if isinstance(call, ast.Call) and _last_name(call.func) == "suppress":
-            return any(_last_name(argument) in _IMPORT_ERRORS for argument in call.args)
+        if isinstance(call, ast.Call) and last_name(call.func) == "suppress":
+            return any(last_name(argument) in _IMPORT_ERRORS for argument in call.args)
     return False
 
 
@@ -86,7 +90,7 @@ def asks_for_module(test: ast.expr, lookup: Callable[[str], Iterable[ast.AST]], 
 
 def _compared(test: ast.Compare, lookup: Callable[[str], Iterable[ast.AST]], depth: int) -> bool | None:
     right, op = test.comparators[0], test.ops[0]
-    if isinstance(op, ast.In | ast.NotIn) and _last_name(right) == "modules":
+    if isinstance(op, ast.In | ast.NotIn) and last_name(right) == "modules":
         return isinstance(op, ast.In)  # `"x" in sys.modules`
     if (
         isinstance(right, ast.Constant)
@@ -99,7 +103,7 @@ def _compared(test: ast.Compare, lookup: Callable[[str], Iterable[ast.AST]], dep
 
 
 def _called(test: ast.Call, lookup: Callable[[str], Iterable[ast.AST]], depth: int) -> bool | None:
-    name = _last_name(test.func)
+    name = last_name(test.func)
     if name in ("find_spec", "find_loader"):
         return True
     if name in ("bool", "any", "all") and test.args:
@@ -126,7 +130,7 @@ def is_forgiven(tries: Iterable[ast.Try | ast.TryStar], node: ast.expr, errors: 
         if statement.body[0].lineno <= node.lineno <= (statement.body[-1].end_lineno or 0):
             for handler in statement.handlers:
                 kinds = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
-                if any(kind is None or _last_name(kind) in errors for kind in kinds) and not _gives_up(handler):
+                if any(kind is None or last_name(kind) in errors for kind in kinds) and not _gives_up(handler):
                     return True
     return False
 
@@ -142,7 +146,7 @@ class Alternatives:
         probe: says how well one import statement works in the asked environment.
     """
 
-    def __init__(self, probe: Callable[[ast.Import | ast.ImportFrom], Works]) -> None:
+    def __init__(self, probe: Callable[[ast.Import | ast.ImportFrom], int]) -> None:
         self._probe = probe
 
     def kinds(self, node: ast.Try | ast.TryStar) -> tuple[ImportKind, list[ImportKind]]:
@@ -166,18 +170,18 @@ class Alternatives:
         return "optional" if can_do_without else "conditional", "conditional" if with_it is Works.NEVER else "optional"
 
     @staticmethod
-    def _handler_kind(handler: ast.ExceptHandler, body: Works, handlers: dict[int, Works]) -> ImportKind:
+    def _handler_kind(handler: ast.ExceptHandler, body: int, handlers: dict[int, int]) -> ImportKind:
         if id(handler) not in handlers:
             return "conditional"
         return "static" if body is Works.NEVER else "optional"
 
-    def _works(self, statements: Sequence[ast.stmt]) -> Works:
+    def _works(self, statements: Sequence[ast.stmt]) -> int:
         worst = Works.ALWAYS
         for statement in statements:
             worst = min(worst, self._statement_works(statement))
         return worst
 
-    def _statement_works(self, statement: ast.stmt) -> Works:
+    def _statement_works(self, statement: ast.stmt) -> int:
         if isinstance(statement, ast.Import | ast.ImportFrom):
             return self._probe(statement)
         if isinstance(statement, ast.Try | ast.TryStar):
@@ -191,7 +195,7 @@ class Alternatives:
 def _leaves(statement: ast.stmt) -> bool:
     """Whether a statement ends the program: `sys.exit(...)`, `pytest.skip(...)`."""
     call = statement.value if isinstance(statement, ast.Expr) else None
-    return isinstance(call, ast.Call) and _last_name(call.func) in _LEAVERS
+    return isinstance(call, ast.Call) and last_name(call.func) in _LEAVERS
 
 
 def _has_import(statements: Iterable[ast.stmt]) -> bool:
@@ -199,13 +203,7 @@ def _has_import(statements: Iterable[ast.stmt]) -> bool:
 
 
 def _imports(statement: ast.stmt) -> Iterator[ast.AST]:
-    for node in ast.walk(statement):
-        called = _last_name(node.func) if isinstance(node, ast.Call) else ""
+    for node in all_nodes(statement):
+        called = last_name(node.func) if isinstance(node, ast.Call) else ""
         if isinstance(node, ast.Import | ast.ImportFrom) or called in ("import_module", "__import__"):
             yield node
-
-
-def _last_name(node: ast.expr | None) -> str:
-    if isinstance(node, ast.Attribute):
-        return node.attr
-    return node.id if isinstance(node, ast.Name) else ""

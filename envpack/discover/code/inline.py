@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import ast
-import re
-
+from envpack.discover.code import syntax as ast
+from envpack.discover.code.nodes import all_nodes
 from envpack.discover.code.source import parse_bytes
 from envpack.errors import SourceSyntaxError
 from envpack.values import dataclass
@@ -34,6 +33,10 @@ def declared(path: str) -> tuple[Declared, ...]:
     # The block is ASCII in comments; what else the file holds, in whatever encoding, is not read here.
     with open(path, encoding="utf-8", errors="replace") as file:
         text = file.read()
+    if "# /// script" not in text:
+        return ()
+    import re
+
     found = [(block, text.count("\n", 0, block.start()) + 1) for block in re.finditer(_BLOCK, text)]
     blocks = [(block, line) for block, line in found if _is_comment(text, line)]
     if not blocks:
@@ -61,7 +64,7 @@ def _is_comment(text: str, line: int) -> bool:
         tree = parse_bytes(text.encode(), "")
     except SourceSyntaxError:
         return True  # said where the script is parsed as a whole
-    texts = (node for node in ast.walk(tree) if isinstance(node, ast.Constant | ast.JoinedStr))
+    texts = (node for node in all_nodes(tree) if isinstance(node, ast.Constant | ast.JoinedStr))
     return not any(node.lineno < line <= (node.end_lineno or 0) for node in texts)
 
 

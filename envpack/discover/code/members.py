@@ -6,9 +6,9 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Iterator
 
+from envpack.discover.code import syntax as ast
 from envpack.discover.code.scopes import Binding, Scope
 from envpack.values import dataclass
 

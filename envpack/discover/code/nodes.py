@@ -6,7 +6,7 @@ be read from those, and nothing is below a name or a constant.
 
 from __future__ import annotations
 
-import ast
+from envpack.discover.code import syntax as ast
 
 _OPERATORS = frozenset({"ctx", "op", "ops"})
 _LEAVES = (ast.Constant, ast.Name, ast.alias, ast.Global, ast.Nonlocal, ast.MatchSingleton, ast.MatchStar)
@@ -39,6 +39,21 @@ def all_nodes(tree: ast.AST) -> list[ast.AST]:
     for node in found:  # grows while it is read
         found += child_nodes(node)
     return found
+
+
+def last_name(node: ast.AST) -> str:
+    """Return the last part of a dotted name: `c` of `a.b.c`; empty for what is no name."""
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+
+
+def call_at(
+    place: ast.expr | ast.stmt, function: ast.expr, args: list[ast.expr], keywords: list[ast.keyword]
+) -> ast.Call:
+    """Return a call that stands nowhere in the source, as if it stood where another node does."""
+    call = ast.Call(function, args, keywords)
+    call.lineno, call.col_offset = place.lineno, place.col_offset
+    call.end_lineno, call.end_col_offset = place.end_lineno, place.end_col_offset
+    return call
 
 
 def _fields(kind: type[ast.AST]) -> tuple[str, ...]:

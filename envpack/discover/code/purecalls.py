@@ -7,7 +7,6 @@ kinds that folding knows: lists are tuples.
 from __future__ import annotations
 
 import os.path
-import re
 from collections.abc import Callable, Iterable
 
 TYPE_CHECKING = False
@@ -34,6 +33,8 @@ def _pure(path: str) -> PurePosixPath:
 
 
 def _format(text: str, *values: Any, **named: Any) -> str:
+    import re
+
     if re.search(_WIDTH, text):
         raise ValueError("a field of a width")
     return text.format(*values, **named)

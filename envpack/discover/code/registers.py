@@ -6,9 +6,9 @@ such a method; a function that calls another one of these.
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Iterator
 
+from envpack.discover.code import syntax as ast
 from envpack.discover.code.nodes import all_nodes
 from envpack.discover.code.scopes import Scope, ScopeTree, binds_value, root_name
 
@@ -119,7 +119,7 @@ def _filled(node: ast.AST) -> Iterator[str]:
 
 
 def _names(node: ast.expr) -> Iterator[str]:
-    return (one.id for one in ast.walk(node) if isinstance(one, ast.Name))
+    return (one.id for one in all_nodes(node) if isinstance(one, ast.Name))
 
 
 def _is_definition(name: str, scope: Scope) -> bool:

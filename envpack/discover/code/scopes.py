@@ -6,9 +6,9 @@ parse never exceeds the depth of our own calls.
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Callable, Iterator, Sequence
 
+from envpack.discover.code import syntax as ast
 from envpack.discover.code.guards import (
     Alternatives,
     asks_for_module,
@@ -16,7 +16,7 @@ from envpack.discover.code.guards import (
     live_branches,
     suppresses_import_error,
 )
-from envpack.discover.code.nodes import child_nodes
+from envpack.discover.code.nodes import all_nodes, child_nodes, last_name
 from envpack.values import dataclass, field, replace
 
 TYPE_CHECKING = False
@@ -152,7 +152,7 @@ class ScopeTree:
 
     def loosen(self, function: ast.AST) -> None:
         """Make everything optional that a function imports, itself or by what it calls."""
-        for node in ast.walk(function):
+        for node in all_nodes(function):
             if id(node) in self.kinds or isinstance(node, ast.Call):
                 self.kinds[id(node)] = "optional"
 
@@ -339,7 +339,7 @@ class _Builder:
 
     def _enter_match(self, node: ast.Match, scope: Scope, guard: ImportKind) -> None:
         for case in node.cases:
-            for part in ast.walk(case.pattern):
+            for part in all_nodes(case.pattern):
                 name = getattr(part, "name", None) or getattr(part, "rest", None)
                 if name:
                     scope.bind(name, Binding("value", node.subject, scope))
@@ -495,8 +495,8 @@ def _keeps_subclasses(node: ast.AST) -> bool:
     if not isinstance(node, ast.ClassDef):
         return False
     hooks = (getattr(statement, "name", "") for statement in node.body)
-    metaclasses = [ast.unparse(keyword.value) for keyword in node.keywords if keyword.arg == "metaclass"]
-    return "__init_subclass__" in hooks or any(not name.endswith("ABCMeta") for name in metaclasses)
+    metaclasses = [last_name(keyword.value) for keyword in node.keywords if keyword.arg == "metaclass"]
+    return "__init_subclass__" in hooks or any(name != "ABCMeta" for name in metaclasses)
 
 
 def root_name(node: ast.expr) -> str | None:

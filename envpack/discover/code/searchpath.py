@@ -6,10 +6,10 @@ Recognised: `sys.path.insert(0, X)`, `sys.path.append(X)`, `sys.path.extend([X])
 
 from __future__ import annotations
 
-import ast
 import os
 from collections.abc import Iterator
 
+from envpack.discover.code import syntax as ast
 from envpack.discover.code.codefile import CodeFile
 from envpack.discover.code.nodes import all_nodes
 from envpack.discover.code.scopes import Binding

@@ -5,13 +5,11 @@ A notebook is read as the source that its code cells make.
 
 from __future__ import annotations
 
-import ast
 import gc
 import os
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 
+from envpack.discover.code import syntax as ast
 from envpack.errors import SourceSyntaxError, TargetNotFoundError
 
 
@@ -45,8 +43,11 @@ def parse_file(path: str) -> ast.Module:
 
 def parse_bytes(content: bytes, path: str, flags: int = 0) -> ast.Module:
     """Parse the content of a source file; `path` is for messages only, `flags` are the compiler's."""
+    # A growing tree has no garbage, and would be searched for it again and again.
+    is_collecting = gc.isenabled()
+    gc.disable()
     try:
-        with warnings.catch_warnings(), _no_collection():
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the author's invalid escapes are not ours to report
             # Not under its own name: Python would look there for the line of an error, and of a long one find a part.
             tree = compile(content, "<source>", "exec", flags | ast.PyCF_ONLY_AST, dont_inherit=True)
@@ -60,17 +61,8 @@ def parse_bytes(content: bytes, path: str, flags: int = 0) -> ast.Module:
         raise SourceSyntaxError(path, 1, 0, "", str(error)) from None
     except (RecursionError, MemoryError):
         raise SourceSyntaxError(path, 1, 0, "", "nested too deeply for Python's parser") from None
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Put off the collection of garbage: a growing tree has none, and would be searched for it again and again."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
     finally:
-        if was_enabled:
+        if is_collecting:
             gc.enable()
 
 

@@ -7,9 +7,10 @@ is left alone, and so is a file that only defines things: its functions are ther
 
 from __future__ import annotations
 
-import ast
-import re
 from collections.abc import Iterator
+
+from envpack.discover.code import syntax as ast
+from envpack.discover.code.nodes import all_nodes
 
 # With one of these a script may reach any of its functions.
 _LOOKUPS = frozenset({"globals", "locals", "vars", "dir", "eval", "exec", "modules", "Fire", "__main__", "__dict__"})
@@ -40,12 +41,14 @@ def _acts(statement: ast.stmt) -> bool:
     if isinstance(statement, ast.Expr):
         return not isinstance(statement.value, ast.Constant)
     if isinstance(statement, ast.If):
-        return any(isinstance(node, ast.Name) and node.id == "__name__" for node in ast.walk(statement.test))
+        return any(isinstance(node, ast.Name) and node.id == "__name__" for node in all_nodes(statement.test))
     return isinstance(statement, ast.For | ast.While | ast.With)
 
 
 def _mentions(statement: ast.stmt) -> Iterator[str]:
-    for node in ast.walk(statement):
+    import re
+
+    for node in all_nodes(statement):
         if isinstance(node, ast.Name):
             yield node.id
         elif isinstance(node, ast.Attribute):

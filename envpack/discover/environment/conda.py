@@ -9,7 +9,6 @@ no longer there says nothing.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from envpack.discover.environment.archives import read_text
@@ -131,6 +130,8 @@ def _names(package: CondaPackage, by_metadata: Mapping[str, InstalledDistributio
 
 
 def _row(path: str, kept: _Row | None) -> _Row:
+    import re
+
     now = stamp(path)
     if kept is not None and kept[0] == now:
         return kept

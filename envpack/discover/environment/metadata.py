@@ -7,7 +7,6 @@ it is asked for. Nothing is imported.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 
@@ -219,6 +218,8 @@ def _is_unusual(record: str) -> bool:
 
 def _roots(record: str) -> set[str]:
     """Return the first part of each path in a RECORD."""
+    import re
+
     if '"' in record:
         return {name.partition("/")[0] for name in _listed("", "", record, "")}
     # Rows without a folder keep what follows the comma; there are few of them, and searching is ten times as slow.

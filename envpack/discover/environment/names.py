@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
-_SEPARATORS = re.compile(r"[-_.]+")
-
 
 def normalized(name: str) -> str:
     """Return the normalized form of a distribution's or an extra's name: `Ruamel_Yaml` is `ruamel-yaml`.
@@ -13,4 +9,7 @@ def normalized(name: str) -> str:
     The rule is a line of the packaging standards. `packaging.utils` has it too, but its import costs more CPU than a
     whole analysis of which the index is known.
     """
-    return _SEPARATORS.sub("-", name).lower()
+    found = name.lower().replace("_", "-").replace(".", "-")
+    while "--" in found:
+        found = found.replace("--", "-")
+    return found

@@ -6,7 +6,6 @@ line, the extra and the marker environment alone. So a second analysis decides w
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from functools import lru_cache
 
@@ -69,6 +68,8 @@ class Requirements:
 
     def _meaning(self, line: str) -> _Meaning:
         if line not in self._known:
+            import re
+
             self._is_new = True
             if match := re.fullmatch(_PLAIN, line):
                 name, extras = match[1], (match[2] or "").split(",")
@@ -81,6 +82,8 @@ class Requirements:
         return self._known[line]
 
     def _holds(self, line: str, extra: str) -> bool:
+        import re
+
         if match := re.fullmatch(_PLAIN, line):
             return normalized(extra) == normalized(match[3] or "")
         marker = _parsed(line).marker

@@ -6,11 +6,12 @@ only a type checker sees count here, too.
 
 from __future__ import annotations
 
-import ast
 import builtins
 from collections.abc import Iterator
 
+from envpack.discover.code import syntax as ast
 from envpack.discover.code.codefile import CodeFile
+from envpack.discover.code.nodes import child_nodes
 from envpack.discover.code.scopes import Scope
 from envpack.discover.code.source import parse_text
 
@@ -72,4 +73,4 @@ def _roots(annotation: ast.expr) -> Iterator[str]:
         elif isinstance(node, ast.Attribute):
             pending.append(node.value)
         else:
-            pending += [one for one in ast.iter_child_nodes(node) if isinstance(one, ast.expr)]
+            pending += [one for one in child_nodes(node) if isinstance(one, ast.expr)]

@@ -7,13 +7,13 @@ parameter, an annotation may say so, or the imports of its file.
 
 from __future__ import annotations
 
-import ast
-import re
 from collections.abc import Iterator, Set
 
+from envpack.discover.code import syntax as ast
 from envpack.discover.code.codefile import CodeFile
 from envpack.discover.code.constants import Edges
 from envpack.discover.code.members import is_own_method
+from envpack.discover.code.nodes import call_at
 from envpack.discover.code.scopes import Scope
 from envpack.discover.hidden.hints import annotated_libraries
 from envpack.discover.hidden.triggers import Case, Given, Trigger, alternatives, triggers_by_name
@@ -78,7 +78,7 @@ class Uses:
     def call(self, node: ast.Call, scope: Scope, file: CodeFile) -> None:
         """Note a call."""
         if self._last(node.func, scope) == "partial" and node.args and _is_partial(node.func, scope, file):
-            node = ast.copy_location(ast.Call(node.args[0], node.args[1:], node.keywords), node)
+            node = call_at(node, node.args[0], node.args[1:], node.keywords)
         self._called.add(id(node.func))
         self._note(node.func, "", node, scope, file)
 
@@ -99,7 +99,7 @@ class Uses:
             if isinstance(target, ast.Subscript) and isinstance(target.slice, ast.Constant):
                 place, entry = target.value, f"[{target.slice.value!s}]"
             if isinstance(place, ast.Attribute) or (entry and isinstance(place, ast.Name)):
-                call = ast.copy_location(ast.Call(place, [node.value], []), node)
+                call = call_at(node, place, [node.value], [])
                 self._note(place, entry, call, scope, file)
 
     def _note(self, node: ast.expr, entry: str, call: ast.Call | None, scope: Scope, file: CodeFile) -> None:
@@ -229,6 +229,8 @@ def _is_bare(given: Given) -> bool:
 
 
 def _holds(given: Given, value: object) -> bool:
+    import re
+
     if _is_bare(given):
         return value is not None and value is not False
     if isinstance(value, Edges):

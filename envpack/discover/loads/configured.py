@@ -5,10 +5,9 @@ A configuration is a constant of the program, or a JSON, TOML or YAML file that 
 
 from __future__ import annotations
 
-import ast
-import re
 from collections.abc import Iterator
 
+from envpack.discover.code import syntax as ast
 from envpack.discover.loads.opened import existing, opened_paths
 from envpack.discover.loads.values import CallSite, Load, Reader, is_dotted
 
@@ -48,6 +47,8 @@ def _file_config(site: CallSite) -> Iterator[Load]:
 
 def _yaml_tags(site: CallSite) -> Iterator[Load]:
     """Read `yaml.unsafe_load(text)`: a text, or a file that is there, may name modules and what is in them."""
+    import re
+
     node = site.argument(0, "stream")
     texts = site.texts(node)
     for path in opened_paths(site, node) if not texts else ():
@@ -69,6 +70,8 @@ def _read_paths(site: CallSite, node: ast.expr | None) -> Iterator[str]:
 
 
 def _of_file(path: str) -> Iterator[Load]:
+    import re
+
     with open(path, "rb") as file:
         content = file.read().decode("utf-8", "replace")
     try:

@@ -6,9 +6,9 @@ reads modules by name; `installed`, `executed` and `configured` read the others.
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Iterator
 
+from envpack.discover.code import syntax as ast
 from envpack.discover.code.codefile import CodeFile
 from envpack.discover.code.scopes import Scope
 from envpack.discover.loads.configured import CONFIGURED

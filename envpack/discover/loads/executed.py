@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-import ast
 import os
-import re
 from collections.abc import Iterator, Sequence
 
+from envpack.discover.code import syntax as ast
+from envpack.discover.code.nodes import all_nodes
 from envpack.discover.code.source import parse_text
 from envpack.discover.loads.opened import existing, opened_paths
 from envpack.discover.loads.values import CallSite, Load, Reader, computed, is_dotted
@@ -71,7 +71,7 @@ def _exec(site: CallSite) -> Iterator[Load]:
 def _code(text: str) -> Iterator[Load]:
     """Give the modules that a piece of source imports absolutely."""
     tree = parse_text(text)
-    for node in ast.walk(tree) if tree is not None else ():
+    for node in all_nodes(tree) if tree is not None else ():
         if isinstance(node, ast.Import):
             yield from (Load("module", alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -106,6 +106,8 @@ def _shell_command(site: CallSite) -> Iterator[Load]:
 
 
 def _shell(site: CallSite, text: str) -> Iterator[Load]:
+    import re
+
     for part in re.split(_SEPARATORS, text):
         try:
             import shlex
@@ -144,6 +146,8 @@ def _word(site: CallSite, node: ast.expr) -> list[str]:
 
 
 def _words_load(site: CallSite, words: Sequence[list[str]]) -> Iterator[Load]:
+    import re
+
     for first in words[0] if words else ():
         if re.match(_PYTHONS, first):
             yield from _python(site, words[1:])

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import os
 
+from envpack.discover.code import syntax as ast
 from envpack.discover.code.codefile import CodeFile
 from envpack.discover.environment.closure import closure
 from envpack.discover.findings import Findings

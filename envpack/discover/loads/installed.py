@@ -7,12 +7,12 @@ the script of a distribution.
 
 from __future__ import annotations
 
-import ast
 import os
-import re
 from collections.abc import Iterable, Iterator
 
+from envpack.discover.code import syntax as ast
 from envpack.discover.code.codefile import CodeFile
+from envpack.discover.code.nodes import all_nodes, call_at
 from envpack.discover.code.scopes import Scope
 from envpack.discover.environment.distributions import DistributionIndex
 from envpack.discover.environment.metadata import InstalledDistribution
@@ -34,7 +34,7 @@ def selecting_name(node: ast.Call, scope: Scope, file: CodeFile) -> str | None:
 def subscript_loads(node: ast.Subscript, scope: Scope, file: CodeFile) -> Iterator[Load]:
     """Give what `entry_points()["group"]` loads."""
     if _is_entry_points(node.value, scope, file):
-        call = ast.copy_location(ast.Call(node.value, [node.slice], []), node)
+        call = call_at(node, node.value, [node.slice], [])
         yield from _entry_points(CallSite("entry_points", call, scope, file))
 
 
@@ -67,6 +67,8 @@ def _distribution(site: CallSite) -> Iterator[Load]:
 
 def _requirements(site: CallSite) -> Iterator[Load]:
     """Read `pkg_resources.require("a>=1", "b")` and `get_distribution("a")`."""
+    import re
+
     for argument in site.node.args:
         for value in site.values(argument):
             for text in value if isinstance(value, tuple) else (value,):
@@ -76,7 +78,7 @@ def _requirements(site: CallSite) -> Iterator[Load]:
 
 def _texts_or_own(site: CallSite, node: ast.expr | None) -> list[str] | None:
     """Return the names that are asked for; none for `version(__name__)`, which is about the program itself."""
-    if node is None or any(isinstance(one, ast.Name) and one.id.startswith("__") for one in ast.walk(node)):
+    if node is None or any(isinstance(one, ast.Name) and one.id.startswith("__") for one in all_nodes(node)):
         return []
     return site.texts(node) or None
 
@@ -115,7 +117,7 @@ def _loads_entry_points(site: CallSite) -> bool:
 def _compared_names(site: CallSite) -> list[str]:
     """Return the constants that `.name` is compared with in the function around a call, and `[...]` on the call."""
     found: list[str] = []
-    for node in ast.walk(_function_around(site.scope).node):
+    for node in all_nodes(_function_around(site.scope).node):
         if isinstance(node, ast.Compare) and isinstance(node.ops[0], ast.Eq | ast.In):
             if isinstance(node.left, ast.Attribute) and node.left.attr == "name":
                 for value in site.values(node.comparators[0]):

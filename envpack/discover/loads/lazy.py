@@ -6,10 +6,10 @@ so that of a table of modules only the one counts that is asked for.
 
 from __future__ import annotations
 
-import ast
 import os
 from collections.abc import Iterator
 
+from envpack.discover.code import syntax as ast
 from envpack.discover.code.codefile import CodeFile
 from envpack.discover.code.scopes import Binding, FunctionNode, Scope
 from envpack.discover.code.source import parse_file

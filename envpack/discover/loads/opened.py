@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import os
 
+from envpack.discover.code import syntax as ast
 from envpack.discover.code.scopes import Scope
 from envpack.discover.loads.values import CallSite
 

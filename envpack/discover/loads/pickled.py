@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Iterator
 
+from envpack.discover.code import syntax as ast
 from envpack.discover.loads.opened import existing, opened_paths
 from envpack.discover.loads.values import CallSite, Load, Reader
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Callable, Iterator
 
+from envpack.discover.code import syntax as ast
 from envpack.discover.code.codefile import CodeFile
 from envpack.discover.code.scopes import Scope
 from envpack.values import dataclass
