@@ -61,6 +61,8 @@ class Reach(LoadFindings):
         self._touched: dict[str, CodeFile] = {}
         self._bare: set[int] = set()
         self._used: set[tuple[int, str, tuple[str, ...]]] = set()
+        # Names of scopes that have been followed, and that no hidden dependency hangs on.
+        self._plain: set[tuple[int, str]] = set()
         self._asked: list[tuple[ast.Call, Scope, CodeFile]] = []
         self._is_last = False
         # Kept, so that the identity of one is never that of another.
@@ -232,8 +234,11 @@ class Reach(LoadFindings):
     # Names
 
     def _visit_name(self, node: ast.Name, scope: Scope, file: CodeFile) -> None:
-        self._uses.mention(node, scope, file)
-        self._use(node.id, (), scope, file)
+        key = (id(scope), node.id)
+        if key not in self._plain:
+            if not self._uses.mention(node, scope, file):
+                self._plain.add(key)
+            self._use(node.id, (), scope, file)
         self._use_unguarded(node, scope, file)
 
     def _visit_attribute(self, node: ast.Attribute, scope: Scope, file: CodeFile) -> None:

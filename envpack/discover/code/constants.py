@@ -91,13 +91,17 @@ class Folder:
         self._steps = self._steps + 1 if depth else 0
         if depth > _MAX_DEPTH or self._steps > _MAX_STEPS:
             return []
-        qualified = self._qualify(node) if isinstance(node, ast.Name | ast.Attribute) else None
-        if qualified is not None and qualified in self._facts:
-            return [self._facts[qualified]]
-        method = getattr(self, f"_fold_{type(node).__name__.lower()}", None)
+        kind = type(node)
+        if kind is ast.Name or kind is ast.Attribute:
+            qualified = self._qualify(node)
+            if qualified is not None and qualified in self._facts:
+                return [self._facts[qualified]]
+        if kind not in _METHODS:
+            _METHODS[kind] = getattr(Folder, f"_fold_{kind.__name__.lower()}", None)
+        method = _METHODS[kind]
         if method is None:
             return []
-        values: Values = method(node, depth + 1)
+        values: Values = method(self, node, depth + 1)
         return [value for value in values[:_MAX_VALUES] if _is_small(value)]
 
     def settled(self, node: ast.expr, depth: int = 0) -> bool | None:
@@ -194,7 +198,10 @@ class Folder:
     def _fold_compare(self, node: ast.Compare, depth: int) -> Values:
         if len(node.ops) != 1:
             return []
-        pairs = _product([self.fold(node.left, depth), self.fold(node.comparators[0], depth)])
+        left = self.fold(node.left, depth)
+        if not left:
+            return []
+        pairs = _product([left, self.fold(node.comparators[0], depth)])
         return _attempts(_COMPARE[type(node.ops[0])], pairs)
 
     def _fold_ifexp(self, node: ast.IfExp, depth: int) -> Values:
@@ -294,6 +301,8 @@ class Folder:
 
     def _apply(self, function: Callable[..., Any], owners: list[Values], node: ast.Call, depth: int) -> Values:
         """Call a function with all that its arguments can be."""
+        if not all(owners):
+            return []
         arguments = [*owners, *(self.fold(argument, depth) for argument in node.args)]
         names = [keyword.arg for keyword in node.keywords]
         named = [self.fold(keyword.value, depth) for keyword in node.keywords]
@@ -306,6 +315,10 @@ class Folder:
             return frozen(function(*values[:count], **table))
 
         return _attempts(call, _product([*arguments, *named]))
+
+
+# How each kind of expression is folded; found when one is met first.
+_METHODS: dict[type[ast.expr], Callable[..., Values] | None] = {}
 
 
 def _method(name: str, owner: Any, *values: Any, **named: Any) -> Any:

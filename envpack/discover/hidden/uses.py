@@ -82,8 +82,12 @@ class Uses:
         self._called.add(id(node.func))
         self._note(node.func, "", node, scope, file)
 
-    def mention(self, node: ast.Name | ast.Attribute, scope: Scope, file: CodeFile) -> None:
-        """Note a name or attribute; what is called has been noted as a call."""
+    def mention(self, node: ast.Name | ast.Attribute, scope: Scope, file: CodeFile) -> bool:
+        """Note a name or attribute; what is called has been noted as a call.
+
+        Returns:
+            Whether a trigger has the last part of its name.
+        """
         inner: ast.expr = node
         while isinstance(inner, ast.Attribute):
             if inner.attr in self._table and id(inner) not in self._called:
@@ -91,6 +95,7 @@ class Uses:
             inner = inner.value
         if id(inner) not in self._called:
             self._note(inner, "", None, scope, file)
+        return self._last(node, scope) in self._table
 
     def assignment(self, node: ast.Assign, scope: Scope, file: CodeFile) -> None:
         """Note an assignment as a call of its target."""
