@@ -72,7 +72,7 @@ demo: ## run the main job on real data: examples/inference
 	$(BIN)/python examples/inference/run.py $(ARGS)
 
 .PHONY: test
-test: test-main test-pythons ## run all tests, then their short form under the other Pythons found here
+test: test-main test-packs test-pythons ## run all tests, then again in their packs, then their short form under other Pythons
 
 .PHONY: test-main
 test-main: ## run all tests under one Python

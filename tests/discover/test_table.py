@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from packaging.requirements import Requirement
 
@@ -171,7 +171,12 @@ def answers(draw: st.DrawFn) -> Dependencies:
     return Dependencies("x", "3.11.7", "p", tuple(functions), tuple(items), (), (), open_questions)
 
 
-@settings(max_examples=40, deadline=None, phases=[Phase.explicit, Phase.generate])
+@settings(
+    max_examples=40,
+    deadline=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=[HealthCheck.too_slow],  # a busy machine is no defect
+)
 @given(answers(), st.integers(60, 200))
 def test_any_answer_fits_and_survives_json(found: Dependencies, width: int) -> None:
     text = render(found, width=width)
