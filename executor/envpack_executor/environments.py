@@ -28,6 +28,7 @@ from envpack_executor.pickling import PROTOCOL
 from envpack_executor.process import frames
 
 if TYPE_CHECKING:
+    from envpack.discover.environment.distributions import DistributionIndex
     from envpack.pack import Manifest
 
 INHERIT_ENVIRONMENT = Environment("inherit")
@@ -198,17 +199,29 @@ def interpreter_at(path: Path) -> Path | None:
 
 
 @functools.cache
-def _installed_folders() -> tuple[str, ...]:
+def _folders(*names: str) -> tuple[str, ...]:
     paths = sysconfig.get_paths()
-    names = ("stdlib", "platstdlib", "purelib", "platlib")
     return tuple({os.path.join(os.path.realpath(paths[name]), "") for name in names})
 
 
 @functools.lru_cache(maxsize=4096)
 def _is_local(module_name: str) -> bool:
     """Tell whether a module is the user's own file rather than a part of an installed distribution."""
-    module = sys.modules.get(module_name)
-    file = getattr(module, "__file__", None)
-    return (
-        module_name != "__main__" and file is not None and not os.path.realpath(file).startswith(_installed_folders())
-    )
+    file = getattr(sys.modules.get(module_name), "__file__", None)
+    if module_name == "__main__" or file is None:
+        return False
+    place = os.path.realpath(file)
+    if not place.startswith(_folders("purelib", "platlib")):
+        return not place.startswith(_folders("stdlib", "platstdlib"))
+    # A pack keeps the user's own files among the installed ones; no distribution lists them.
+    root = os.path.dirname(file)
+    for _ in range(module_name.count(".") + (os.path.basename(file) == "__init__.py")):
+        root = os.path.dirname(root)
+    return _installed().owner(file, module_name, root) is None
+
+
+@functools.cache
+def _installed() -> DistributionIndex:
+    from envpack.discover.environment.distributions import installed_distributions
+
+    return installed_distributions(sys.path)

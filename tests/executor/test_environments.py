@@ -95,6 +95,29 @@ def test_local_helper_module_travels(tmp_path: Path) -> None:
     subprocess.run([sys.executable, script], check=True, timeout=60)
 
 
+def test_neighbour_of_a_script_travels_out_of_a_pack_too(tmp_path: Path) -> None:
+    """In a pack the neighbour lies among the installed modules, where no distribution lists it."""
+    environment = tmp_path / "environment"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
+    (packages,) = environment.glob("lib/python3*/site-packages")
+    (packages / "client.pth").write_text("\n".join(path for path in sys.path if os.path.isdir(path)))
+    (packages / "neighbour.py").write_text(
+        "import packaging.version\n\n\ndef major(text):\n    return packaging.version.Version(text).major\n"
+    )
+    script = """
+    from envpack_executor import ContextExecutor
+    from neighbour import major
+
+    if __name__ == "__main__":
+        with ContextExecutor(1, environment="auto") as executor:
+            print(executor.submit(major, "3.4").result())
+    """
+    (packages / "main.py").write_text(textwrap.dedent(script))
+    command = [environment / "bin" / "python", packages / "main.py"]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (ran.stdout, ran.returncode) == ("3\n", 0), ran.stderr
+
+
 def test_missing_module_fails_the_call_with_file_and_line() -> None:
     with ContextExecutor(1, environment="auto") as executor:
         future = executor.submit(wants_what_is_not_installed)
