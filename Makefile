@@ -72,7 +72,7 @@ demo: ## run the main job on real data: examples/inference
 	$(BIN)/python examples/inference/run.py $(ARGS)
 
 .PHONY: test
-test: test-main test-packs test-pythons ## run all tests, then again in their packs, then their short form under other Pythons
+test: test-main test-packs-short test-pythons ## run all tests, then again in their packs, then their short form under other Pythons
 
 .PHONY: test-main
 test-main: ## run all tests under one Python
@@ -89,6 +89,10 @@ test-short: ## run the tests that are not marked slow
 test-packs: ## run each test file and example where nothing but its pack is installed
 	$(call setup,test)
 	$(BIN)/python -m pytest -q tests/packs/check_tests.py tests/packs/check_examples.py $(ARGS)
+
+.PHONY: test-packs-short
+test-packs-short: ## the same, but no test function once more by itself
+	@$(MAKE) --no-print-directory test-packs ARGS="--alone 0 $(ARGS)"
 
 .PHONY: test-pythons
 test-pythons: ## run the short form under each other Python found of 3.11, 3.12 and 3.13
