@@ -147,6 +147,13 @@ bench-discovery: ## compare what is discovered with other tools over our cases
 	$(call filled,$(PEERS),$(DISCOVERY)/peers.txt)
 	$(BIN)/python $(DISCOVERY)/compare.py --python $(CORPUS)/bin/python --peers $(PEERS)/bin $(ARGS)
 
+PACKING := cold repack unpack environments imports memory
+
+.PHONY: bench-packing
+bench-packing: ## compare packing and unpacking with other tools, claim by claim
+	$(call setup,bench)
+	@for name in $(PACKING); do $(BIN)/python benchmarks/packing/$$name.py $(ARGS) || exit 1; echo; done
+
 .PHONY: docs
 docs: ## build the documentation into site/; a warning is an error
 	$(call setup,docs)
