@@ -97,14 +97,21 @@ test-packs-short: ## the same, but no test function once more by itself
 .PHONY: test-pythons
 test-pythons: ## run the short form under each other Python found of 3.11, 3.12 and 3.13
 	@$(environment)
-	@main=$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+	@main=$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); started=''; trap 'trap - INT TERM; kill 0' INT TERM; \
 	for version in $(PYTHONS); do \
 	    [ "$$version" != "$$main" ] || continue; \
 	    python=$$($(call find,python$$version $(HOME)/.pyenv/versions/$$version*/bin/python)) || { \
 	        echo "make: Python $$version: not found here, skipped"; continue; }; \
-	    echo "make: Python $$version: $$python"; \
-	    $(MAKE) --no-print-directory test-short VENV=.venv-$$version PYTHON="$$python" || exit 1; \
-	done
+	    echo "make: Python $$version: $$python, shown when it is done"; \
+	    $(MAKE) --no-print-directory test-short VENV=.venv-$$version PYTHON="$$python" >.venv-$$version.log 2>&1 & \
+	    started="$$started $$version:$$!"; \
+	done; \
+	status=0; \
+	for one in $$started; do \
+	    wait $${one#*:} || status=1; \
+	    echo "make: Python $${one%%:*}"; cat .venv-$${one%%:*}.log; \
+	done; \
+	exit $$status
 
 .PHONY: lint
 lint: ## check style, format, types and the direction of imports
@@ -172,4 +179,4 @@ clean: ## remove what the targets wrote, but not the environments
 
 .PHONY: distclean
 distclean: clean ## remove the environments too
-	rm -rf .venv .venv-corpus .venv-peers $(addprefix .venv-,$(PYTHONS))
+	rm -rf .venv .venv-corpus .venv-peers $(foreach version,$(PYTHONS),.venv-$(version) .venv-$(version).log)
