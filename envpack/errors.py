@@ -187,5 +187,13 @@ class DistributionFilesError(EnvpackError):
     """The files of an installed distribution cannot be told: not installed there, or without a list of its files."""
 
 
+class CondaRecordError(DistributionFilesError):
+    """What conda noted of a package that is needed is not there or cannot be read, so its files cannot be told."""
+
+
+class PrefixTooLongError(UsageError):
+    """The path of a folder is longer than what packages of conda have kept free for it in their binary files."""
+
+
 class LayerConflictError(EnvpackError):
     """Two layers of one environment claim the same path with different content."""

@@ -27,7 +27,8 @@ def inspect(name: str, as_json: bool) -> None:
         print_json({"id": manifest.id, "manifest": manifest.to_dict(), "layers": layers})
         return
     click.echo(f"environment {manifest.id}")
-    click.echo(f"{manifest.implementation} {manifest.python}, {manifest.abi}, {manifest.platform}")
+    own = ", brings its interpreter" if manifest.has_interpreter else ""
+    click.echo(f"{manifest.implementation} {manifest.python}, {manifest.abi}, {manifest.platform}{own}")
     rows: list[tuple[str, ...]] = [
         (
             ref.name,

@@ -2,7 +2,8 @@
 
 - `manifest`, `entries`, `tarformat`: what an environment, a layer and an archive are, as pure values.
 - `writer`, `reader`: one layer file, written and read.
-- `bytecode`, `scripts`, `distributions`, `trees`, `index`: what goes into a layer, and which layer that gave before.
+- `bytecode`, `scripts`, `distributions`, `conda`, `trees`: what goes into a layer; `index`: which one it gave before.
+- `placeholders`: the path of an environment in files of conda packages, taken out and put in.
 - `locks`, `layers`, `environment`, `packfile`, `store`: the store, safe for many processes and for sudden death.
 - `packing`: the function `pack`.
 - `unpacking`: a pack into a folder of its own.

@@ -90,7 +90,9 @@ class BytecodeCompiler:
             source: path of the source file.
             name: its path below site-packages, which goes into the bytecode.
         """
-        return self._taken_over(source, name) or self._compiled(source, name)
+        # What Python imports while it starts was written by a process that held fewer names than any other.
+        taken = None if "/encodings/" in name else self._taken_over(source, name)
+        return taken or self._compiled(source, name)
 
     def _taken_over(self, source: str, name: str) -> bytes | None:
         if not self._takes_over:

@@ -8,7 +8,7 @@ line. What RECORD says about sizes and digests is kept, so that edited and missi
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -38,6 +38,8 @@ class LayerFiles:
         files: path in the environment and path on disk, sorted.
         recorded: sha256 (hexadecimal) that RECORD promises, by path in the environment.
         missing: files that RECORD names and the disk does not have.
+        make: gives what is written into the layer, where that is more than the files as they are; it brings `recorded`
+            up to date for what is packed otherwise.
     """
 
     kind: LayerKind
@@ -47,6 +49,7 @@ class LayerFiles:
     files: tuple[tuple[str, str], ...]
     recorded: dict[str, str] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
+    make: Callable[[BytecodeCompiler], Iterator[Source]] | None = None
 
 
 def site_packages(python: str) -> str:
@@ -62,28 +65,32 @@ class InstalledFiles:
     """
 
     def __init__(self, interpreter: Interpreter) -> None:
+        self.index = DistributionIndex(interpreter.sys_path)
         self._site = site_packages(".".join(interpreter.version.split(".")[:2]))
         self._executable = interpreter.executable
-        self._index = DistributionIndex(interpreter.sys_path)
 
-    def layer(self, name: str, version: str) -> LayerFiles:
-        """Return what belongs to a distribution.
+    def find(self, name: str, version: str) -> InstalledDistribution:
+        """Return what is installed under a name.
 
         Raises:
-            DistributionFilesError: it is not installed there in that version, or its files cannot be told.
+            DistributionFilesError: it is not installed there in that version.
         """
-        installed = self._index.get(name)
+        installed = self.index.get(name)
         if installed is None or installed.version != version:
             met = "none" if installed is None else installed.version
             raise DistributionFilesError(
                 f"distribution {name!r} {version} expected in the environment of {self._executable}, {met} met",
                 "analyse again with the interpreter that has it",
             )
-        if installed.source == "conda":
-            raise DistributionFilesError(
-                f"distribution {name!r} {version} was installed by conda, and its libraries lie outside of it",
-                "install it with pip or uv into a virtual environment, or leave it out with --exclude",
-            )
+        return installed
+
+    def layer(self, installed: InstalledDistribution) -> LayerFiles:
+        """Return what belongs to a distribution that conda did not install.
+
+        Raises:
+            DistributionFilesError: its files cannot be told.
+        """
+        name, version = installed.name, installed.version
         record = _read(os.path.join(installed.metadata, "RECORD"))
         if not record:
             return self._unlisted(installed)
@@ -181,6 +188,9 @@ def local_layer(files: Iterable[str], roots: Iterable[str], python: str) -> Laye
 
 def layer_sources(layer: LayerFiles, compiler: BytecodeCompiler) -> Iterator[Source]:
     """Yield what is written into the layer: the files, scripts that can be moved, bytecode of the modules."""
+    if layer.make is not None:
+        yield from layer.make(compiler)
+        return
     for target, file in layer.files:
         if target.startswith("bin/"):
             yield _script(target, file)
@@ -189,8 +199,8 @@ def layer_sources(layer: LayerFiles, compiler: BytecodeCompiler) -> Iterator[Sou
             yield Source(target, make=partial(_record, target, file, layer))
             continue
         yield Source(target, file, follow=True)
-        if target.endswith(".py") and not _is_test(target):
-            yield _bytecode(target, file, compiler)
+        if target.endswith(".py") and not is_test(target):
+            yield bytecode_source(target, file, compiler)
 
 
 def _script(target: str, file: str) -> Source:
@@ -217,14 +227,15 @@ def _record(target: str, file: str, layer: LayerFiles) -> bytes:
     return portable_record(_read(file), scripts, packed)
 
 
-def _bytecode(target: str, file: str, compiler: BytecodeCompiler) -> Source:
+def bytecode_source(target: str, file: str, compiler: BytecodeCompiler) -> Source:
+    """Return the bytecode of a module, to be written beside it."""
     folder, _, base = target.rpartition("/")
     path = f"{folder}/__pycache__/{base[:-3]}.{compiler.tag}.pyc"
     below = target.split("/site-packages/", 1)[-1]
     return Source(path, make=partial(compiler.bytecode, file, below))
 
 
-def _is_test(target: str) -> bool:
+def is_test(target: str) -> bool:
     """Tell whether a module is part of a test suite: it travels, but nobody waits for its import."""
     return any(part in _TEST_FOLDERS for part in target.split("/")[:-1])
 

@@ -3,6 +3,10 @@
 Pure. `parse_entries` accepts nothing that could lead a write outside the target folder: the list is judged as a whole
 before the first file is made, so that extraction need not judge again. Paths are relative to the root of the
 environment, in the layout that environments have on disk (`lib/python3.11/site-packages/...`, `bin/...`).
+
+Schema 1 is the entries alone. Schema 2, written only where it is needed, adds what packages of conda have: placeholders
+(see `envpack.pack.placeholders`), and names that differ in case only, as in the terminal descriptions of ncurses. Where
+names do not differ in case for the file system either, extraction fails: nothing is ever overwritten.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from envpack.errors import PackFormatError
 from envpack.pack.manifest import canonical_json, is_digest
 
 SCHEMA = 1
+PLACEHOLDER_SCHEMA = 2
 
 FILE = 0o100644
 EXECUTABLE = 0o100755
@@ -26,6 +31,10 @@ RESERVED = ".envpack"
 MAX_PATH_BYTES = 2048
 MAX_PART_BYTES = 255
 MAX_SIZE_BYTES = 1 << 50
+
+PLACEHOLDER_MODES = ("binary", "text")
+# The shortest that conda has used has 32 bytes. It bounds what a small text can grow to.
+MIN_PLACEHOLDER_BYTES = 16
 
 
 class Entry(NamedTuple):
@@ -46,8 +55,49 @@ class Entry(NamedTuple):
     target: str
 
 
+class Placeholder(NamedTuple):
+    """A file of a layer into which the folder of its environment is written.
+
+    Attributes:
+        path: the file.
+        mode: `text`, or `binary` where strings keep their length.
+        text: what is replaced by the folder.
+    """
+
+    path: str
+    mode: str
+    text: str
+
+
+class Listing(NamedTuple):
+    """All that a layer is.
+
+    Attributes:
+        entries: what it holds, sorted by path.
+        placeholders: the files that are rewritten for each environment, sorted by path.
+        case_matters: whether it has names that differ in case only.
+    """
+
+    entries: list[Entry]
+    placeholders: tuple[Placeholder, ...] = ()
+    case_matters: bool = False
+
+    def canonical(self) -> bytes:
+        """Return the bytes whose digest names the layer."""
+        if not (self.placeholders or self.case_matters):
+            return entries_bytes(self.entries)
+        return canonical_json(
+            {
+                "case_matters": self.case_matters,
+                "entries": self.entries,
+                "placeholders": self.placeholders,
+                "schema": PLACEHOLDER_SCHEMA,
+            }
+        )
+
+
 def entries_bytes(entries: Iterable[Entry]) -> bytes:
-    """Return the canonical bytes of an entry list that is sorted by path."""
+    """Return the canonical bytes of an entry list that is sorted by path, without placeholders."""
     return canonical_json({"entries": list(entries), "schema": SCHEMA})
 
 
@@ -57,30 +107,54 @@ def entries_digest(data: bytes) -> str:
 
 
 def parse_entries(data: bytes) -> list[Entry]:
-    """Read and judge an entry list.
+    """Read and judge an entry list; see `parse_listing`."""
+    return parse_listing(data).entries
+
+
+def parse_listing(data: bytes) -> Listing:
+    """Read and judge an entry list with its placeholders.
 
     Args:
         data: the canonical bytes.
 
     Returns:
-        The entries, sorted by path, safe to extract.
+        The entries, sorted by path, safe to extract, and what is rewritten.
 
     Raises:
         PackFormatError: the bytes are not canonical, or an entry is not safe; the message names it.
     """
     try:
         raw = json.loads(data)
-        entries = [Entry(*item) for item in raw["entries"]]
-        canonical = raw["schema"] == SCHEMA and entries_bytes(entries) == data
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        placeholders = tuple(Placeholder(*item) for item in raw.get("placeholders", ()))
+        listing = Listing([Entry(*item) for item in raw["entries"]], placeholders, raw.get("case_matters", False))
+        canonical = raw["schema"] in (SCHEMA, PLACEHOLDER_SCHEMA) and listing.canonical() == data
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise PackFormatError(f"entry list is not readable: {type(error).__name__}: {error}") from error
     if not canonical:
-        raise PackFormatError(f"entry list is not in canonical form of schema {SCHEMA}")
-    check_entries(entries)
-    return entries
+        raise PackFormatError(f"entry list is not in canonical form of schema {SCHEMA} or {PLACEHOLDER_SCHEMA}")
+    check_listing(listing)
+    return listing
 
 
-def check_entries(entries: list[Entry]) -> None:
+def check_listing(listing: Listing) -> None:
+    """Refuse what `check_entries` refuses, and placeholders of no file or without sense.
+
+    Raises:
+        PackFormatError: the first thing that is wrong, and why.
+    """
+    check_entries(listing.entries, case_matters=listing.case_matters is True)
+    files = {entry.path for entry in listing.entries if entry.mode in (FILE, EXECUTABLE)}
+    previous = ""
+    for path, mode, text in listing.placeholders:
+        if path not in files or path <= previous:
+            raise PackFormatError(f"placeholder of no file, or out of order: {path!r}")
+        plain = isinstance(text, str) and text[:1] == "/" and _is_plain(text)
+        if mode not in PLACEHOLDER_MODES or not plain or len(text.encode()) < MIN_PLACEHOLDER_BYTES:
+            raise PackFormatError(f"placeholder of {path!r} is no well-formed path in text or binary")
+        previous = path
+
+
+def check_entries(entries: list[Entry], *, case_matters: bool = False) -> None:
     """Refuse a list of entries that is not sorted, not plain, or not confined to its target.
 
     Raises:
@@ -93,7 +167,7 @@ def check_entries(entries: list[Entry]) -> None:
         if entry.path <= previous:
             raise PackFormatError(f"duplicate or unsorted entry: {entry.path!r} after {previous!r}")
         previous = entry.path
-    _check_tree(entries)
+    _check_tree(entries, case_matters)
 
 
 def _check_fields(entry: Entry) -> None:
@@ -136,7 +210,7 @@ def _check_path(path: str) -> None:
         raise PackFormatError(f"path is reserved: {path!r}")
 
 
-def _check_tree(entries: list[Entry]) -> None:
+def _check_tree(entries: list[Entry], case_matters: bool) -> None:
     """Check what no entry shows alone: parents that are no folders, names that differ in case only, links."""
     folders = _folders(entries)
     modes = {entry.path: entry.mode for entry in entries}
@@ -145,11 +219,17 @@ def _check_tree(entries: list[Entry]) -> None:
             raise PackFormatError(f"a file or link is used as a folder: {folder!r}")
     names = folders.union(modes)
     folded = {name.casefold() for name in names}
-    if len(folded) != len(names):
+    if len(folded) != len(names) and not case_matters:
         raise PackFormatError(f"names differ in case only: {_first_clash(names)}")
     for entry in entries:
         if entry.mode == LINK:
             _check_link(entry, modes)
+
+
+def differ_in_case(entries: list[Entry]) -> bool:
+    """Tell whether there are names that differ in case only."""
+    names = _folders(entries) | {entry.path for entry in entries}
+    return len({name.casefold() for name in names}) != len(names)
 
 
 def _folders(entries: list[Entry]) -> set[str]:

@@ -2,7 +2,9 @@
 
 The folder is a plain virtual environment: `pyvenv.cfg` names the node's own interpreter, `bin/python` leads to it, and
 the layers' files are hard links, so an environment costs no disk space and outlives the layers it was made from. Where
-links are impossible (another file system, too many links) the file is copied.
+links are impossible (another file system, too many links) the file is copied, as is one into which the path of the
+environment has to be written.
+Where a layer brings the interpreter, as from conda, the folder stands on its own.
 """
 
 from __future__ import annotations
@@ -16,9 +18,16 @@ from errno import EMLINK, ENOTSUP, EPERM, EXDEV
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from envpack.errors import IncompatiblePackError, InterpreterError, LayerConflictError
-from envpack.pack.entries import FOLDER, LINK, Entry
+from envpack.errors import (
+    IncompatiblePackError,
+    InterpreterError,
+    LayerConflictError,
+    PrefixTooLongError,
+    UsageError,
+)
+from envpack.pack.entries import EXECUTABLE, FOLDER, LINK, Entry, Listing, Placeholder
 from envpack.pack.manifest import LayerRef, Manifest
+from envpack.pack.placeholders import filled
 
 if TYPE_CHECKING:
     from envpack.discover.environment.interpreter import Interpreter
@@ -47,9 +56,17 @@ def find_executable(manifest: Manifest, python: str | None = None) -> str:
         python: path or name of the interpreter to use; by default the running one, where it is of the right version,
             else `python3.X` on PATH.
 
+    Returns:
+        Its path; empty where the environment brings its own.
+
     Raises:
         IncompatiblePackError: there is none.
+        UsageError: one is named, and the environment brings its own.
     """
+    if manifest.has_interpreter:
+        if python is not None:
+            raise UsageError(f"pack brings its own interpreter, {python!r} named to stand on", "leave --python out")
+        return ""
     if python is None and _fits_running(manifest):
         return sys.executable
     name = python or f"{'pypy' if manifest.implementation == 'pypy' else 'python'}{manifest.python}"
@@ -63,12 +80,22 @@ def find_executable(manifest: Manifest, python: str | None = None) -> str:
     return os.path.abspath(found)
 
 
-def check_base(manifest: Manifest, executable: str) -> BaseInterpreter:
+def check_base(manifest: Manifest, executable: str) -> BaseInterpreter | None:
     """Ask an interpreter whether it is what the environment needs.
+
+    Args:
+        manifest: the environment.
+        executable: what `find_executable` gave.
+
+    Returns:
+        What the environment stands on; none where it brings its own, which then fits the machine.
 
     Raises:
         IncompatiblePackError: it differs in version, ABI or platform, or cannot be run.
     """
+    if manifest.has_interpreter:
+        _check_machine(manifest)
+        return None
     # Only here: an environment that is there is found without what looks into interpreters.
     from envpack.discover.environment.interpreter import inspect_interpreter
 
@@ -81,6 +108,16 @@ def check_base(manifest: Manifest, executable: str) -> BaseInterpreter:
             f"install Python {manifest.python} on this machine, or pack again with an interpreter that it has",
         ) from error
     return _checked(interpreter, manifest)
+
+
+def _check_machine(manifest: Manifest) -> None:
+    import sysconfig
+
+    met = sysconfig.get_platform()
+    if met != manifest.platform:
+        raise IncompatiblePackError(
+            f"pack needs {manifest.platform}, this machine is {met}", "pack again on a machine like this one"
+        )
 
 
 def _fits_running(manifest: Manifest) -> bool:
@@ -100,11 +137,15 @@ def _checked(interpreter: Interpreter, manifest: Manifest) -> BaseInterpreter:
     return BaseInterpreter(interpreter.base_executable, interpreter.version)
 
 
-def write_skeleton(folder: Path, manifest: Manifest, base: BaseInterpreter) -> set[str]:
+def write_skeleton(folder: Path, manifest: Manifest, base: BaseInterpreter | None) -> set[str]:
     """Write what makes a folder a virtual environment and return the paths that are taken by it."""
     site = f"lib/python{manifest.python}/site-packages"
     (folder / site).mkdir(parents=True)
     (folder / "bin").mkdir()
+    if base is None:
+        # It names no other home: all that it says is that the user's own site-packages do not belong here.
+        (folder / "pyvenv.cfg").write_text(f"include-system-site-packages = false\nenvpack = {manifest.id}\n")
+        return {"pyvenv.cfg"}
     os.symlink(base.executable, folder / "bin" / "python")
     for name in ("python3", f"python{manifest.python}"):
         os.symlink("python", folder / "bin" / name)
@@ -158,15 +199,26 @@ class Claims:
             parent = parent.rpartition("/")[0]
 
 
-def link_layer(layer: LayerRef, entries: Iterable[Entry], source: Path, folder: Path, claims: Claims) -> None:
+def link_layer(layer: LayerRef, listing: Listing, source: Path, folder: Path, claims: Claims, prefix: str) -> None:
     """Put the files of an unpacked layer into an environment.
+
+    Args:
+        layer: the layer.
+        listing: what it is.
+        source: where it is unpacked.
+        folder: where the environment is made.
+        claims: who has put what there.
+        prefix: where the environment will be.
 
     Raises:
         LayerConflictError: a path is taken by another layer with different content.
+        PrefixTooLongError: that place does not fit into a file.
     """
+    check_prefix(layer, listing.placeholders, prefix)
+    rewritten = {placeholder.path: placeholder for placeholder in listing.placeholders}
     made = {""}
     place = _link
-    for entry in entries:
+    for entry in listing.entries:
         if not claims.claim(entry, layer):
             continue
         parent = entry.path.rpartition("/")[0]
@@ -177,8 +229,35 @@ def link_layer(layer: LayerRef, entries: Iterable[Entry], source: Path, folder: 
             os.makedirs(f"{folder}/{entry.path}", exist_ok=True)
         elif entry.mode == LINK:
             os.symlink(entry.target, f"{folder}/{entry.path}")
+        elif entry.path in rewritten:
+            shutil.copyfile(f"{source}/{entry.path}", f"{folder}/{entry.path}")
+            write_prefix(folder, rewritten[entry.path], prefix)
+            os.chmod(f"{folder}/{entry.path}", 0o555 if entry.mode == EXECUTABLE else 0o444)
         else:
             place(f"{source}/{entry.path}", f"{folder}/{entry.path}")
+
+
+def check_prefix(layer: LayerRef, placeholders: Iterable[Placeholder], prefix: str) -> None:
+    """Make sure that a folder's path fits into all binary files that it is to be written into.
+
+    Raises:
+        PrefixTooLongError: it does not.
+    """
+    length = len(os.fsencode(prefix))
+    for path, mode, text in placeholders:
+        room = len(text.encode())
+        if mode == "binary" and length > room:
+            raise PrefixTooLongError(
+                f"path of {length} bytes, {path!r} of {layer} has room for {room}: {prefix!r}",
+                "name a folder with a shorter path",
+            )
+
+
+def write_prefix(folder: Path, placeholder: Placeholder, prefix: str) -> None:
+    """Write the place of an environment into one of its files, which nothing else links to."""
+    file = folder / placeholder.path
+    text = placeholder.text.encode()
+    file.write_bytes(filled(file.read_bytes(), placeholder.mode, text, os.fsencode(prefix)))
 
 
 def _link(source: str, target: str) -> None:

@@ -83,6 +83,9 @@ def file_stamps(files: LayerFiles) -> str:
     """Return a digest of size, time stamps and inode of all files of a layer."""
     parts: list[str] = []
     for _, file in files.files:
-        status = os.stat(file)
+        try:
+            status = os.stat(file)
+        except FileNotFoundError:
+            status = os.lstat(file)  # a link of a conda package may lead to what another one holds
         parts.append(f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}")
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

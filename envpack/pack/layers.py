@@ -94,11 +94,11 @@ class LayerFolder:
             )
         return file
 
-    def write(self, sources: Iterable[Source]) -> WrittenLayer:
+    def write(self, sources: Iterable[Source], *, case_matters: bool = False) -> WrittenLayer:
         """Build a layer file; one that is there already stays as it is."""
         with self.work() as folder:
             with open(folder / "blob", "w+b") as blob, open(folder / "scratch", "w+b") as scratch:
-                written = write_layer(sources, blob, scratch)
+                written = write_layer(sources, blob, scratch, case_matters=case_matters)
             self._keep_blob(folder / "blob", written.digest)
         return written
 

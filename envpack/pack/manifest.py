@@ -16,6 +16,8 @@ from typing import Any, Literal, TypeVar, cast, get_args
 from envpack.errors import ManifestFormatError
 
 SCHEMA = 1
+# Of an environment that brings its interpreter; an older envpack would lend it one.
+INTERPRETER_SCHEMA = 2
 
 LayerKind = Literal["wheel", "conda", "editable", "local", "system"]
 
@@ -36,7 +38,7 @@ class LayerRef:
     Attributes:
         digest: sha256 (64 hexadecimal digits) of the layer's entry list.
         kind: where the files come from.
-        name: normalized name of the distribution; `local` for the user's own files.
+        name: normalized name of the distribution, or conda's name of the package; `local` for the user's own files.
         version: version of the distribution; empty where there is none.
         size_bytes: sum of the sizes of its files, unpacked.
         files: number of its files, folders and links.
@@ -93,6 +95,7 @@ class Manifest:
         abi: such as `cp311`.
         platform: such as `linux-x86_64`.
         layers: the layers, sorted.
+        has_interpreter: whether a layer brings `bin/python`, so that the machine need not have a Python.
     """
 
     python: str
@@ -100,11 +103,21 @@ class Manifest:
     abi: str
     platform: str
     layers: tuple[LayerRef, ...]
-    schema: int = SCHEMA
+    has_interpreter: bool = False
     _id: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", tuple(sorted(self.layers, key=lambda ref: (ref.name, ref.digest))))
+
+    @property
+    def schema(self) -> int:
+        """The version of its form: the oldest that can say what it says."""
+        return INTERPRETER_SCHEMA if self.has_interpreter else SCHEMA
+
+    @property
+    def is_placed(self) -> bool:
+        """Whether an environment made of it may have the path of its folder in its files."""
+        return any(ref.kind == "conda" for ref in self.layers)
 
     @property
     def id(self) -> str:
@@ -131,6 +144,7 @@ class Manifest:
             "abi": self.abi,
             "platform": self.platform,
             "layers": [ref.to_dict() for ref in self.layers],
+            **({"has_interpreter": True} if self.has_interpreter else {}),
         }
 
     @classmethod
@@ -141,9 +155,10 @@ class Manifest:
             ManifestFormatError: a field is absent or has a wrong value, or the schema is not known.
         """
         schema = _typed(data, "schema", int, "manifest")
-        if schema != SCHEMA:
+        if schema not in (SCHEMA, INTERPRETER_SCHEMA):
             raise ManifestFormatError(
-                f"manifest.schema: {schema} met, {SCHEMA} expected", "read it with the envpack that wrote it"
+                f"manifest.schema: {schema} met, {SCHEMA} or {INTERPRETER_SCHEMA} expected",
+                "read it with the envpack that wrote it",
             )
         layers = _typed(data, "layers", list, "manifest")
         return cls(
@@ -154,6 +169,7 @@ class Manifest:
             layers=tuple(
                 LayerRef.from_dict(layer, f"manifest.layers[{position}]") for position, layer in enumerate(layers)
             ),
+            has_interpreter=schema == INTERPRETER_SCHEMA,
         )
 
 

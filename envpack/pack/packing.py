@@ -12,6 +12,7 @@ from envpack.discover.dependencies import Dependencies
 from envpack.discover.environment.interpreter import Interpreter, inspect_interpreter
 from envpack.errors import IncompatiblePackError, UsageError
 from envpack.pack.bytecode import BytecodeCompiler
+from envpack.pack.conda import CondaFiles
 from envpack.pack.distributions import InstalledFiles, LayerFiles, layer_sources, local_layer
 from envpack.pack.index import LayerIndex, Note, file_stamps
 from envpack.pack.manifest import LayerRef, Manifest
@@ -32,8 +33,8 @@ class LayerEvent:
         ref: the layer.
         built: whether it was built now; false where it was there.
         blob_bytes: size of its file.
-        edited: files whose content is not what RECORD says; they were packed as they are.
-        missing: files that RECORD names and that are not on disk.
+        edited: files whose content is not what RECORD, or the record of conda, says; they were packed as they are.
+        missing: files that it names and that are not on disk.
         done: how many layers are ready.
         total: how many there will be.
     """
@@ -81,6 +82,7 @@ def pack(
     Raises:
         ModuleNotInstalledError: the code imports what the interpreter does not have.
         DistributionFilesError: the files of a distribution cannot be told or read.
+        CondaRecordError: a package of conda that is needed has no record that can be read.
         StoreError: the store cannot be written.
     """
     interpreter = inspect_interpreter(python)
@@ -89,13 +91,14 @@ def pack(
     dependencies.raise_missing()
     _check_same(dependencies, interpreter)
     place = store if isinstance(store, Store) else Store(store)
-    layers = _layers(dependencies, interpreter)
+    layers = _layers(dependencies, interpreter, exclude)
     manifest = Manifest(
         python=".".join(interpreter.version.split(".")[:2]),
         implementation=interpreter.implementation,
         abi=interpreter.abi,
         platform=interpreter.platform,
         layers=_build_all(layers, interpreter, place, progress),
+        has_interpreter=any(layer.kind == "conda" and "bin/python" in dict(layer.files) for layer in layers),
     )
     place.add_manifest(manifest)
     if output is not None:
@@ -130,9 +133,20 @@ def _check_same(dependencies: Dependencies, interpreter: Interpreter) -> None:
         )
 
 
-def _layers(dependencies: Dependencies, interpreter: Interpreter) -> list[LayerFiles]:
+def _layers(dependencies: Dependencies, interpreter: Interpreter, exclude: Sequence[str]) -> list[LayerFiles]:
     installed = InstalledFiles(interpreter)
-    layers = [installed.layer(item.name, item.version) for item in dependencies.distributions]
+    found = [installed.find(item.name, item.version) for item in dependencies.distributions]
+    has_conda = os.path.isdir(os.path.join(interpreter.prefix, "conda-meta"))
+    conda = CondaFiles(
+        interpreter.prefix if has_conda else interpreter.base_prefix, installed.index, dict(interpreter.markers)
+    )
+    # A virtual environment stands on the interpreter of a machine, also where conda installed that.
+    is_own = interpreter.prefix == interpreter.base_prefix
+    asked = [item for item in found if item.source == "conda"]
+    needed = conda.needed(asked, interpreter=is_own, exclude=exclude)
+    plain = {item.name: item for item in found if item.source != "conda"}
+    plain.update((item.name, item) for item in needed.distributions)
+    layers = [installed.layer(item) for item in plain.values()] + [conda.layer(name) for name in needed.packages]
     if dependencies.local_files:
         python = ".".join(interpreter.version.split(".")[:2])
         layers.append(local_layer(dependencies.local_files, dependencies.local_roots, python))
@@ -163,7 +177,7 @@ def _build(layer: LayerFiles, store: Store, index: LayerIndex, compiler: Bytecod
     if note is not None and store.blob(note.ref.digest).exists():
         return note, False
     stamps = file_stamps(layer)
-    written = store.pack_layer(layer_sources(layer, compiler))
+    written = store.pack_layer(layer_sources(layer, compiler), case_matters=layer.kind == "conda")
     ref = LayerRef(
         digest=written.digest,
         kind=layer.kind,
@@ -173,10 +187,9 @@ def _build(layer: LayerFiles, store: Store, index: LayerIndex, compiler: Bytecod
         files=len(written.entries),
     )
     met = {entry.path: entry.sha256 for entry in written.entries}
-    # A script is packed with another first line than the one that was recorded.
-    edited = tuple(
-        path for path, digest in layer.recorded.items() if met.get(path) != digest and not path.startswith("bin/")
-    )
+    differing = (path for path, digest in layer.recorded.items() if met.get(path) not in (digest, ""))
+    # A script is packed with another first line than the one that was recorded; of conda's that is allowed for.
+    edited = tuple(path for path in differing if layer.kind == "conda" or not path.startswith("bin/"))
     note = Note(ref, edited, layer.missing)
     index.keep(layer, stamps, note)
     return note, True

@@ -1,6 +1,6 @@
 """Reading one layer file: nothing is written before its entry list is proved and judged, nothing after it is trusted.
 
-The entry list comes first. Its sha256 must be the digest that was asked for, and `parse_entries` must find it safe.
+The entry list comes first. Its sha256 must be the digest that was asked for, and `parse_listing` must find it safe.
 From then on every byte of the archive but the files' content is known: headers and padding are computed and compared,
 and the content is hashed while it is written. There is no tar parser that could be led astray.
 """
@@ -15,7 +15,7 @@ from typing import BinaryIO, Protocol
 import zstandard
 
 from envpack.errors import DigestMismatchError, PackFormatError
-from envpack.pack.entries import EXECUTABLE, FOLDER, LINK, Entry, parse_entries
+from envpack.pack.entries import EXECUTABLE, FOLDER, LINK, Entry, parse_listing
 from envpack.pack.manifest import LayerRef
 from envpack.pack.tarformat import BLOCK_BYTES, member_header, padding
 from envpack.pack.writer import list_member
@@ -71,6 +71,7 @@ class LayerReader:
     Attributes:
         listing: canonical bytes of the entry list.
         entries: the entries, judged safe.
+        placeholders: the files in which the folder of the environment is to be written.
 
     Raises:
         PackFormatError: the file is truncated, not a layer file, or its entry list is not safe.
@@ -83,7 +84,7 @@ class LayerReader:
         self._name = f"{ref} ({digest[:12]})" if ref else digest[:12]
         self._stream = _Decoded(stream, self)
         self.listing = self._read_listing()
-        self.entries = parse_entries(self.listing)
+        self.entries, self.placeholders, _ = parse_listing(self.listing)
         if ref is not None:
             self._check_bounds(ref)
 

@@ -31,8 +31,10 @@ def _body(script: bytes) -> bytes | None:
         interpreter = first.split()[1:2]
     if interpreter and interpreter[0].rpartition(b"/")[2].startswith((b"python", b"pypy")):
         return rest
-    # The form for paths with spaces or beyond 127 bytes, as distlib and uv write it.
+    # The forms for paths with spaces or beyond 127 bytes, as distlib and uv, and as py-rattler write it.
     lines = script.split(b"\n", 3)
-    if lines[0] == b"#!/bin/sh" and len(lines) == 4 and lines[1].startswith(b"'''exec'") and lines[2] == b"' '''":
-        return lines[3]
-    return None
+    if lines[0] != b"#!/bin/sh" or len(lines) < 4 or not lines[1].startswith(b"'''exec'"):
+        return None
+    if lines[1].endswith(b"#'''"):
+        return lines[2] + b"\n" + lines[3]
+    return lines[3] if lines[2] == b"' '''" else None

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from envpack import settings
 from envpack.errors import ManifestNotFoundError, PackFormatError, UsageError
-from envpack.pack.entries import parse_entries
+from envpack.pack.entries import parse_listing
 from envpack.pack.environment import Claims, check_base, find_executable, link_layer, write_skeleton
 from envpack.pack.layers import LayerFolder, store_errors
 from envpack.pack.manifest import LayerRef, Manifest
@@ -98,14 +98,18 @@ class Store:
         """Return the layer file, to be read and sent; it may not exist."""
         return self._layers.blob_path(digest)
 
-    def pack_layer(self, sources: Iterable[Source]) -> WrittenLayer:
+    def pack_layer(self, sources: Iterable[Source], *, case_matters: bool = False) -> WrittenLayer:
         """Build a layer from files.
+
+        Args:
+            sources: what goes in.
+            case_matters: whether names may differ in case only.
 
         Raises:
             DistributionFilesError: a file cannot be read or packed.
             StoreError: the store cannot be written.
         """
-        return self._layers.write(sources)
+        return self._layers.write(sources, case_matters=case_matters)
 
     def add_blob(
         self, digest: str, chunks: Iterable[bytes], *, source: str = "a peer", ref: LayerRef | None = None
@@ -175,6 +179,8 @@ class Store:
 
         Raises:
             IncompatiblePackError: this machine has no interpreter that fits.
+            UsageError: an interpreter is named, and the environment brings its own.
+            PrefixTooLongError: the path of the store does not fit into files of conda packages.
             LayerMissingError: a layer is not in the store.
             LayerConflictError: two layers hold the same path with different content.
             PackFormatError: the file of a layer is damaged.
@@ -186,7 +192,8 @@ class Store:
         if ready is not None and os.path.exists(f"{ready}/bin/python"):
             return Path(ready)
         executable = find_executable(manifest, python)
-        target = self._environments / f"{manifest.id[:32]}-{_stamp(executable)}"
+        place = str(self._environments) if manifest.is_placed else ""
+        target = self._environments / f"{manifest.id[:32]}-{_stamp(executable, place)}"
         if not os.path.exists(target / "bin" / "python"):
             self._make(manifest, executable, target)
         self._ready[key] = str(target)
@@ -205,7 +212,8 @@ class Store:
                 made.mkdir(0o755)
                 claims = Claims(write_skeleton(made, manifest, base))
                 for ref, folder in zip(manifest.layers, folders, strict=True):
-                    link_layer(ref, parse_entries(self._layers.listing(ref.digest)), folder, made, claims)
+                    listing = parse_listing(self._layers.listing(ref.digest))
+                    link_layer(ref, listing, folder, made, claims, str(target))
                 if target.exists():
                     os.rename(target, work / "broken")  # its interpreter is gone
                 os.rename(made, target)
@@ -268,7 +276,14 @@ class Store:
         return StoredLayer(digest, size, self._layers.unpacked_path(digest).exists(), ref, users)
 
 
-def _stamp(executable: str) -> str:
-    """Return what changes when an environment has to be made anew: another interpreter, or the same one replaced."""
-    real = os.path.realpath(executable)
-    return hashlib.sha256(f"{real}\0{os.stat(real).st_mtime_ns}".encode()).hexdigest()[:8]
+def _stamp(executable: str, place: str) -> str:
+    """Return what changes when an environment has to be made anew.
+
+    Args:
+        executable: the interpreter that it stands on: another one, or the same one replaced; empty if it has its own.
+        place: where it lies, if that stands in its files: the store may have been moved; else empty.
+    """
+    real = os.path.realpath(executable) if executable else ""
+    changed = os.stat(real).st_mtime_ns if real else 0
+    parts = [real, str(changed), *([place] if place else [])]
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:8]

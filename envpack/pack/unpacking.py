@@ -1,20 +1,42 @@
-"""A pack into a folder of its own, without a store: it may be moved, changed and deleted like any folder."""
+"""A pack into a folder of its own, without a store: it may be moved, changed and deleted like any folder.
+
+The path of the folder stands in some files of conda packages. Then the folder gets a program of its own,
+`bin/envpack-relocate`, which writes the new path after a move and needs nothing but the folder.
+"""
 
 from __future__ import annotations
 
+import json
 import os
+import pkgutil
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from envpack.errors import UsageError
-from envpack.pack.environment import Claims, check_base, find_executable, write_skeleton
+from envpack.pack.entries import Placeholder
+from envpack.pack.environment import (
+    Claims,
+    check_base,
+    check_prefix,
+    find_executable,
+    write_prefix,
+    write_skeleton,
+)
 from envpack.pack.layers import store_errors
 from envpack.pack.locks import sweep, temporary_folder
 from envpack.pack.manifest import Manifest
 from envpack.pack.packfile import PackIndex, layer_chunks, open_pack, pairs, read_end
+from envpack.pack.placeholders import NOTE, PROGRAM
 from envpack.pack.reader import ChunkStream, LayerReader
+from envpack.pack.scripts import RELOCATABLE_HEAD
+
+RELOCATE = "bin/envpack-relocate"
+_RELOCATE_BODY = f"""import os, runpy, sys
+root = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+runpy.run_path(os.path.join(root, {PROGRAM!r}), run_name="__main__")
+"""
 
 
 def unpack(file: str | os.PathLike[str], folder: str | os.PathLike[str], *, python: str | None = None) -> Manifest:
@@ -32,6 +54,7 @@ def unpack(file: str | os.PathLike[str], folder: str | os.PathLike[str], *, pyth
         UsageError: there is no such file, or the folder holds something already.
         PackFormatError: the file is no pack, truncated or damaged.
         IncompatiblePackError: this machine has no interpreter that fits.
+        PrefixTooLongError: the path of the folder does not fit into files of conda packages.
         LayerConflictError: two layers hold the same path with different content.
         StoreError: the folder cannot be written.
     """
@@ -45,23 +68,51 @@ def unpack(file: str | os.PathLike[str], folder: str | os.PathLike[str], *, pyth
         work = stack.enter_context(temporary_folder(target.parent, f".{target.name}."))
         made = work / "environment"
         made.mkdir(0o755)
-        claims = Claims(write_skeleton(made, index.manifest, base))
-        _extract_layers(stream, index, made, claims, os.fspath(file))
+        claims = Claims({*write_skeleton(made, index.manifest, base), RELOCATE})
+        placed = _extract_layers(stream, index, made, claims, os.fspath(file), str(target))
+        _write_place(made, placed, str(target))
         # An empty folder gives way, anything else that came meanwhile does not.
         os.rename(made, target)
     return index.manifest
 
 
-def _extract_layers(stream: BinaryIO, index: PackIndex, folder: Path, claims: Claims, source: str) -> None:
+# A file into which the folder is written, and the digest that it has without.
+_Placed = tuple[Placeholder, str]
+
+
+def _extract_layers(
+    stream: BinaryIO, index: PackIndex, folder: Path, claims: Claims, source: str, prefix: str
+) -> list[_Placed]:
+    placed: list[_Placed] = []
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for ref, size in pairs(index):
             chunks = ChunkStream(layer_chunks(stream, size, source))
             reader = LayerReader(chunks, ref.digest, source, ref)
+            check_prefix(ref, reader.placeholders, prefix)
             reader.extract(descriptor, read_only=False, wanted=partial(claims.claim, layer=ref))
+            digests = {entry.path: entry.sha256 for entry in reader.entries} if reader.placeholders else {}
+            placed += [(placeholder, digests[placeholder.path]) for placeholder in reader.placeholders]
         read_end(stream, source)
     finally:
         os.close(descriptor)
+    # Two layers may share a file.
+    return list({placeholder.path: (placeholder, digest) for placeholder, digest in placed}.values())
+
+
+def _write_place(folder: Path, placed: list[_Placed], prefix: str) -> None:
+    """Write the place of the environment into its files, and the program that does it again after a move."""
+    if not placed:
+        return
+    for placeholder, _ in placed:
+        write_prefix(folder, placeholder, prefix)
+    (folder / NOTE).parent.mkdir(exist_ok=True)
+    files = [[*placeholder, digest] for placeholder, digest in placed]
+    (folder / NOTE).write_text(json.dumps({"schema": 1, "prefix": prefix, "files": files}))
+    (folder / PROGRAM).write_bytes(pkgutil.get_data("envpack.pack", "placeholders.py") or b"")
+    script = folder / RELOCATE
+    script.write_bytes(RELOCATABLE_HEAD + _RELOCATE_BODY.encode())
+    script.chmod(0o755)
 
 
 def _check_free(target: Path) -> None:

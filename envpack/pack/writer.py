@@ -24,8 +24,10 @@ from envpack.pack.entries import (
     LINK,
     RESERVED,
     Entry,
-    check_entries,
-    entries_bytes,
+    Listing,
+    Placeholder,
+    check_listing,
+    differ_in_case,
     entries_digest,
 )
 from envpack.pack.tarformat import member_header, padding
@@ -46,6 +48,8 @@ class Source:
         make: gives the content, or None where there turns out to be nothing to write.
         executable: for content that is made: whether it can be run.
         follow: whether a link is packed as what it leads to (some installers link every file into their cache).
+        placeholder: mode and text of the placeholder in the content, where there is one.
+        target: where a link is to lead, where not as it does on disk.
     """
 
     path: str
@@ -53,6 +57,8 @@ class Source:
     make: Callable[[], bytes | None] | None = None
     executable: bool = False
     follow: bool = False
+    placeholder: tuple[str, str] | None = None
+    target: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +81,16 @@ def list_member(digest: str, size: int) -> Entry:
     return Entry(f"{RESERVED}/layers/{digest}.json", FILE, size, digest, "")
 
 
-def write_layer(sources: Iterable[Source], blob: BinaryIO, scratch: BinaryIO) -> WrittenLayer:
+def write_layer(
+    sources: Iterable[Source], blob: BinaryIO, scratch: BinaryIO, *, case_matters: bool = False
+) -> WrittenLayer:
     """Write a layer file.
 
     Args:
         sources: what goes in, in any order; of two with the same path the first counts.
         blob: receives the layer file.
         scratch: an empty file on the same file system for the second frame until the first is known.
+        case_matters: whether names may differ in case only.
 
     Returns:
         The digest and the entries.
@@ -95,8 +104,14 @@ def write_layer(sources: Iterable[Source], blob: BinaryIO, scratch: BinaryIO) ->
     content = _Frame(scratch)
     entries = [entry for path in sorted(unique) if (entry := _add(unique[path], content)) is not None]
     content.finish()
-    check_entries(entries)
-    listing = entries_bytes(entries)
+    placeholders = [(path, known) for path in sorted(unique) if (known := unique[path].placeholder) is not None]
+    whole = Listing(
+        entries,
+        tuple(Placeholder(path, mode, text) for path, (mode, text) in placeholders),
+        case_matters and differ_in_case(entries),
+    )
+    check_listing(whole)
+    listing = whole.canonical()
     digest = entries_digest(listing)
     head = _Frame(blob)
     head.feed(member_header(list_member(digest, len(listing))) + listing + padding(len(listing)))
@@ -139,6 +154,10 @@ def _add(source: Source, frame: _Frame) -> Entry | None:
         mode = EXECUTABLE if source.executable else FILE
         entry = Entry(source.path, mode, len(data), hashlib.sha256(data).hexdigest(), "")
         frame.feed(member_header(entry) + data + padding(len(data)))
+        return entry
+    if source.target:
+        entry = Entry(source.path, LINK, 0, "", source.target)
+        frame.feed(member_header(entry))
         return entry
     try:
         status = os.stat(source.file, follow_symlinks=source.follow)

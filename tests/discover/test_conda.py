@@ -2,16 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import bz2
-import io
-import json
-import subprocess
-import sys
-import tarfile
 import venv
-import zipfile
-from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -20,25 +11,10 @@ from envpack import analyze
 from envpack.discover import Dependencies
 from envpack.discover.environment.conda import conda_packages
 from envpack.discover.formats.export import to_conda
+from tests.conda import PYTHON, SITE, Channel, File, Package, metadata, pip, write_wheel
 from tests.discover.conftest import Project
 
-rattler = pytest.importorskip("rattler")
-
-PYTHON = ".".join(map(str, sys.version_info[:3]))
-SITE = f"lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
-
-Files = dict[str, str]
-
-
-def metadata(name: str, version: str, requires: Iterable[str] = (), installer: str = "conda") -> Files:
-    folder = f"{SITE}/{name}-{version}.dist-info"
-    lines = [f"Name: {name}", f"Version: {version}", *(f"Requires-Dist: {line}" for line in requires)]
-    record = [f"{name}/__init__.py,,", f"{name}-{version}.dist-info/METADATA,,", f"{name}-{version}.dist-info/RECORD,,"]
-    texts = {"METADATA": lines, "RECORD": record, **({"INSTALLER": [installer]} if installer else {})}
-    return {f"{folder}/{file}": "\n".join(text) + "\n" for file, text in texts.items()}
-
-
-PACKAGES: dict[str, tuple[str, list[str], Files]] = {
+PACKAGES: dict[str, tuple[str, list[str], dict[str, File | str]]] = {
     "python": (PYTHON, [], {f"{SITE}/README.txt": ""}),
     "libvision": ("4.2", [], {"lib/libvision.so.4": ""}),
     # Without metadata of Python, as libraries with bindings are packed.
@@ -58,49 +34,16 @@ PACKAGES: dict[str, tuple[str, list[str], Files]] = {
 }
 
 
-def write_package(folder: Path, name: str, version: str, depends: list[str], files: Files) -> None:
-    index = {
-        "name": name,
-        "version": version,
-        "build": "0",
-        "build_number": 0,
-        "depends": depends,
-        "subdir": "linux-64",
-    }
-    about = {"info/index.json": json.dumps(index), "info/files": "".join(f"{file}\n" for file in files)}
-    paths = [{"_path": file, "path_type": "hardlink"} for file in files]
-    about["info/paths.json"] = json.dumps({"paths": paths, "paths_version": 1})
-    raw = io.BytesIO()
-    with tarfile.open(fileobj=raw, mode="w") as archive:
-        for file, text in {**about, **files}.items():
-            member = tarfile.TarInfo(file)
-            member.size = len(text.encode())
-            archive.addfile(member, io.BytesIO(text.encode()))
-    (folder / f"{name}-{version}-0.tar.bz2").write_bytes(bz2.compress(raw.getvalue()))
-
-
 @pytest.fixture(scope="module")
-def channel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("channel")
-    for subdir in ("linux-64", "noarch"):
-        (folder / subdir).mkdir()
-    for name, (version, depends, files) in PACKAGES.items():
-        write_package(folder / "linux-64", name, version, depends, files)
-    asyncio.run(rattler.index.index_fs(folder))
-    return folder
+def channel(tmp_path_factory: pytest.TempPathFactory) -> Channel:
+    packages = [Package(name, version, files, tuple(depends)) for name, (version, depends, files) in PACKAGES.items()]
+    return Channel(tmp_path_factory.mktemp("conda") / "channel").add(packages)
 
 
 @pytest.fixture
-def prefix(channel: Path, tmp_path: Path) -> Path:
+def prefix(channel: Channel, tmp_path: Path) -> Path:
     """An environment with all packages, and an interpreter of its own."""
-    made = tmp_path / "prefix"
-
-    async def install() -> None:
-        specs = list(PACKAGES)
-        records = await rattler.solve([channel.as_uri()], specs, platforms=["linux-64", "noarch"])
-        await rattler.install(records, made, cache_dir=tmp_path / "packages", show_progress=False)
-
-    asyncio.run(install())
+    made = channel.install(tmp_path / "prefix")
     venv.create(made, with_pip=False, symlinks=True)
     return made
 
@@ -111,22 +54,6 @@ def ask(prefix: Path, project: Project, source: str) -> Dependencies:
 
 def told(found: Dependencies) -> dict[str, tuple[str, str, str]]:
     return {item.name: (item.version, item.source, item.role) for item in found.distributions}
-
-
-def pip(prefix: Path, *words: str) -> None:
-    command = [sys.executable, "-m", "pip", "--python", str(prefix / "bin" / "python"), "--no-input", "-q", *words]
-    subprocess.run(command, check=True, timeout=100, capture_output=True)
-
-
-def write_wheel(folder: Path, name: str, version: str) -> Path:
-    wheel = folder / f"{name}-{version}-py3-none-any.whl"
-    with zipfile.ZipFile(wheel, "w") as archive:
-        archive.writestr(f"{name}/__init__.py", "")
-        about = f"{name}-{version}.dist-info"
-        archive.writestr(f"{about}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-        archive.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        archive.writestr(f"{about}/RECORD", "")
-    return wheel
 
 
 def test_modules_without_metadata_belong_to_the_package_that_lists_them(prefix: Path, project: Project) -> None:

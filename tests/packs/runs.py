@@ -200,5 +200,5 @@ def owners() -> dict[str, str]:
     return {
         path: each.name
         for each in installed_distributions(interpreter.sys_path)
-        for path, _ in installed.layer(each.name, each.version).files
+        for path, _ in installed.layer(installed.find(each.name, each.version)).files
     }

@@ -1,0 +1,176 @@
+"""Folders that were written into files: taken out when a package is packed, put in where it comes to lie.
+
+Packages of conda are built with a long placeholder in place of the folder that they will be installed into, and the
+installer writes that folder into their files. `emptied` undoes this, `filled` does it again for another folder, and
+each gives back exactly what the other was given. A text gets longer or shorter; in a binary file each string keeps its
+length, filled up with NULs, so the folder may not be longer than the placeholder.
+
+Needs nothing but the standard library: an unpacked environment carries this file as its program `bin/envpack-relocate`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import sys
+
+NOTE = ".envpack/placeholders.json"
+PROGRAM = ".envpack/placeholders.py"
+
+# What Linux takes as the first line of a script; newer kernels take twice as much.
+_SHEBANG_BYTES = 127
+_BY_ENV = b"#!/usr/bin/env "
+# The same for Python alone: the shell starts it, and Python reads its own start as a text.
+_BY_SHELL = rb"\#!/bin/sh\n\'\'\'exec\'\ \"?%s(/bin/[^\"\s]+)\"?\ \"\$0\"\ \"\$@\"(?:\ \#\'\'\'|\n\'\ \'\'\')\n"
+
+# A short folder such as `/env` also stands inside of other paths (`/usr/bin/env`). Ever stricter on what is around it.
+_AFTER = rb"(?![\w.-])"
+_BEFORE = rb"(?:(?<![\w./-])|(?<=-[ILR]))"
+_AROUND = ((b"", b""), (b"", _AFTER), (_BEFORE, _AFTER))
+
+
+def filled(data: bytes, mode: str, placeholder: bytes, prefix: bytes) -> bytes:
+    """Return the content of a file with a folder in place of the placeholder.
+
+    Args:
+        data: the content.
+        mode: `text` or `binary`.
+        placeholder: what to replace.
+        prefix: the absolute path of the folder.
+
+    Raises:
+        ValueError: the folder is longer than the placeholder in a binary file.
+    """
+    if mode == "text":
+        first, newline, rest = _short_shebang(data, placeholder, prefix).partition(b"\n")
+        return first.replace(placeholder, prefix) + newline + rest.replace(placeholder, prefix)
+    if len(prefix) > len(placeholder):
+        raise ValueError(f"{len(prefix)} bytes met, room for {len(placeholder)}")
+    strings = re.compile(re.escape(placeholder) + rb"[^\0]*")
+    return strings.sub(lambda match: match[0].replace(placeholder, prefix).ljust(len(match[0]), b"\0"), data)
+
+
+def emptied(data: bytes, mode: str, placeholder: bytes, prefix: bytes, sha256: str = "") -> tuple[bytes, bool]:
+    """Return the content of a file with the placeholder in place of a folder.
+
+    Args:
+        data: the content.
+        mode: `text` or `binary`.
+        placeholder: what stood there.
+        prefix: the absolute path of the folder that stands there now.
+        sha256: digest that the content had; where it is not known, any content is right.
+
+    Returns:
+        The content, and whether it is what it was; if not, the file was edited.
+    """
+    found = data
+    for before, after in _AROUND:
+        pattern = re.compile(before + re.escape(prefix) + after)
+        for text in _before_shortening(data, placeholder, prefix) if mode == "text" else (data,):
+            found = pattern.sub(lambda _: placeholder, text) if mode == "text" else _grown(text, pattern, placeholder)
+            if sha256 and hashlib.sha256(found).hexdigest() == sha256:
+                return found, True
+    # Nothing fits: the strictest, which touches the least, of the text as it is.
+    return (pattern.sub(lambda _: placeholder, data) if mode == "text" else found), not sha256
+
+
+def _short_shebang(data: bytes, placeholder: bytes, prefix: bytes) -> bytes:
+    """Let `env` find the program of a script whose first line would be too long, or have a space in the path."""
+    line, newline, rest = data.partition(b"\n")
+    program, _, words = line[2:].strip().partition(b" ")
+    if not (line.startswith(b"#!") and program.startswith(placeholder)):
+        return data
+    if len(line.replace(placeholder, prefix)) <= _SHEBANG_BYTES and b" " not in prefix:
+        return data
+    return _BY_ENV + program.rpartition(b"/")[2] + (b" " + words if words else b"") + newline + rest
+
+
+def _before_shortening(data: bytes, placeholder: bytes, prefix: bytes) -> list[bytes]:
+    """Return a text as it is, and as it was if an installer has let `env` or the shell find its program."""
+    if data.startswith(_BY_ENV):
+        return [data, b"#!" + placeholder + b"/bin/" + data[len(_BY_ENV) :]]
+    started = re.match(_BY_SHELL % re.escape(prefix), data)
+    if started is not None:
+        return [data, b"#!" + placeholder + started[1] + b"\n" + data[started.end() :]]
+    return [data]
+
+
+def _grown(data: bytes, pattern: re.Pattern[bytes], placeholder: bytes) -> bytes:
+    """Replace in each string that is followed by as many NULs as the longer text needs."""
+
+    def grow(match: re.Match[bytes]) -> bytes:
+        whole = match[0]
+        longer = pattern.sub(lambda _: placeholder, whole.rstrip(b"\0"))
+        return longer.ljust(len(whole), b"\0") if len(longer) <= len(whole) else whole
+
+    return re.sub(pattern.pattern + rb"[^\0]*\0*", grow, data)
+
+
+def relocate(root: str) -> int:
+    """Write the place of an unpacked environment into its files, where another one stands in them.
+
+    May be interrupted and run again, as often as the folder is moved.
+
+    Args:
+        root: the environment.
+
+    Returns:
+        How many files were changed.
+
+    Raises:
+        ValueError: files were edited, or the path is too long for one; nothing but the others is changed.
+        OSError: a file cannot be read or written.
+    """
+    with open(os.path.join(root, NOTE), encoding="utf-8") as stream:
+        note = json.load(stream)
+    changed, wrong = 0, []
+    for path, mode, placeholder, sha256 in note["files"]:
+        try:
+            # One that an interrupted run has done has the new place in it.
+            changed += _rewrite(os.path.join(root, path), mode, placeholder, sha256, (note["prefix"], root), root)
+        except ValueError as error:
+            wrong.append(f"{path}: {error}")
+    if wrong:
+        raise ValueError("; ".join(wrong))
+    _replace(os.path.join(root, NOTE), json.dumps({**note, "prefix": root}).encode())
+    return changed
+
+
+def _rewrite(file: str, mode: str, placeholder: str, sha256: str, known: tuple[str, ...], prefix: str) -> bool:
+    with open(file, "rb") as stream:
+        data = stream.read()
+    text = os.fsencode(placeholder)
+    for place in known:
+        original, is_right = emptied(data, mode, text, os.fsencode(place), sha256)
+        if is_right:
+            content = filled(original, mode, text, os.fsencode(prefix))
+            if content != data:
+                _replace(file, content)
+            return content != data
+    raise ValueError("edited since it was unpacked; unpack again")
+
+
+def _replace(file: str, content: bytes) -> None:
+    beside = f"{file}.{os.getpid()}.tmp"
+    with open(beside, "wb") as stream:
+        stream.write(content)
+    os.chmod(beside, os.stat(file).st_mode & 0o777)
+    os.replace(beside, file)
+
+
+def main() -> int:
+    """Relocate the environment that this program lies in."""
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    try:
+        count = relocate(root)
+    except (OSError, ValueError) as error:
+        print(f"envpack-relocate: error: {error}", file=sys.stderr)
+        return 1
+    print(f"{root}: {count} files changed")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
