@@ -3,6 +3,9 @@
 A virtual environment of the same base interpreter, in which every file that a distribution's RECORD lists is linked to
 where it lies; a folder inside a package that holds nothing else is linked as a whole. Console scripts are copied, so
 that they start the interpreter of the replica.
+
+Of an environment of conda everything is there that is no module of Python: libraries and data of other packages, which
+its modules find by where they are themselves.
 """
 
 from __future__ import annotations
@@ -41,6 +44,8 @@ def make_replica(folder: str, interpreter: Interpreter, index: DistributionIndex
     home = os.path.dirname(interpreter.base_executable)
     with open(os.path.join(folder, "pyvenv.cfg"), "w", encoding="utf-8") as file:
         file.write(f"home = {home}\ninclude-system-site-packages = false\nversion = {interpreter.version}\n")
+    if os.path.isdir(os.path.join(interpreter.prefix, "conda-meta")):
+        _link_others(interpreter.prefix, folder, os.path.basename(os.path.dirname(site)))
     for name in names:
         distribution = index.get(name)
         if distribution is not None:
@@ -53,9 +58,29 @@ def make_replica(folder: str, interpreter: Interpreter, index: DistributionIndex
     return python
 
 
+def _link_others(prefix: str, folder: str, modules: str) -> None:
+    """Link what an environment of conda holds besides its commands and the folder of its modules."""
+    for below in ("", "lib"):
+        for name in os.listdir(os.path.join(prefix, below)):
+            if os.path.join(below, name) not in (
+                "bin",
+                "lib",
+                "pyvenv.cfg",
+                "conda-meta",
+                os.path.join("lib", modules),
+            ):
+                _link(os.path.join(prefix, below, name), os.path.join(folder, below, name), "")
+
+
 def _files(distribution: InstalledDistribution) -> tuple[Tree, list[str]]:
     """Return the files of a distribution below its location as a tree, and the paths of the others."""
     files: Iterable[str] = distribution.files
+    if distribution.conda_record:
+        from envpack.discover.environment.conda import site_files
+
+        # What conda put there may be more than what the package says of itself.
+        below = site_files(distribution.conda_record, distribution.location)
+        files = {*files, *(os.path.normpath(os.path.join(distribution.location, name)) for name in below)}
     if not files:
         # No list of files (old egg-info, Debian): what it says is importable, and its metadata.
         beside = [os.path.join(distribution.location, name) for name in distribution.top_level]
