@@ -22,6 +22,16 @@ PACKAGES: dict[str, tuple[str, list[str], dict[str, File | str]]] = {
     # With metadata; and under another name than Python's.
     "alpha": ("1.0", ["python"], {f"{SITE}/alpha/__init__.py": "", **metadata("alpha", "1.0", ["deep_learn"])}),
     "py-learn": ("3.0", ["python"], {f"{SITE}/deep_learn/__init__.py": "", **metadata("deep_learn", "3.0", (), "")}),
+    # A module that opens what another package laid below the prefix, found from where it is itself.
+    "names": ("1.0", [], {"share/names.txt": "one two"}),
+    "reader": (
+        "1.0",
+        ["python", "names"],
+        {
+            f"{SITE}/reader/__init__.py": "import sys\nTEXT = open(sys.prefix + '/share/names.txt').read()\n",
+            **metadata("reader", "1.0"),
+        },
+    ),
     # As old distutils left it: a file that names no requirements.
     "oldie": (
         "0.9",
@@ -82,10 +92,12 @@ def test_records_say_what_a_package_is(prefix: Path) -> None:
     assert {package.name: package.modules for package in conda_packages(str(prefix))} == {
         "alpha": ("alpha",),
         "libvision": (),
+        "names": (),
         "oldie": ("oldie",),
         "py-learn": ("deep_learn",),
         "py-vision": ("vision",),
         "python": (),
+        "reader": ("reader",),
     }
 
 
@@ -123,3 +135,10 @@ def test_record_that_changes_in_place_is_seen(prefix: Path, project: Project) ->
     assert told(ask(prefix, project, "import vision"))["py-vision"][0] == "4.2"
     record.write_text(record.read_text().replace('"4.2"', '"9.9"'))
     assert told(ask(prefix, project, "import vision"))["py-vision"][0] == "9.9"
+
+
+def test_second_run_finds_what_packages_lay_below_the_prefix(prefix: Path, project: Project) -> None:
+    script = project({"main.py": "import alpha, reader\n\nprint(reader.TEXT)\n"})
+    found = analyze(script, python=str(prefix / "bin" / "python"), run=())
+    assert found.verified, found.unresolved
+    assert {item.name for item in found.distributions} == {"alpha", "deep-learn", "reader"}

@@ -60,15 +60,10 @@ def make_replica(folder: str, interpreter: Interpreter, index: DistributionIndex
 
 def _link_others(prefix: str, folder: str, modules: str) -> None:
     """Link what an environment of conda holds besides its commands and the folder of its modules."""
+    own = {"bin", "lib", "pyvenv.cfg", "conda-meta", os.path.join("lib", modules)}
     for below in ("", "lib"):
         for name in os.listdir(os.path.join(prefix, below)):
-            if os.path.join(below, name) not in (
-                "bin",
-                "lib",
-                "pyvenv.cfg",
-                "conda-meta",
-                os.path.join("lib", modules),
-            ):
+            if os.path.join(below, name) not in own:
                 _link(os.path.join(prefix, below, name), os.path.join(folder, below, name), "")
 
 
