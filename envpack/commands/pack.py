@@ -11,7 +11,7 @@ from envpack.commands.options import selection_options
 from envpack.commands.output import note, print_json, print_table, size_text
 
 if TYPE_CHECKING:
-    from envpack.pack import LayerEvent, Manifest
+    from envpack.pack import LayerEvent, Manifest, MissingLibrary
 
 
 @click.command()
@@ -43,6 +43,7 @@ def pack(
     store = Store()
     answers: list[dict[str, Any]] = []
     for target in targets:
+        missing: list[MissingLibrary] = []
         with _Progress(target) as progress:
             manifest = build(
                 target,
@@ -53,9 +54,12 @@ def pack(
                 store=store,
                 output=output,
                 progress=progress,
+                warn=missing.append,
             )
         _warn(progress.events)
-        answers.append(_answer(target, manifest, progress.events, output))
+        for library in missing:
+            note(f"warning: {library}")
+        answers.append(_answer(target, manifest, progress.events, output) | {"missing_libraries": _told(missing)})
         if not as_json:
             _print(target, manifest, progress.events)
     if as_json:
@@ -133,6 +137,10 @@ def _print(target: str, manifest: Manifest, events: list[LayerEvent]) -> None:
     click.echo(f"{target}: Python {manifest.python}, {manifest.abi}, {manifest.platform}")
     print_table(("layer", "version", "kind", "unpacked", "packed", "", "digest"), rows, right=(3, 4))
     click.echo(f"environment {manifest.id}")
+
+
+def _told(missing: list[MissingLibrary]) -> list[dict[str, str]]:
+    return [{"library": one.library, "file": one.file, "layer": one.layer} for one in missing]
 
 
 def _answer(target: str, manifest: Manifest, events: list[LayerEvent], output: str | None) -> dict[str, Any]:

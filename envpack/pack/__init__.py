@@ -5,6 +5,7 @@
 - `bytecode`, `scripts`, `distributions`, `conda`, `trees`: what goes into a layer; `index`: which one it gave before.
 - `placeholders`: the path of an environment in files of conda packages, taken out and put in.
 - `locks`, `layers`, `environment`, `packfile`, `store`: the store, safe for many processes and for sudden death.
+- `elf`, `libraries`: whether the shared libraries that machine code asks for are there.
 - `packing`: the function `pack`.
 - `unpacking`: a pack into a folder of its own.
 
@@ -22,12 +23,23 @@ from envpack.pack.manifest import LayerRef, Manifest
 from envpack.pack.store import Store, StoreContent, StoredLayer
 
 if TYPE_CHECKING:
+    from envpack.pack.libraries import MissingLibrary
     from envpack.pack.packing import LayerEvent, pack
     from envpack.pack.unpacking import unpack
 
-__all__ = ["pack", "unpack", "Manifest", "LayerRef", "LayerEvent", "Store", "StoreContent", "StoredLayer"]
+__all__ = [
+    "pack",
+    "unpack",
+    "Manifest",
+    "LayerRef",
+    "LayerEvent",
+    "MissingLibrary",
+    "Store",
+    "StoreContent",
+    "StoredLayer",
+]
 
-_HOMES = {"pack": "packing", "LayerEvent": "packing", "unpack": "unpacking"}
+_HOMES = {"pack": "packing", "LayerEvent": "packing", "MissingLibrary": "libraries", "unpack": "unpacking"}
 
 
 def __getattr__(name: str) -> Any:

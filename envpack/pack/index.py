@@ -10,14 +10,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from envpack.pack.distributions import LayerFiles
+from envpack.pack.libraries import LayerLibraries
 from envpack.pack.manifest import LayerRef, canonical_json
 
 # Part of every key: another form of layers must not find the notes of this one.
-_FORM = "2"
+_FORM = "3"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +29,13 @@ class Note:
         ref: the layer.
         edited: files whose content was not what RECORD says.
         missing: files that RECORD names and that were not there.
+        libraries: the shared libraries that its machine code asks for and offers.
     """
 
     ref: LayerRef
     edited: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    libraries: LayerLibraries = field(default_factory=LayerLibraries)
 
 
 class LayerIndex:
@@ -53,7 +56,8 @@ class LayerIndex:
             note = json.loads(self._file(files).read_bytes())
             if note["stamps"] != file_stamps(files):
                 return None
-            return Note(LayerRef.from_dict(note["layer"]), tuple(note["edited"]), tuple(note["missing"]))
+            libraries = LayerLibraries(tuple((name, file) for name, file in note["wanted"]), tuple(note["offered"]))
+            return Note(LayerRef.from_dict(note["layer"]), tuple(note["edited"]), tuple(note["missing"]), libraries)
         except (OSError, ValueError, KeyError, TypeError):
             return None  # no note, or one that was cut short: the layer is built again
 
@@ -66,7 +70,14 @@ class LayerIndex:
             note: what came of it.
         """
         self._folder.mkdir(exist_ok=True)
-        value = {"stamps": stamps, "layer": note.ref.to_dict(), "edited": note.edited, "missing": note.missing}
+        value = {
+            "stamps": stamps,
+            "layer": note.ref.to_dict(),
+            "edited": note.edited,
+            "missing": note.missing,
+            "wanted": note.libraries.wanted,
+            "offered": note.libraries.offered,
+        }
         file = self._file(files)
         beside = file.with_name(f"{file.name}.{os.getpid()}.{id(files)}.tmp")
         beside.write_bytes(canonical_json(value))

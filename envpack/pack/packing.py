@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,11 +16,14 @@ from envpack.pack.bytecode import BytecodeCompiler
 from envpack.pack.conda import CondaFiles
 from envpack.pack.distributions import InstalledFiles, LayerFiles, layer_sources, local_layer
 from envpack.pack.index import LayerIndex, Note, file_stamps
+from envpack.pack.libraries import MissingLibrary, layer_libraries, missing_libraries
 from envpack.pack.manifest import LayerRef, Manifest
 from envpack.pack.store import Store
 
 if TYPE_CHECKING:
     Target = Callable[..., Any] | str | os.PathLike[str] | Dependencies
+
+_log = logging.getLogger(__name__)
 
 # Compression and hashing leave the interpreter lock; more threads than this wait for the disk.
 _MAX_THREADS = 8
@@ -62,6 +66,7 @@ def pack(
     store: Store | str | os.PathLike[str] | None = None,
     output: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
+    warn: Callable[[MissingLibrary], None] | None = None,
 ) -> Manifest:
     """Build the environment that a target needs.
 
@@ -75,6 +80,8 @@ def pack(
         store: the store to build in; the default one by default.
         output: a file to export the environment to.
         progress: called once for each layer, one call at a time.
+        warn: called for each shared library that machine code in the pack asks for and that nothing in it has; by
+            default a warning is logged.
 
     Returns:
         The manifest; its layers are in the store.
@@ -92,18 +99,27 @@ def pack(
     _check_same(dependencies, interpreter)
     place = store if isinstance(store, Store) else Store(store)
     layers = _layers(dependencies, interpreter, exclude)
+    notes = _build_all(layers, interpreter, place, progress)
     manifest = Manifest(
         python=".".join(interpreter.version.split(".")[:2]),
         implementation=interpreter.implementation,
         abi=interpreter.abi,
         platform=interpreter.platform,
-        layers=_build_all(layers, interpreter, place, progress),
+        layers=tuple(note.ref for note in notes),
         has_interpreter=any(layer.kind == "conda" and "bin/python" in dict(layer.files) for layer in layers),
     )
     place.add_manifest(manifest)
+    for missing in missing_libraries(
+        [(str(note.ref), note.libraries) for note in notes], [os.path.join(interpreter.base_prefix, "lib")]
+    ):
+        (warn or _log_warning)(missing)
     if output is not None:
         place.export(manifest, output)
     return manifest
+
+
+def _log_warning(missing: MissingLibrary) -> None:
+    _log.warning("%s", missing)
 
 
 def _dependencies(
@@ -155,20 +171,20 @@ def _layers(dependencies: Dependencies, interpreter: Interpreter, exclude: Seque
 
 def _build_all(
     layers: list[LayerFiles], interpreter: Interpreter, store: Store, progress: Progress | None
-) -> tuple[LayerRef, ...]:
+) -> list[Note]:
     index = LayerIndex(store.folder / "index", f"{interpreter.implementation} {interpreter.version}")
     threads = min(_MAX_THREADS, os.cpu_count() or 1, max(1, len(layers)))
-    refs: list[LayerRef] = []
+    notes: list[Note] = []
     with BytecodeCompiler(interpreter) as compiler, ThreadPoolExecutor(threads, "envpack-pack") as pool:
         # The largest number of files first, so that no long one is left for the end.
         order = sorted(layers, key=lambda layer: -len(layer.files))
         results = pool.map(lambda layer: _build(layer, store, index, compiler), order)
         for done, (note, built) in enumerate(results, start=1):
-            refs.append(note.ref)
+            notes.append(note)
             if progress is not None:
                 size = store.blob(note.ref.digest).stat().st_size
                 progress(LayerEvent(note.ref, built, size, note.edited, note.missing, done, len(layers)))
-    return tuple(refs)
+    return notes
 
 
 def _build(layer: LayerFiles, store: Store, index: LayerIndex, compiler: BytecodeCompiler) -> tuple[Note, bool]:
@@ -190,6 +206,6 @@ def _build(layer: LayerFiles, store: Store, index: LayerIndex, compiler: Bytecod
     differing = (path for path, digest in layer.recorded.items() if met.get(path) not in (digest, ""))
     # A script is packed with another first line than the one that was recorded; of conda's that is allowed for.
     edited = tuple(path for path in differing if layer.kind == "conda" or not path.startswith("bin/"))
-    note = Note(ref, edited, layer.missing)
+    note = Note(ref, edited, layer.missing, layer_libraries(layer.files))
     index.keep(layer, stamps, note)
     return note, True
