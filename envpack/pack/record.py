@@ -18,11 +18,10 @@ INSTALLER_NOTES = frozenset({"INSTALLER", "REQUESTED"})
 
 
 def rows(record: bytes) -> Iterator[tuple[str, str]]:
-    """Yield path and hexadecimal sha256 (or an empty string) of each row of a RECORD."""
+    """Yield path and hexadecimal sha256 of each row of a RECORD: empty where it has none, as written where it is none."""
     for row in _parsed(record):
         algorithm, _, digest = (row[1] if len(row) > 1 else "").partition("=")
-        known = algorithm == "sha256" and digest
-        yield row[0], base64.urlsafe_b64decode(digest + "=" * (-len(digest) % 4)).hex() if known else ""
+        yield row[0], _hexadecimal(digest) if algorithm == "sha256" else ""
 
 
 def is_installed_note(path: str) -> bool:
@@ -54,6 +53,13 @@ def portable_record(record: bytes, changed: Mapping[str, bytes], packed: Collect
 
 def _parsed(record: bytes) -> Iterator[list[str]]:
     return (row for row in csv.reader(record.decode("utf-8", "surrogateescape").splitlines()) if row)
+
+
+def _hexadecimal(digest: str) -> str:
+    try:
+        return base64.urlsafe_b64decode(digest + "=" * (-len(digest) % 4)).hex()
+    except ValueError:
+        return digest  # no file has this one: it is reported as not as in RECORD
 
 
 def _digest(content: bytes) -> str:

@@ -24,6 +24,14 @@ def test_rows_give_paths_and_hexadecimal_digests() -> None:
     assert found["pkg-1.0.dist-info/RECORD"] == ""
 
 
+def test_digest_that_is_none_is_that_of_no_file() -> None:
+    assert list(rows(b"a.py,sha256=abcde,3\nb.py,sha256,3\nc.py,md5=abcd,3\n")) == [
+        ("a.py", "abcde"),
+        ("b.py", ""),
+        ("c.py", ""),
+    ]
+
+
 def test_scripts_are_recorded_as_packed_and_notes_of_the_installer_are_not() -> None:
     script = b"#!/bin/sh\nmoved\n"
     packed = portable_record(RECORD, {"../../../bin/tool": script})
