@@ -3,6 +3,7 @@
 | variable | meaning | default |
 |---|---|---|
 | `ENVPACK_STORE` | folder of the store | `$XDG_CACHE_HOME/envpack`, else `~/.cache/envpack` |
+| `ENVPACK_SYNC` | `0`: a store does not wait for the disk, and a power failure may damage layers | `1` |
 | `ENVPACK_INDEX_CACHE` | folder of what is known of environments; empty: none | `envpack-index` beside the store's |
 | `PIP_INDEX_URL` | index that is asked for addresses and hashes of a lock file | none: `--format pylock` needs it |
 """
@@ -29,6 +30,11 @@ def store_folder() -> Path:
         return Path(explicit).expanduser().absolute()
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(cache).expanduser().absolute() / "envpack"
+
+
+def syncs() -> bool:
+    """Tell whether what is made in a store is to be on the disk before it is seen there."""
+    return os.environ.get("ENVPACK_SYNC", "1") != "0"
 
 
 def index_cache_folder() -> str:

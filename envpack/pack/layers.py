@@ -25,6 +25,9 @@ from envpack.pack.entries import EXECUTABLE, FOLDER, LINK, Entry, entries_digest
 from envpack.pack.locks import locked, sweep, temporary_folder
 from envpack.pack.manifest import LayerRef
 from envpack.pack.reader import ChunkStream, LayerReader, Readable
+from envpack.pack.sharing import make_folder, share_tree
+from envpack.pack.syncing import settle, settle_file
+from envpack.pack.uses import Uses
 from envpack.pack.writer import Source, WrittenLayer, write_layer
 
 _log = logging.getLogger(__name__)
@@ -61,6 +64,7 @@ class LayerFolder:
         self._layers = root / "layers"
         self._locks = root / "locks"
         self._tmp = root / "tmp"
+        self.uses = Uses(root)
 
     def blob_path(self, digest: str) -> Path:
         """Return where the layer file is, or would be."""
@@ -99,11 +103,14 @@ class LayerFolder:
         with self.work() as folder:
             with open(folder / "blob", "w+b") as blob, open(folder / "scratch", "w+b") as scratch:
                 written = write_layer(sources, blob, scratch, case_matters=case_matters)
+            # Held before it is looked for: one that is there now must not go before it is made use of.
+            self.uses.hold(written.digest, files=True)
             self._keep_blob(folder / "blob", written.digest)
         return written
 
     def receive(self, digest: str, chunks: Iterable[bytes], source: str, ref: LayerRef | None) -> None:
         """Take a layer file in: kept, verified and unpacked while it arrives."""
+        self.uses.hold(digest)
         if self.has_blob(digest):
             return
         with self.making(digest):
@@ -122,7 +129,9 @@ class LayerFolder:
             PackFormatError: the file is damaged; it is removed, so that the layer can be fetched or built again.
         """
         target = self.unpacked_path(ref.digest)
+        self.uses.hold(ref.digest)
         if target.exists():
+            self.uses.touch(ref.digest)
             return target
         with self.making(ref.digest):
             if target.exists():
@@ -157,7 +166,7 @@ class LayerFolder:
         """Make a temporary folder in the store; those that dead owners left are removed first."""
         with store_errors(self._root):
             for folder in (self._blobs, self._layers, self._locks, self._tmp):
-                folder.mkdir(parents=True, exist_ok=True)
+                make_folder(folder)
             sweep(self._tmp)
             with temporary_folder(self._tmp) as folder:
                 yield folder
@@ -166,7 +175,7 @@ class LayerFolder:
     def making(self, name: str) -> Iterator[None]:
         """Be the only one who makes the thing of that name."""
         with store_errors(self._root):
-            self._locks.mkdir(parents=True, exist_ok=True)
+            make_folder(self._locks)
             with locked(self._locks / f"{name}.lock"):
                 yield
 
@@ -180,6 +189,10 @@ class LayerFolder:
         finally:
             os.close(descriptor)
         (folder / "list").write_bytes(reader.listing)
+        os.chmod(folder / "list", 0o444)
+        share_tree(content, self._root)
+        # A name that reaches the disk before its content would be a layer of empty files after a power failure.
+        settle(folder)
         # The list first: whoever sees the folder must find it. A layer that is there already stays.
         os.rename(folder / "list", self._layers / f"{digest}.json")
         if not self.unpacked_path(digest).exists():
@@ -189,7 +202,9 @@ class LayerFolder:
     def _keep_blob(self, file: Path, digest: str) -> None:
         if not self.has_blob(digest):
             os.chmod(file, 0o444)
+            settle_file(file)
             os.rename(file, self.blob_path(digest))
+        self.uses.touch(digest)
 
 
 def verify_folder(folder: Path, digest: str, listing: bytes) -> None:

@@ -13,34 +13,46 @@ import secrets
 import shutil
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from envpack.errors import StoreError
+from envpack.pack.sharing import share_lock
 
 LOCK_TIMEOUT_S = 600.0
 
 
 @contextmanager
-def locked(file: Path, timeout_s: float = LOCK_TIMEOUT_S) -> Iterator[None]:
-    """Hold an exclusive lock.
+def locked(file: Path, timeout_s: float = LOCK_TIMEOUT_S, *, shared: bool = False) -> Iterator[None]:
+    """Hold a lock.
 
     Args:
-        file: the lock file; it is made, and stays.
+        file: the lock file; it is made, and stays until a collection finds it of no use.
         timeout_s: how long to wait for another owner.
+        shared: whether others may hold it, too, who ask for it in the same way.
 
     Raises:
         StoreError: the other owner did not let go in time.
     """
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    descriptor = _lock_at(file, timeout_s, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
     try:
-        if not _try_lock(descriptor):
-            _wait_lock(descriptor, file, timeout_s)
         yield
     finally:
         # Explicitly: a child forked by another thread may hold a copy of the descriptor.
         fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)
+
+
+def open_lock(file: Path) -> int:
+    """Open a lock file, made where it is not there, for everybody who may write to its store."""
+    while True:
+        # Not to be made in the same call: kernels refuse that for the files of others in sticky folders.
+        with suppress(FileNotFoundError):
+            return os.open(file, os.O_RDWR | os.O_CLOEXEC)
+        with suppress(FileExistsError):
+            descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+            share_lock(descriptor, file.parent)
+            return descriptor
 
 
 @contextmanager
@@ -53,7 +65,7 @@ def temporary_folder(parent: Path, prefix: str = "") -> Iterator[Path]:
         parent: where to make it.
         prefix: how its name begins.
     """
-    name, descriptor = _own_new_name(parent, prefix)
+    name, descriptor = own_new_lock(parent, prefix)
     folder = parent / name
     try:
         folder.mkdir(0o700)
@@ -87,7 +99,7 @@ def _sweep_one(parent: Path, lock_name: str) -> bool:
     except OSError:
         return False  # removed meanwhile by its owner, or another user's: not ours to remove
     try:
-        if not (_try_lock(descriptor) and _is_at(descriptor, parent / lock_name)):
+        if not (try_lock(descriptor) and is_at(descriptor, parent / lock_name)):
             return False
         remove_tree(parent / lock_name.removesuffix(".lock"))
         os.unlink(parent / lock_name)
@@ -98,39 +110,50 @@ def _sweep_one(parent: Path, lock_name: str) -> bool:
         os.close(descriptor)
 
 
-def _own_new_name(parent: Path, prefix: str) -> tuple[str, int]:
-    """Make and lock a lock file; a sweeper may take it away between the two, then another one is made."""
+def own_new_lock(parent: Path, prefix: str = "") -> tuple[str, int]:
+    """Make and lock a lock file of a new name; return the name without `.lock`, and the descriptor.
+
+    A sweeper may take it away between the two, then another one is made.
+    """
     while True:
         name = f"{prefix}{secrets.token_hex(8)}"
-        descriptor = os.open(parent / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        if _try_lock(descriptor) and _is_at(descriptor, parent / f"{name}.lock"):
+        descriptor = open_lock(parent / f"{name}.lock")
+        if try_lock(descriptor) and is_at(descriptor, parent / f"{name}.lock"):
             return name, descriptor
         os.close(descriptor)
 
 
-def _is_at(descriptor: int, path: Path) -> bool:
+def is_at(descriptor: int, path: Path) -> bool:
+    """Tell whether an open file is still the one of that name."""
     try:
         return os.path.samestat(os.fstat(descriptor), os.stat(path))
     except FileNotFoundError:
         return False
 
 
-def _try_lock(descriptor: int) -> bool:
+def try_lock(descriptor: int, operation: int = fcntl.LOCK_EX) -> bool:
+    """Lock an open file if nobody else has; tell whether that was so."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
 
 
-def _wait_lock(descriptor: int, file: Path, timeout_s: float) -> None:
-    """Wait in a thread, which a signal or a poll would do worse: one sleeps in the kernel, the other has a deadline."""
+def wait_lock(descriptor: int, file: Path, operation: int = fcntl.LOCK_EX, timeout_s: float = LOCK_TIMEOUT_S) -> None:
+    """Lock an open file as soon as nobody else has.
+
+    In a thread, which a signal or a poll would do worse: one sleeps in the kernel, the other has a deadline.
+
+    Raises:
+        StoreError: the other owner did not let go in time.
+    """
     granted = threading.Event()
     given_up = threading.Event()
     own = os.dup(descriptor)
 
     def wait() -> None:
-        fcntl.flock(own, fcntl.LOCK_EX)
+        fcntl.flock(own, operation)
         if given_up.is_set():
             fcntl.flock(own, fcntl.LOCK_UN)
         granted.set()
@@ -140,3 +163,18 @@ def _wait_lock(descriptor: int, file: Path, timeout_s: float) -> None:
     if not granted.wait(timeout_s):
         given_up.set()
         raise StoreError(f"waited {timeout_s:g} s for {str(file)!r}", "another process holds it; see who with fuser")
+
+
+def _lock_at(file: Path, timeout_s: float, operation: int) -> int:
+    """Open and lock the file of that name; one that a collection removed meanwhile does not count."""
+    while True:
+        descriptor = open_lock(file)
+        try:
+            if not try_lock(descriptor, operation):
+                wait_lock(descriptor, file, operation, timeout_s)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        if is_at(descriptor, file):
+            return descriptor
+        os.close(descriptor)

@@ -190,7 +190,7 @@ def _build_all(
 def _build(layer: LayerFiles, store: Store, index: LayerIndex, compiler: BytecodeCompiler) -> tuple[Note, bool]:
     """Return the note about a layer and whether it had to be built."""
     note = index.find(layer)
-    if note is not None and store.blob(note.ref.digest).exists():
+    if note is not None and store.hold_blob(note.ref.digest):
         return note, False
     stamps = file_stamps(layer)
     written = store.pack_layer(layer_sources(layer, compiler), case_matters=layer.kind == "conda")

@@ -28,6 +28,8 @@ from envpack.pack.environment import Claims, check_base, find_executable, link_l
 from envpack.pack.layers import LayerFolder, store_errors
 from envpack.pack.manifest import LayerRef, Manifest
 from envpack.pack.packfile import layer_chunks, open_pack, pairs, read_end, write_pack
+from envpack.pack.sharing import make_folder, share_tree
+from envpack.pack.syncing import settle, settle_file
 from envpack.pack.writer import Source, WrittenLayer
 
 _log = logging.getLogger(__name__)
@@ -98,6 +100,12 @@ class Store:
         """Return the layer file, to be read and sent; it may not exist."""
         return self._layers.blob_path(digest)
 
+    def hold_blob(self, digest: str) -> bool:
+        """Tell whether the layer file is there; if so, it stays as long as this process lives."""
+        self._layers.uses.hold(digest, files=True)
+        self._layers.uses.touch(digest)
+        return self._layers.has_blob(digest)
+
     def pack_layer(self, sources: Iterable[Source], *, case_matters: bool = False) -> WrittenLayer:
         """Build a layer from files.
 
@@ -132,12 +140,22 @@ class Store:
 
     def add_manifest(self, manifest: Manifest) -> None:
         """Remember what an environment consists of, under its id."""
+        self._hold(manifest, files=True)
+        self._add_manifest(manifest)
+
+    def _hold(self, manifest: Manifest, *, files: bool) -> None:
+        self._layers.uses.hold(manifest.id, *(ref.digest for ref in manifest.layers), files=files)
+
+    def _add_manifest(self, manifest: Manifest) -> None:
         file = self._manifests / f"{manifest.id}.json"
+        self._layers.uses.touch(manifest.id)
         if file.exists():
             return
         with self._layers.work() as work:
-            self._manifests.mkdir(exist_ok=True)
+            make_folder(self._manifests)
             (work / "manifest").write_bytes(manifest.canonical())
+            os.chmod(work / "manifest", 0o444)
+            settle_file(work / "manifest")
             os.rename(work / "manifest", file)
 
     def manifest(self, id: str) -> Manifest:
@@ -190,30 +208,38 @@ class Store:
         ready = self._ready.get(key)
         # Through the link: an environment whose interpreter is gone is none.
         if ready is not None and os.path.exists(f"{ready}/bin/python"):
-            return Path(ready)
+            uses = self._layers.uses
+            if uses.holds_environment(Path(ready)) or uses.hold_environment(Path(ready)):
+                uses.touch(os.path.basename(ready))
+                return Path(ready)
         executable = find_executable(manifest, python)
         place = str(self._environments) if manifest.is_placed else ""
         target = self._environments / f"{manifest.id[:32]}-{_stamp(executable, place)}"
-        if not os.path.exists(target / "bin" / "python"):
+        # Twice at most, unless somebody collects it as fast as it is made.
+        while not (_is_whole(target) and self._layers.uses.hold_environment(target)):
             self._make(manifest, executable, target)
+        self._layers.uses.touch(target.name)
         self._ready[key] = str(target)
         return target
 
     def _make(self, manifest: Manifest, executable: str, target: Path) -> None:
         base = check_base(manifest, executable)
+        self._hold(manifest, files=False)
         with self._layers.making(target.name):
-            if (target / "bin" / "python").exists():
+            if _is_whole(target):
                 return
-            self.add_manifest(manifest)
+            self._add_manifest(manifest)
             folders = [self._layers.unpack(ref) for ref in manifest.layers]
             with self._layers.work() as work:
-                self._environments.mkdir(exist_ok=True)
+                make_folder(self._environments)
                 made = work / "environment"
                 made.mkdir(0o755)
                 claims = Claims(write_skeleton(made, manifest, base))
                 for ref, folder in zip(manifest.layers, folders, strict=True):
                     listing = parse_listing(self._layers.listing(ref.digest))
                     link_layer(ref, listing, folder, made, claims, str(target))
+                share_tree(made, self.folder)
+                settle(made)
                 if target.exists():
                     os.rename(target, work / "broken")  # its interpreter is gone
                 os.rename(made, target)
@@ -230,6 +256,7 @@ class Store:
         target = Path(file)
         if not target.absolute().parent.is_dir():
             raise UsageError(f"no such folder: {str(target.absolute().parent)!r}")
+        self._hold(manifest, files=True)
         blobs = [self._layers.require_blob(ref) for ref in manifest.layers]
         with store_errors(target.absolute().parent, "folder"):
             return write_pack(target, manifest, blobs)
@@ -243,6 +270,7 @@ class Store:
         """
         with ExitStack() as stack:
             stream, index = open_pack(stack, file)
+            self._hold(index.manifest, files=True)
             position = stream.tell()
             for ref, size in pairs(index):
                 # Each time from its own place: a layer that came meanwhile from somebody else is not read at all.
@@ -253,6 +281,10 @@ class Store:
             read_end(stream, str(file))
         self.add_manifest(index.manifest)
         return index.manifest
+
+    def release(self) -> None:
+        """Let go of all that this process has asked for, as its end does: from now on it may be collected."""
+        self._layers.uses.release()
 
     # Housekeeping
 
@@ -274,6 +306,10 @@ class Store:
         users = tuple(manifest.id for manifest in manifests if any(layer.digest == digest for layer in manifest.layers))
         size = blob.stat().st_size if blob.exists() else 0
         return StoredLayer(digest, size, self._layers.unpacked_path(digest).exists(), ref, users)
+
+
+def _is_whole(environment: Path) -> bool:
+    return os.path.exists(environment / "bin" / "python") and os.path.exists(environment / "pyvenv.cfg")
 
 
 def _stamp(executable: str, place: str) -> str:

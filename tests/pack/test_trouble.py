@@ -52,6 +52,7 @@ def test_a_store_without_room_is_said_and_left_clean(answer, prefix, store, tmp_
         assert list((full.folder / "tmp").iterdir()) == []
         assert os.listdir(disk) == ["store"]
         assert full.missing(good) == good.layers
+        full.release()  # a file system with open files cannot be unmounted
 
 
 @pytest.mark.skipif(not is_root, reason="mounts a small file system")
@@ -60,6 +61,7 @@ def test_a_read_only_store_serves_what_it_has_and_says_what_it_cannot(answer, pr
         store = Store(disk / "store")
         manifest = pack(answer, python=prefix.python, store=store)
         environment = store.materialise(manifest)
+        store.release()  # nor made read-only
         subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
         again = Store(disk / "store")
         assert pack(answer, python=prefix.python, store=again) == manifest
@@ -67,6 +69,7 @@ def test_a_read_only_store_serves_what_it_has_and_says_what_it_cannot(answer, pr
         prefix.install("two", "1.0", {"two.py": ""})
         with pytest.raises(StoreError, match="read-only in store"):
             pack(needs(("two", "1.0")), python=prefix.python, store=again)
+        again.release()
 
 
 @pytest.mark.skipif(not is_root, reason="becomes another user")
