@@ -2,13 +2,43 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 
+_SIZES = {"": 1, "b": 1} | {
+    unit: base**power
+    for power, letter in enumerate("kmgtp", start=1)
+    for base, ending in ((1000, ""), (1000, "b"), (1024, "ib"))
+    for unit in [letter + ending]
+}
+_AGES = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
 F = TypeVar("F", bound=Callable[..., Any])
 
+
+class Quantity(click.ParamType):  # type: ignore[type-arg]  # generic only in the newest click
+    """A number with a unit: `SIZE` gives bytes, `AGE` seconds."""
+
+    def __init__(self, name: str, units: dict[str, int], expected: str) -> None:
+        self.name = name
+        self._units = units
+        self._expected = expected
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number in the smallest unit."""
+        if isinstance(value, float):
+            return value
+        match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-z]*)\s*", value, re.ASCII | re.IGNORECASE)
+        if match is None or match[2].lower() not in self._units:
+            self.fail(f"{value!r} met, {self._expected} expected", param, ctx)
+        return float(match[1]) * self._units[match[2].lower()]
+
+
+SIZE = Quantity("SIZE", _SIZES, "a size such as 20GB, 512MiB or a number of bytes")
+AGE = Quantity("AGE", _AGES, "an age such as 30d, 12h or 90min")
 
 ARGUMENTS = "envpack.arguments"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,15 @@ def size_text(size_bytes: int) -> str:
         value /= 1000
         unit += 1
     return f"{value:.0f} {_UNITS[unit]}" if unit == 0 or value >= 99.95 else f"{value:.1f} {_UNITS[unit]}"
+
+
+def age_text(moment_s: float) -> str:
+    """Return how long ago a moment (seconds since the epoch) was: `5 min ago`, `3 h ago`, `12 d ago`."""
+    age_s = max(0.0, time.time() - moment_s)
+    for unit, seconds in (("d", 86400), ("h", 3600), ("min", 60)):
+        if age_s >= seconds:
+            return f"{age_s // seconds:.0f} {unit} ago"
+    return "just now"
 
 
 def print_json(value: Any) -> None:

@@ -6,10 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from envpack.commands.output import note, print_json, print_table, size_text
+from envpack.commands.options import AGE, SIZE
+from envpack.commands.output import age_text, note, print_json, print_table, size_text
 
 if TYPE_CHECKING:
     from envpack.pack import StoreContent, StoredLayer
+    from envpack.pack.collection import Collection
+
+_KINDS = {"file": "layer file", "layer": "layer", "environment": "environment", "manifest": "manifest"}
 
 
 @click.group()
@@ -61,6 +65,44 @@ def why(layer: str) -> None:
 
 
 @store.command()
+@click.option("--max-size", type=SIZE, help="Remove until the store is no larger, such as 20GB.")
+@click.option("--older-than", type=AGE, help="Remove what was not used for so long, such as 30d or 12h.")
+@click.option("--dry-run", is_flag=True, help="Remove nothing; say what would go.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def gc(max_size: float | None, older_than: float | None, dry_run: bool, as_json: bool) -> int:
+    """Remove what was used longest ago: environments, layers and layer files that nothing in use needs.
+
+    Files of layers that are unpacked go before what runs from those layers: without them such an environment still
+    runs, and can be exported only after it is packed again. Ends with 1 if the store is still larger than SIZE.
+    """
+    from envpack.pack import Store
+
+    place = Store()
+    answer = place.collect(max_size_bytes=max_size, older_than_s=older_than, is_dry=dry_run)
+    is_small = max_size is None or answer.plan.after_bytes <= max_size
+    if as_json:
+        print_json({"schema": 1, "store": str(place.folder), "dry_run": dry_run, **_collected(answer)})
+        return 0 if is_small else 1
+    removals = answer.plan.removals
+    if removals:
+        rows = [
+            (_KINDS[item.part.kind], item.part.label, age_text(item.part.last_used_s), size_text(item.freed_bytes))
+            for item in removals
+        ]
+        print_table(("", "removed" if not dry_run else "would be removed", "last used", "freed"), rows, right=(3,))
+    before, after = answer.plan.before_bytes, answer.plan.after_bytes
+    verb = "would be freed" if dry_run else "freed"
+    click.echo(f"{size_text(before - after)} of {size_text(before)} {verb}, {size_text(after)} left")
+    if answer.in_use:
+        note(f"in use: {', '.join(name[:12] for name in answer.in_use)}")
+    if answer.others:
+        note(f"{answer.others} things are other users', who can remove them")
+    if not is_small:
+        note(f"still larger than {size_text(int(max_size or 0))}: the rest is in use, or another user's")
+    return 0 if is_small else 1
+
+
+@store.command()
 def verify() -> int:
     """Read every layer file and every unpacked layer and compare their digests; ends with 1 if one is damaged."""
     from envpack.pack import Store
@@ -75,6 +117,25 @@ def verify() -> int:
             click.echo(f"{digest[:12]}  {problem}")
     click.echo(f"{checked} layers verified, {damaged} damaged")
     return 1 if damaged else 0
+
+
+def _collected(answer: Collection) -> dict[str, Any]:
+    return {
+        "before_bytes": answer.plan.before_bytes,
+        "after_bytes": answer.plan.after_bytes,
+        "removed": [
+            {
+                "kind": item.part.kind,
+                "name": item.part.name,
+                "label": item.part.label,
+                "last_used_s": item.part.last_used_s,
+                "freed_bytes": item.freed_bytes,
+            }
+            for item in answer.plan.removals
+        ],
+        "in_use": list(answer.in_use),
+        "of_other_users": answer.others,
+    }
 
 
 def _name(layer: StoredLayer) -> str:

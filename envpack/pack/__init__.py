@@ -5,6 +5,8 @@
 - `bytecode`, `scripts`, `distributions`, `conda`, `trees`: what goes into a layer; `index`: which one it gave before.
 - `placeholders`: the path of an environment in files of conda packages, taken out and put in.
 - `locks`, `layers`, `environment`, `packfile`, `store`: the store, safe for many processes and for sudden death.
+- `uses`, `processes`, `plan`, `collection`: who uses what, and taking out what nobody uses.
+- `sharing`, `syncing`: stores of several users, and power failures.
 - `elf`, `libraries`: whether the shared libraries that machine code asks for are there.
 - `packing`: the function `pack`.
 - `unpacking`: a pack into a folder of its own.
@@ -23,6 +25,7 @@ from envpack.pack.manifest import LayerRef, Manifest
 from envpack.pack.store import Store, StoreContent, StoredLayer
 
 if TYPE_CHECKING:
+    from envpack.pack.collection import Collection
     from envpack.pack.libraries import MissingLibrary
     from envpack.pack.packing import LayerEvent, pack
     from envpack.pack.unpacking import unpack
@@ -37,9 +40,16 @@ __all__ = [
     "Store",
     "StoreContent",
     "StoredLayer",
+    "Collection",
 ]
 
-_HOMES = {"pack": "packing", "LayerEvent": "packing", "MissingLibrary": "libraries", "unpack": "unpacking"}
+_HOMES = {
+    "Collection": "collection",
+    "LayerEvent": "packing",
+    "MissingLibrary": "libraries",
+    "pack": "packing",
+    "unpack": "unpacking",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from envpack import settings
 from envpack.errors import ManifestNotFoundError, PackFormatError, UsageError
@@ -31,6 +32,9 @@ from envpack.pack.packfile import layer_chunks, open_pack, pairs, read_end, writ
 from envpack.pack.sharing import make_folder, share_tree
 from envpack.pack.syncing import settle, settle_file
 from envpack.pack.writer import Source, WrittenLayer
+
+if TYPE_CHECKING:
+    from envpack.pack.collection import Collection
 
 _log = logging.getLogger(__name__)
 
@@ -295,6 +299,33 @@ class Store:
         layers = tuple(self._stored(digest, refs.get(digest), manifests) for digest in self._layers.digests())
         ready = tuple(sorted(self._environments.iterdir())) if self._environments.exists() else ()
         return StoreContent(layers, manifests, ready)
+
+    def collect(
+        self, *, max_size_bytes: float | None = None, older_than_s: float | None = None, is_dry: bool = False
+    ) -> Collection:
+        """Remove what was used longest ago, and nothing that is in use.
+
+        In use is what a living process has asked a store for, or runs from, and all that this needs. Others may use the
+        store meanwhile.
+
+        Args:
+            max_size_bytes: remove until the store is no larger.
+            older_than_s: remove what was not used for so many seconds.
+            is_dry: only tell what would be removed.
+
+        Raises:
+            UsageError: neither size nor age is given.
+            StoreError: the store cannot be written.
+        """
+        from envpack.pack.collection import Collector, now_minus
+
+        if max_size_bytes is None and older_than_s is None:
+            raise UsageError("neither a size nor an age is given", "such as --max-size 20GB or --older-than 30d")
+        manifests = {id: self.manifest(id) for id in self.manifest_ids()}
+        since = None if older_than_s is None else now_minus(older_than_s)
+        return Collector(self.folder, self._layers).collect(
+            manifests, max_size_bytes=max_size_bytes, unused_since_s=since, is_dry=is_dry
+        )
 
     def verify(self) -> Iterator[tuple[str, str]]:
         """Read every layer again and yield its digest and what is wrong with it, or an empty string."""

@@ -62,6 +62,12 @@ def prefix(tmp_path: Path) -> Prefix:
     return Prefix(tmp_path / "venv")
 
 
+@pytest.fixture(autouse=True)
+def without_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Power does not fail in tests, and the disk may be busy with the work of others."""
+    monkeypatch.setenv("ENVPACK_SYNC", "0")
+
+
 @pytest.fixture
 def stores(tmp_path: Path) -> Iterator[Callable[[], Store]]:
     """Make stores; none may hold anything temporary at the end."""
@@ -73,6 +79,7 @@ def stores(tmp_path: Path) -> Iterator[Callable[[], Store]]:
 
     yield make
     for store in made:
+        store.release()
         left = sorted(path.name for path in (store.folder / "tmp").glob("*"))
         assert left == [], f"left in {store.folder}/tmp"
 

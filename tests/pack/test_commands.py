@@ -3,12 +3,15 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from envpack.commands.main import main
-from envpack.commands.output import size_text
+from envpack.commands.options import AGE, SIZE, Quantity
+from envpack.commands.output import age_text, size_text
+from envpack.pack import Store
 
 
 @pytest.fixture
@@ -72,6 +75,59 @@ def test_store_tells_why_a_layer_is_there_and_that_it_is_whole(script: Path, cap
     blob.write_bytes(blob.read_bytes()[:-1])
     assert main(["store", "verify"]) == 1
     assert "1 damaged" in capsys.readouterr().out
+
+
+def test_gc_says_what_goes_and_that_it_is_enough(script: Path, capsys, tmp_path: Path) -> None:
+    main(["pack", "script.py:one", "script.py:two"])
+    Store(tmp_path / "store").release()  # this process, which has packed
+    capsys.readouterr()
+    assert main(["store", "gc", "--max-size", "0", "--dry-run"]) == 0
+    planned = capsys.readouterr().out
+    assert "layer file  local" in planned
+    assert "would be freed, 0 B left" in planned
+    assert main(["store", "gc", "--older-than", "12h", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["removed"] == []
+    assert main(["store", "gc", "--max-size", "0", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["after_bytes"], answer["in_use"]) == (0, [])
+    assert {item["kind"] for item in answer["removed"]} == {"manifest", "file"}
+
+
+def test_gc_that_cannot_make_the_store_small_enough_ends_with_1(script: Path, capsys, tmp_path: Path) -> None:
+    main(["pack", "script.py:one"])
+    assert main(["store", "gc", "--max-size", "1kB"]) == 1
+    assert "still larger than 1.0 kB: the rest is in use" in capsys.readouterr().err
+    Store(tmp_path / "store").release()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "neither a size nor an age is given"),
+        (["--max-size", "20 gigs"], "'20 gigs' met, a size such as 20GB"),
+        (["--max-size", "-1"], "'-1' met, a size such as 20GB"),
+        (["--older-than", "30"], "'30' met, an age such as 30d, 12h"),
+    ],
+)
+def test_sizes_and_ages_that_are_none_are_wrong_usage(words: list[str], said: str, script: Path, capsys) -> None:
+    assert main(["store", "gc", *words]) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "value"),
+    [(SIZE, "20GB", 20e9), (SIZE, "512 MiB", 512 * 2**20), (SIZE, "1000", 1000.0), (SIZE, "1.5k", 1500.0)]
+    + [(AGE, "30d", 30 * 86400.0), (AGE, "12h", 43200.0), (AGE, "90min", 5400.0), (AGE, ".5 w", 302400.0)],
+)
+def test_sizes_and_ages_are_read_as_people_write_them(kind: Quantity, text: str, value: float) -> None:
+    assert kind.convert(text, None, None) == value
+
+
+@pytest.mark.parametrize(
+    ("age_s", "text"), [(0, "just now"), (61, "1 min ago"), (7200, "2 h ago"), (12.5 * 86400, "12 d ago")]
+)
+def test_ages_are_written_as_people_read_them(age_s: float, text: str) -> None:
+    assert age_text(time.time() - age_s) == text
 
 
 def test_edited_files_are_noted_on_stderr(prefix, script: Path, capsys) -> None:
