@@ -17,7 +17,7 @@ import json
 import logging
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -175,9 +175,12 @@ class Store:
         if len(matches) != 1:
             known = f"{len(matches)} begin so" if matches else "see envpack store ls"
             raise ManifestNotFoundError(f"no environment {id!r} in store {str(self.folder)!r}", known)
-        data = (self._manifests / f"{matches[0]}.json").read_bytes()
-        if hashlib.sha256(data).hexdigest() != matches[0]:
-            raise PackFormatError(f"manifest {matches[0]} in store {str(self.folder)!r} is damaged", "pack again")
+        return self._read_manifest(matches[0])
+
+    def _read_manifest(self, id: str) -> Manifest:
+        data = (self._manifests / f"{id}.json").read_bytes()
+        if hashlib.sha256(data).hexdigest() != id:
+            raise PackFormatError(f"manifest {id} in store {str(self.folder)!r} is damaged", "pack again")
         return Manifest.from_dict(json.loads(data))
 
     def manifest_ids(self) -> list[str]:
@@ -294,7 +297,7 @@ class Store:
 
     def ls(self) -> StoreContent:
         """Return what the store holds."""
-        manifests = tuple(self.manifest(id) for id in self.manifest_ids())
+        manifests = tuple(self._all_manifests())
         refs = {ref.digest: ref for manifest in manifests for ref in manifest.layers}
         layers = tuple(self._stored(digest, refs.get(digest), manifests) for digest in self._layers.digests())
         ready = tuple(sorted(self._environments.iterdir())) if self._environments.exists() else ()
@@ -321,7 +324,7 @@ class Store:
 
         if max_size_bytes is None and older_than_s is None:
             raise UsageError("neither a size nor an age is given", "such as --max-size 20GB or --older-than 30d")
-        manifests = {id: self.manifest(id) for id in self.manifest_ids()}
+        manifests = {manifest.id: manifest for manifest in self._all_manifests()}
         since = None if older_than_s is None else now_minus(older_than_s)
         return Collector(self.folder, self._layers).collect(
             manifests, max_size_bytes=max_size_bytes, unused_since_s=since, is_dry=is_dry
@@ -331,6 +334,11 @@ class Store:
         """Read every layer again and yield its digest and what is wrong with it, or an empty string."""
         for digest in self._layers.digests():
             yield digest, self._layers.verify(digest)
+
+    def _all_manifests(self) -> Iterator[Manifest]:
+        for id in self.manifest_ids():
+            with suppress(FileNotFoundError):  # collected meanwhile
+                yield self._read_manifest(id)
 
     def _stored(self, digest: str, ref: LayerRef | None, manifests: tuple[Manifest, ...]) -> StoredLayer:
         blob = self._layers.blob_path(digest)

@@ -148,9 +148,10 @@ class Uses:
         if self._folder.exists():
             sweep(self._folder)
             for file in self._folder.iterdir():
-                for line in file.read_text().splitlines():
-                    name = line.removesuffix(_FILE)
-                    held[name] = held.get(name, False) or line.endswith(_FILE)
+                with suppress(FileNotFoundError):  # its process ended meanwhile
+                    for line in file.read_text().splitlines():
+                        name = line.removesuffix(_FILE)
+                        held[name] = held.get(name, False) or line.endswith(_FILE)
         return held
 
     def release(self) -> None:
@@ -177,7 +178,8 @@ class Uses:
 
 
 @atexit.register
-def _release_all() -> None:
+def release_all() -> None:
+    """Let go of all that this process holds of any store, as is done when it ends."""
     for (_, pid), process in list(_processes.items()):
         if pid == os.getpid():
             process.release()

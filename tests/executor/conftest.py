@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from envpack.pack.uses import release_all
 from tests.executor.helpers import descendants, wait_until
 
 
@@ -30,6 +31,7 @@ def nothing_left_behind(own_folders: Path) -> Iterator[None]:
     """No test leaves a process, a thread, a descriptor, a temporary file or a shared-memory segment."""
     before = _belongings()
     yield
+    release_all()  # what a process asked a store for it holds until it ends
     kinds = before.keys()
     try:
         wait_until(lambda: all(_belongings()[kind] <= before[kind] for kind in kinds), "what the test began has ended")

@@ -41,7 +41,7 @@ def client():
         store.release()
 def collector():
     gone = 0
-    for _ in range(6 * rounds):
+    for _ in range(4 * rounds):
         gone += len(Store(folder).collect(max_size_bytes=0).plan.removals)
     assert gone
 children = []
@@ -205,7 +205,7 @@ def test_collecting_under_clients_that_make_what_goes_harms_nobody(prefix, store
     pack(answer, python=prefix.python, store=stores(), output=tmp_path / "pack.tar.zst")
     store = stores()
     done = subprocess.run(
-        [sys.executable, "-c", MAKE_AND_COLLECT, store.folder, tmp_path / "pack.tar.zst", "12"],
+        [sys.executable, "-c", MAKE_AND_COLLECT, store.folder, tmp_path / "pack.tar.zst", "6"],
         capture_output=True,
         text=True,
         timeout=100,

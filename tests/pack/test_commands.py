@@ -116,8 +116,16 @@ def test_sizes_and_ages_that_are_none_are_wrong_usage(words: list[str], said: st
 
 @pytest.mark.parametrize(
     ("kind", "text", "value"),
-    [(SIZE, "20GB", 20e9), (SIZE, "512 MiB", 512 * 2**20), (SIZE, "1000", 1000.0), (SIZE, "1.5k", 1500.0)]
-    + [(AGE, "30d", 30 * 86400.0), (AGE, "12h", 43200.0), (AGE, "90min", 5400.0), (AGE, ".5 w", 302400.0)],
+    [
+        (SIZE, "20GB", 20e9),
+        (SIZE, "512 MiB", 512 * 2**20),
+        (SIZE, "1000", 1000.0),
+        (SIZE, "1.5k", 1500.0),
+        (AGE, "30d", 30 * 86400.0),
+        (AGE, "12h", 43200.0),
+        (AGE, "90min", 5400.0),
+        (AGE, ".5 w", 302400.0),
+    ],
 )
 def test_sizes_and_ages_are_read_as_people_write_them(kind: Quantity, text: str, value: float) -> None:
     assert kind.convert(text, None, None) == value
