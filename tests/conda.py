@@ -39,14 +39,14 @@ _LEFT_OUT = {
 }  # fmt: skip
 # What one needs that starts a program, loads a library and reads metadata.
 _SMALL = """
-__future__ _aix_support _bootsubprocess _collections_abc _compat_pickle _compression _opcode_metadata _osx_support
-_py_abc _pydecimal _sitebuiltins _strptime _threading_local _weakrefset abc argparse ast base64 bisect bz2 calendar
-codecs collections compileall contextlib copy copyreg csv ctypes datetime dis email encodings enum fnmatch functools
-genericpath getpass gettext glob hashlib heapq importlib inspect io ipaddress json keyword lib-dynload linecache locale
-logging lzma ntpath numbers opcode operator os pathlib pkgutil platform posixpath py_compile quopri random re reprlib
-runpy selectors shlex shutil signal site socket sre_compile sre_constants sre_parse ssl stat string struct subprocess
-sysconfig tarfile tempfile textwrap threading token tokenize traceback types typing urllib uu venv warnings weakref
-zipfile zipimport
+ __future__ _aix_support _bootsubprocess _colorize _collections_abc _compat_pickle _compression _opcode_metadata
+_osx_support _py_abc _pydecimal _sitebuiltins _strptime _threading_local _weakrefset abc argparse ast base64 bisect
+bz2 calendar codecs collections compileall contextlib copy copyreg csv ctypes datetime dis email encodings enum
+fnmatch functools genericpath getpass gettext glob hashlib heapq importlib inspect io ipaddress json keyword
+lib-dynload linecache locale logging lzma ntpath numbers opcode operator os pathlib pkgutil platform posixpath
+py_compile quopri random re reprlib runpy selectors shlex shutil signal site socket sre_compile sre_constants
+sre_parse ssl stat string struct subprocess sysconfig tarfile tempfile textwrap threading token tokenize traceback
+types typing urllib uu venv warnings weakref zipfile zipimport
 """
 _CODECS = {"__init__", "aliases", "ascii", "cp437", "idna", "latin_1", "raw_unicode_escape", "utf_8", "utf_8_sig"}
 

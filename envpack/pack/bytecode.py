@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import _imp
 import importlib.util
-import json
 import os
 import queue
 import re
@@ -32,32 +31,59 @@ _UNCHECKED_HASH = 0b01
 
 # What comes out differently in another process: whether two equal frozen sets are written once, which depends on the
 # order of their items (sets of 1 to 255 items are looked for, and not the end of a name such as `f.<locals>.<lambda>`
-# with the number of a line behind it), and whether a brace as text of its own is interned. Chance hits cost a
+# with the number of a line behind it), and whether a brace or a star as text of its own is interned. Chance hits cost a
 # compilation and nothing else.
-_INTERNED_BRACES = (b"\xda\x01{", b"\xda\x01}")
+_OTHERWISE_INTERNED = (b"\xda\x01{", b"\xda\x01}", b"\xfa\x01*")
 # Two expressions that begin with one byte each: such are searched many times faster than one with a set in front.
 _FROZEN_SETS = (re.compile(rb">[\x01-\xff]\0\0\0", re.DOTALL), re.compile(rb"\xbe[\x01-\xff]\0\0\0", re.DOTALL))
 _NAMES = (b"<lambda", b"<genexpr", b"<listcomp", b"<setcomp", b"<dictcomp", b"<module")
 
-# The child needs nothing but its standard library. The name is held in a variable while the code is written, as
-# py_compile does: marshal marks what is referenced from elsewhere.
+# The child imports nothing that lies in a file: names that a process holds get other marks, and it would hold others
+# where modules have no bytecode yet. Nor must it matter what was compiled before: a module with several sets that may
+# be equal is compiled in a fork, and the star is interned as `import *` of another module would have done it. The name
+# is held in a variable while the code is written, as py_compile does, since marshal marks what is referenced from
+# elsewhere.
 _CHILD = r"""
-import sys, marshal, importlib.util, json, struct
+import _frozen_importlib_external, _imp, marshal, posix, sys
+magic = _frozen_importlib_external.MAGIC_NUMBER
+sys.intern("*")
 out = sys.stdout.buffer
-out.write(importlib.util.MAGIC_NUMBER)
-out.flush()
-for line in sys.stdin.buffer:
-    path, name = json.loads(line)
+
+def read(path):
     try:
         with open(path, "rb") as stream:
-            source = stream.read()
+            return stream.read()
+    except OSError:
+        return b"\0"
+
+def compiled(source, name):
+    try:
         code = compile(source, name, "exec", dont_inherit=True, optimize=0)
         data = marshal.dumps(code)
-        data = importlib.util.MAGIC_NUMBER + b"\1\0\0\0" + importlib.util.source_hash(source) + data
-    except (SyntaxError, ValueError, RecursionError, MemoryError, OSError):
-        data = b""
-    out.write(struct.pack("<I", len(data)) + data)
+        return magic + b"\1\0\0\0" + _imp.source_hash(int.from_bytes(magic, "little"), source) + data
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return b""
+
+def answer(data):
+    out.write(len(data).to_bytes(4, "little") + data)
     out.flush()
+
+def answer_alone(source, name):
+    fork = posix.fork()
+    if not fork:
+        answer(compiled(source, name))
+        posix._exit(0)
+    posix.waitpid(fork, 0)
+
+out.write(magic)
+out.flush()
+for line in sys.stdin.buffer:
+    path, name = (bytes.fromhex(word).decode("utf-8", "surrogateescape") for word in line.decode().split())
+    source = read(path)
+    if source.count(b"in {") + source.count(b"in{") > 1:
+        answer_alone(source, name)
+    else:
+        answer(compiled(source, name))
 """
 
 
@@ -147,7 +173,7 @@ class BytecodeCompiler:
 
 def _varies(pyc: bytes) -> bool:
     """Tell whether another process might have written this bytecode differently."""
-    if any(brace in pyc for brace in _INTERNED_BRACES):
+    if any(text in pyc for text in _OTHERWISE_INTERNED):
         return True
     found = [match.start() for kind in _FROZEN_SETS for match in kind.finditer(pyc, _HEADER_BYTES)]
     return sum(not pyc.endswith(_NAMES, 0, start) for start in found) > 1
@@ -170,9 +196,11 @@ class _Child:
     """The interpreter, compiling one file after the other; it ends when its input does."""
 
     def __init__(self, executable: str) -> None:
-        environment = {**os.environ, "PYTHONHASHSEED": "0"}
+        # Not -I, which would leave the seed aside, too: the order of a set may decide how an equal one is written.
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+        environment["PYTHONHASHSEED"] = "0"
         self._process: subprocess.Popen[bytes] = subprocess.Popen(
-            [executable, "-I", "-S", "-W", "ignore", "-c", _CHILD],
+            [executable, "-s", "-S", "-B", "-W", "ignore", "-c", _CHILD],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,
@@ -181,7 +209,8 @@ class _Child:
 
     def compile(self, source: str, name: str) -> bytes:
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps([source, name]).encode() + b"\n")
+        words = (word.encode("utf-8", "surrogateescape").hex() for word in (source, name))
+        self._process.stdin.write(" ".join(words).encode() + b"\n")
         self._process.stdin.flush()
         (size,) = struct.unpack("<I", self._read(4))
         return self._read(size)

@@ -140,3 +140,23 @@ def test_bytecode_of_another_python_is_that_which_it_would_write(python: str, tm
     check = "import sys, importlib.util; assert open(sys.argv[1], 'rb').read(4) == importlib.util.MAGIC_NUMBER"
     (tmp_path / "pyc").write_bytes(fresh)
     subprocess.run([python, "-c", check, tmp_path / "pyc"], check=True, timeout=60)
+
+
+def test_what_was_compiled_before_does_not_matter(tmp_path: Path) -> None:
+    test = "('halflife', last, 'any_value', name) if name in {'first', 'last', 'any_value'} else last"
+    sources = {
+        "star.py": "from os.path import *\n",
+        "text.py": "value = ('*', '?')\n",
+        "sets.py": f"class C:\n    def f(self, name, last):\n        return {test}\n\n    def g(self, name, last):\n"
+        f"        return {test}\n",
+        "more.py": "first = 'first', 'last', 'any_value', 'halflife'\n",
+    }
+    for name, text in sources.items():
+        (tmp_path / name).write_text(text)
+    answers = set()
+    for names in (sorted(sources), sorted(sources, reverse=True), [*sources, *sources]):
+        with BytecodeCompiler(inspect_interpreter()) as compiler:
+            made = {name: compiler.bytecode(str(tmp_path / name), name) for name in names}
+        answers.add(tuple(sorted(made.items())))
+    assert len(answers) == 1
+    assert all(made for _, made in answers.pop())
