@@ -18,7 +18,7 @@ INSTALLER_NOTES = frozenset({"INSTALLER", "REQUESTED"})
 
 
 def rows(record: bytes) -> Iterator[tuple[str, str]]:
-    """Yield path and hexadecimal sha256 of each row of a RECORD: empty where it has none, as written where it is none."""
+    """Yield path and hexadecimal sha256 of each row of a RECORD: empty if there is none, as written if it is none."""
     for row in _parsed(record):
         algorithm, _, digest = (row[1] if len(row) > 1 else "").partition("=")
         yield row[0], _hexadecimal(digest) if algorithm == "sha256" else ""
