@@ -172,7 +172,7 @@ class CondaFiles:
         record = self._record(package)
         files: list[tuple[str, str]] = []
         missing: list[str] = []
-        listed = {path for path in record.content["files"] if isinstance(path, str)}
+        listed = {path for path in record.content["files"] if isinstance(path, str)} - {record.path}
         for path in sorted(listed):
             file = f"{self._prefix}/{path}"
             if _is_compiled(path, listed):
@@ -198,6 +198,8 @@ class CondaFiles:
                 raise ValueError("no list of files")
             listed = (content.get("paths_data") or {}).get("paths") or []
             paths = {item["_path"]: item for item in listed}
+            if content["files"] and not paths:
+                raise ValueError("it does not say into which files the path was written, as conda does since 4.3")
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise CondaRecordError(
                 f"record of conda package {package.name!r} cannot be read: {package.record!r}: {error}",

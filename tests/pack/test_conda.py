@@ -282,6 +282,9 @@ def test_package_without_a_record_is_named_with_who_needs_it(
     record.write_text(json.dumps({**json.loads(text), "paths_data": {"paths": [1]}}))
     with pytest.raises(CondaRecordError, match=r"record of conda package 'libwhere' cannot be read"):
         packed(script, prefix, shared)
+    record.write_text(json.dumps({key: value for key, value in json.loads(text).items() if key != "paths_data"}))
+    with pytest.raises(CondaRecordError, match=r"does not say into which files the path was written"):
+        packed(script, prefix, shared)
     answer = analyze(script, python=python_of(prefix))
     (prefix / "conda-meta" / "tool-2.0-0.json").unlink()
     with pytest.raises(CondaRecordError, match=r"distribution 'tool' 2.0 was installed by conda, no record of it"):
