@@ -168,7 +168,7 @@ def main() -> int:
     except (OSError, ValueError) as error:
         print(f"envpack-relocate: error: {error}", file=sys.stderr)
         return 1
-    print(f"{root}: {count} files changed")
+    print(f"{root}: files changed: {count}")
     return 0
 
 

@@ -145,11 +145,11 @@ def test_unpacked_folder_runs_after_each_move(
         place = place.rename(tmp_path / name)
         assert run(python_of(place), script).startswith("tool at "), "it runs, and does not know yet where it is"
         # pkg-config's file, the configuration of Python, a script and the library
-        assert run(place / "bin" / "envpack-relocate") == f"{place}: 4 files changed"
+        assert run(place / "bin" / "envpack-relocate") == f"{place}: files changed: 4"
         assert run(python_of(place), script) == f"tool at {place}/share/where"
         assert run(place / "bin" / "tool-run") == f"tool at {place}/share/where"
         assert (place / "lib" / "pkgconfig" / "where.pc").read_text() == f"prefix={place}\nlibs=-L{place}/lib\n"
-    assert run(place / "bin" / "envpack-relocate") == f"{place}: 0 files changed"
+    assert run(place / "bin" / "envpack-relocate") == f"{place}: files changed: 0"
 
 
 @pytest.mark.parametrize("name", ["a place of quite another length " * 4, "l" * 120])
