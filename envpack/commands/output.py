@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,38 @@ def note(text: str) -> None:
     click.echo(f"envpack: {text}", err=True)
 
 
+class ProgressBar:
+    """A bar on stderr, if that is a terminal.
+
+    Args:
+        text: what is going on.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._bar: Any = None
+        self._task: Any = None
+
+    def __enter__(self) -> ProgressBar:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import Progress
+
+            self._bar = Progress(console=Console(stderr=True), transient=True)
+            self._bar.start()
+            self._task = self._bar.add_task(self._text, total=None)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def update(self, done: int, total: int) -> None:
+        """Show how much is done."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, total=total)
+
+
 def print_table(headers: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[int] = ()) -> None:
     """Print a table to stdout; in a pipe without colour, and no line is cut or folded.
 
@@ -53,7 +86,6 @@ def print_table(headers: Sequence[str], rows: Iterable[Sequence[str]], right: Se
         right: numbers of the columns that are aligned to the right.
     """
     import io
-    import sys
 
     from rich.console import Console
 

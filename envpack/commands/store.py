@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from envpack.commands.options import AGE, SIZE
-from envpack.commands.output import age_text, note, print_json, print_table, size_text
+from envpack.commands.output import ProgressBar, age_text, note, print_json, print_table, size_text
 
 if TYPE_CHECKING:
-    from envpack.pack import StoreContent, StoredLayer
+    from envpack.pack import Store, StoreContent, StoredLayer
     from envpack.pack.collection import Collection
+    from envpack.pack.verification import Verified
 
 _KINDS = {"file": "layer file", "layer": "layer", "environment": "environment", "manifest": "manifest"}
 
@@ -103,20 +104,43 @@ def gc(max_size: float | None, older_than: float | None, dry_run: bool, as_json:
 
 
 @store.command()
-def verify() -> int:
-    """Read every layer file and every unpacked layer and compare their digests; ends with 1 if one is damaged."""
+@click.option("--repair", is_flag=True, help="Remove what is damaged; the next use fetches or makes it again.")
+@click.option("--threads", type=click.IntRange(1), metavar="N", help="Read N things at once.  [default: processors]")
+def verify(repair: bool, threads: int | None) -> int:
+    """Read every layer file, unpacked layer and environment again and compare each file with its digest.
+
+    Ends with 1 if something is damaged and stays so.
+    """
     from envpack.pack import Store
 
     place = Store()
-    damaged = 0
-    checked = 0
-    for digest, problem in place.verify():
-        checked += 1
-        if problem:
-            damaged += 1
-            click.echo(f"{digest[:12]}  {problem}")
-    click.echo(f"{checked} layers verified, {damaged} damaged")
-    return 1 if damaged else 0
+    damaged = []
+    checked = dict.fromkeys(_KINDS, 0)
+    with ProgressBar("verifying") as bar:
+        for item in place.verify(threads):
+            bar.update(item.done, item.total)
+            checked[item.kind] += 1
+            if item.problems:
+                damaged.append(item)
+    for item in damaged:
+        for problem in item.problems:
+            click.echo(f"{_KINDS[item.kind]} {item.label} ({item.name[:12]}): {problem}")
+    counts = ", ".join(f"{checked[kind]} {text}s" for kind, text in _KINDS.items() if kind != "manifest")
+    click.echo(f"{counts} verified, {len(damaged)} damaged")
+    if damaged and not repair:
+        note("envpack store verify --repair removes what is damaged, and the next use fetches or makes it again")
+    return _repair(place, damaged) if repair else int(bool(damaged))
+
+
+def _repair(place: Store, damaged: list[Verified]) -> int:
+    """Remove what is damaged and return the exit code."""
+    # What was made from others before those others.
+    kept = [item for item in reversed(damaged) if not place.repair(item)]
+    if damaged:
+        click.echo(f"{len(damaged) - len(kept)} removed")
+    for item in kept:
+        note(f"{_KINDS[item.kind]} {item.label} stays: a process uses it, or it is another user's; end that and repeat")
+    return int(bool(kept))
 
 
 def _collected(answer: Collection) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from envpack.errors import StoreError
 from envpack.pack.layers import LayerFolder
 from envpack.pack.locks import locked, try_lock
 from envpack.pack.manifest import Manifest
-from envpack.pack.plan import Part, PartKind, Plan, plan
+from envpack.pack.plan import Part, PartKind, Plan, Removal, plan
 from envpack.pack.processes import running_environments
 
 
@@ -88,6 +88,16 @@ class Collector:
         freed = sum(removal.freed_bytes for removal in gone)
         return self._answer(Plan(gone, chosen.before_bytes, chosen.before_bytes - freed), parts, {**held, **back})
 
+    def remove(self, kind: PartKind, name: str) -> bool:
+        """Remove one thing unless somebody uses it; tell whether it is gone."""
+        part = self._part(kind, name, name, ())
+        with self._layers.work() as work, locked(self._root / "locks" / "collect.lock"), ExitStack() as claims:
+            held = self._held(None, claims)
+            if not part.removable or name in held:
+                return False
+            back = self._take(Plan((Removal(part, 0),), 0, 0), work)
+        return not back
+
     def _parts(self, manifests: Mapping[str, Manifest]) -> list[Part]:
         """Return what can go; notes and locks are not worth counting."""
         labels = {ref.digest: str(ref) for manifest in manifests.values() for ref in manifest.layers}
@@ -135,10 +145,12 @@ class Collector:
             case _:
                 return (self._root / "environments" / name,)
 
-    def _held(self, known: Mapping[str, Manifest], claims: ExitStack) -> dict[str, bool]:
+    def _held(self, known: Mapping[str, Manifest] | None, claims: ExitStack) -> dict[str, bool]:
         """Return what is in use: by processes that say so, or run from it, and by manifests that came meanwhile.
 
-        Nobody begins to use an environment that is not in use until `claims` is closed.
+        Args:
+            known: the manifests that were there before; None: what they need does not matter.
+            claims: until it is closed, nobody begins to use an environment that is not in use.
         """
         held = self._layers.uses.held()
         held.update(dict.fromkeys(running_environments(self._proc), False))
@@ -149,7 +161,7 @@ class Collector:
             else:
                 claims.callback(os.close, descriptor)
         for name in _listed(self._root / "manifests"):
-            if name.removesuffix(".json") not in known:
+            if known is not None and name.removesuffix(".json") not in known:
                 layers = json.loads((self._root / "manifests" / name).read_bytes())["layers"]
                 held.update({layer["digest"]: True for layer in layers})
         return held

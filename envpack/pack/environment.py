@@ -145,7 +145,7 @@ def write_skeleton(folder: Path, manifest: Manifest, base: BaseInterpreter | Non
     if base is None:
         # It names no other home: all that it says is that the user's own site-packages do not belong here.
         (folder / "pyvenv.cfg").write_text(f"include-system-site-packages = false\nenvpack = {manifest.id}\n")
-        return {"pyvenv.cfg"}
+        return skeleton_paths(manifest)
     os.symlink(base.executable, folder / "bin" / "python")
     for name in ("python3", f"python{manifest.python}"):
         os.symlink("python", folder / "bin" / name)
@@ -157,6 +157,13 @@ def write_skeleton(folder: Path, manifest: Manifest, base: BaseInterpreter | Non
         f"version = {base.version}\n"
         f"envpack = {manifest.id}\n"
     )
+    return skeleton_paths(manifest)
+
+
+def skeleton_paths(manifest: Manifest) -> set[str]:
+    """Return the paths of an environment that no layer may have."""
+    if manifest.has_interpreter:
+        return {"pyvenv.cfg"}
     return {"bin/python", "bin/python3", f"bin/python{manifest.python}", "lib64", "pyvenv.cfg"}
 
 

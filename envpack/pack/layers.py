@@ -11,17 +11,14 @@ Everything appears by one rename within the store's file system, so nobody ever 
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
-import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from errno import EACCES, EDQUOT, ENOSPC, EPERM, EROFS
 from pathlib import Path
 
-from envpack.errors import DigestMismatchError, LayerMissingError, PackFormatError, StoreError
-from envpack.pack.entries import EXECUTABLE, FOLDER, LINK, Entry, entries_digest, parse_entries
+from envpack.errors import LayerMissingError, PackFormatError, StoreError
 from envpack.pack.locks import locked, sweep, temporary_folder
 from envpack.pack.manifest import LayerRef
 from envpack.pack.reader import ChunkStream, LayerReader, Readable
@@ -145,18 +142,6 @@ class LayerFolder:
                     raise
         return target
 
-    def verify(self, digest: str) -> str:
-        """Compare a layer's file and folder with its digest and return what is wrong, or an empty string."""
-        try:
-            if self.has_blob(digest):
-                with open(self.blob_path(digest), "rb", buffering=0) as stream:
-                    LayerReader(stream, digest, stream.name).check()
-            if self.unpacked_path(digest).exists():
-                verify_folder(self.unpacked_path(digest), digest, self.listing(digest))
-        except (PackFormatError, OSError) as error:
-            return str(error)
-        return ""
-
     def listing(self, digest: str) -> bytes:
         """Return the entry list of an unpacked layer."""
         return (self._layers / f"{digest}.json").read_bytes()
@@ -205,40 +190,6 @@ class LayerFolder:
             settle_file(file)
             os.rename(file, self.blob_path(digest))
         self.uses.touch(digest)
-
-
-def verify_folder(folder: Path, digest: str, listing: bytes) -> None:
-    """Compare an unpacked layer with its entry list.
-
-    Raises:
-        PackFormatError: the list, or a file, is not what the digest promises.
-    """
-    if entries_digest(listing) != digest:
-        raise DigestMismatchError(digest[:12], str(folder), "its entry list has another digest")
-    entries = parse_entries(listing)
-    for entry in entries:
-        if not _is_as_listed(folder / entry.path, entry):
-            raise DigestMismatchError(digest[:12], str(folder), f"{entry.path!r} differs")
-    listed = {entry.path for entry in entries}
-    for place, _, files in os.walk(folder):
-        for name in files:
-            path = os.path.relpath(os.path.join(place, name), folder)
-            if path not in listed:
-                raise DigestMismatchError(digest[:12], str(folder), f"{path!r} does not belong there")
-
-
-def _is_as_listed(path: Path, entry: Entry) -> bool:
-    status = os.lstat(path)
-    if entry.mode == LINK:
-        return stat.S_ISLNK(status.st_mode) and os.readlink(path) == entry.target
-    if entry.mode == FOLDER:
-        return stat.S_ISDIR(status.st_mode)
-    if not stat.S_ISREG(status.st_mode) or status.st_size != entry.size:
-        return False
-    if bool(status.st_mode & 0o100) != (entry.mode == EXECUTABLE):
-        return False
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest() == entry.sha256
 
 
 def _names(folder: Path) -> list[str]:

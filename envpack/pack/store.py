@@ -35,6 +35,7 @@ from envpack.pack.writer import Source, WrittenLayer
 
 if TYPE_CHECKING:
     from envpack.pack.collection import Collection
+    from envpack.pack.verification import Verified
 
 _log = logging.getLogger(__name__)
 
@@ -330,10 +331,34 @@ class Store:
             manifests, max_size_bytes=max_size_bytes, unused_since_s=since, is_dry=is_dry
         )
 
-    def verify(self) -> Iterator[tuple[str, str]]:
-        """Read every layer again and yield its digest and what is wrong with it, or an empty string."""
-        for digest in self._layers.digests():
-            yield digest, self._layers.verify(digest)
+    def verify(self, threads: int | None = None) -> Iterator[Verified]:
+        """Read every layer file, layer and environment again and compare them with their digests.
+
+        Args:
+            threads: how many things to read at once; by default as many as there are processors.
+
+        Yields:
+            What was compared, one thing after the other, and all that is wrong with it.
+        """
+        from envpack.pack.verification import Verifier
+
+        return Verifier(self.folder, self._layers, tuple(self._all_manifests())).verify(threads)
+
+    def repair(self, verified: Verified) -> bool:
+        """Remove something damaged, so that the next use fetches or makes it again.
+
+        Args:
+            verified: what `verify` found damaged.
+
+        Returns:
+            Whether it is gone; not if a process uses it, or if it is another user's.
+
+        Raises:
+            StoreError: the store cannot be written.
+        """
+        from envpack.pack.collection import Collector
+
+        return Collector(self.folder, self._layers).remove(verified.kind, verified.name)
 
     def _all_manifests(self) -> Iterator[Manifest]:
         for id in self.manifest_ids():

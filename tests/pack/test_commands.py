@@ -69,12 +69,23 @@ def test_store_tells_why_a_layer_is_there_and_that_it_is_whole(script: Path, cap
     assert id in capsys.readouterr().out
     assert main(["store", "why", "absent"]) == 2
     assert main(["store", "verify"]) == 0
-    assert capsys.readouterr().out == "1 layers verified, 0 damaged\n"
+    assert capsys.readouterr().out == "1 layer files, 0 layers, 0 environments verified, 0 damaged\n"
     (blob,) = (tmp_path / "store" / "blobs").iterdir()
     blob.chmod(0o644)
     blob.write_bytes(blob.read_bytes()[:-1])
     assert main(["store", "verify"]) == 1
-    assert "1 damaged" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "1 damaged" in said.out
+    assert said.out.startswith("layer file local (")
+    assert "is truncated" in said.out
+    assert "--repair" in said.err
+    assert main(["store", "verify", "--repair"]) == 1
+    assert "stays: a process uses it" in capsys.readouterr().err
+    Store(tmp_path / "store").release()
+    assert main(["store", "verify", "--repair"]) == 0
+    assert capsys.readouterr().out.endswith("1 removed\n")
+    assert main(["pack", "script.py:one"]) == 0
+    assert main(["store", "verify"]) == 0
 
 
 def test_gc_says_what_goes_and_that_it_is_enough(script: Path, capsys, tmp_path: Path) -> None:

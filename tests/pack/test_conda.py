@@ -46,7 +46,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     store = Store(tmp_path_factory.mktemp("store"))
     yield store
     assert not list((store.folder / "tmp").glob("*"))
-    assert not [digest for digest, wrong in store.verify() if wrong]
+    assert not [item for item in store.verify() if item.problems]
 
 
 @pytest.fixture(scope="module")

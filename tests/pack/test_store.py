@@ -145,26 +145,75 @@ def test_the_store_tells_what_it_holds(manifest: Manifest, store: Store, stores)
     assert content.ready == (environment,)
 
 
-@pytest.mark.parametrize("harm", ["edit", "remove", "add", "mode", "list"])
+HARMS = {
+    "edit": "'lib/*/two.py' has other content",
+    "cut": "'lib/*/two.py' has 9 bytes, 10 expected",
+    "remove": "'lib/*/two.py' is missing",
+    "add": "'lib/*/three.py' does not belong there",
+    "mode": "'lib/*/two.py' has other permissions",
+    "folder": "'lib/*/two.py' is no file",
+    "list": "its entry list has another digest",
+}
+
+
+@pytest.mark.parametrize("harm", HARMS)
 def test_verification_finds_what_was_changed_in_an_unpacked_layer(manifest: Manifest, store: Store, harm: str) -> None:
-    store.materialise(manifest)
+    ready = store.materialise(manifest)
     digest = next(ref.digest for ref in manifest.layers if ref.name == "two")
-    assert dict(store.verify()) == {ref.digest: "" for ref in manifest.layers}
+    assert [item for item in store.verify() if item.problems] == []
+    assert {item.kind for item in store.verify()} == {"file", "layer", "environment"}
     (file,) = (store.folder / "layers" / digest).rglob("two.py")
+    file.chmod(0o644)
     match harm:
         case "edit":
-            file.chmod(0o644)
             file.write_text("value = 9\n")
+        case "cut":
+            file.write_text("value = 2")
         case "remove":
             file.unlink()
         case "add":
             file.with_name("three.py").write_text("")
         case "mode":
             file.chmod(0o555)
+        case "folder":
+            file.unlink()
+            file.mkdir()
         case "list":
+            (store.folder / "layers" / f"{digest}.json").chmod(0o644)
             (store.folder / "layers" / f"{digest}.json").write_text("{}")
-    problems = {key for key, problem in store.verify() if problem}
-    assert problems == {digest}
+    found = {item.kind: item for item in store.verify(threads=1) if item.problems}
+    assert (found["layer"].name, found["layer"].label) == (digest, "two 1.0")
+    site = f"lib/python{manifest.python}/site-packages"
+    assert found["layer"].problems == (HARMS[harm].replace("lib/*", site),)
+    # What is wrong with the file itself is wrong in the environment, too, which links to it.
+    if harm in ("edit", "cut", "mode"):
+        assert found["environment"].problems == (f"two 1.0: {HARMS[harm]}".replace("lib/*", site),)
+        assert found["environment"].name == ready.name
+    # What is damaged goes, unless somebody uses it, and the next use makes it again.
+    assert not any(store.repair(item) for item in found.values())
+    store.release()
+    assert all(store.repair(item) for item in reversed(found.values()))
+    assert store.materialise(manifest) == ready
+    assert [item for item in store.verify() if item.problems] == []
+
+
+def test_verification_finds_what_was_changed_in_an_environment(manifest: Manifest, store: Store, run_python) -> None:
+    ready = store.materialise(manifest)
+    (file,) = ready.rglob("two.py")
+    file.unlink()
+    file.write_text("value = 9\n")
+    file.with_name("extra.py").write_text("")
+    (file.parent / "__pycache__" / "extra.cpython-311.pyc").write_bytes(b"")
+    (item,) = [item for item in store.verify() if item.problems]
+    path = f"lib/python{manifest.python}/site-packages"
+    assert item.kind == "environment"
+    assert item.problems == (
+        f"two 1.0: '{path}/two.py' has other content",
+        f"'{path}/extra.py' does not belong there",
+    )
+    store.release()
+    assert store.repair(item)
+    assert run_python(store.materialise(manifest) / "bin" / "python", "import two; print(two.value)") == "2"
 
 
 def test_environments_of_two_interpreters_live_side_by_side(manifest: Manifest, store: Store, tmp_path: Path) -> None:
