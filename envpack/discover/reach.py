@@ -282,7 +282,8 @@ class Reach(LoadFindings):
             if _concerns(binding.node, binding.alias, chain):
                 self._import(binding.node, binding.alias, file)
                 self._ask_module(file.imported(binding.node, binding.alias), binding, chain)
-                if id(binding.node) in file.scopes.unbacked:
+                is_taken = id(binding.node) in file.scopes.taken and file.path not in self._whole
+                if is_taken or id(binding.node) in file.scopes.unbacked:
                     module = file.imported(binding.node, binding.alias)
                     self.add_module(module, file.path, binding.node.lineno, "conditional")
             else:

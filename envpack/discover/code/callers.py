@@ -1,7 +1,8 @@
 """What callers pass and constructors keep: the constants that a parameter or an attribute of `self` can be.
 
 `def load(name): import_module(name)` with `load("yaml")` anywhere in the program, and `Lazy("yaml")` for a class that
-keeps the name in an attribute. An argument is folded where the call stands. All values that are seen count.
+keeps the name in an attribute. An argument is folded where the call stands. All values that are seen count. A
+function that is handed to another one is called, too: `map(load, NAMES)`, `pool.submit(load, "yaml")`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import itertools
 from collections.abc import Collection, Iterator
 
 from envpack.discover.code import syntax as ast
-from envpack.discover.code.nodes import last_name
+from envpack.discover.code.nodes import call_at, last_name
 from envpack.discover.code.scopes import FunctionNode, Scope
 
 TYPE_CHECKING = False
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
 
 _MAX_CALLS = 200
 _MAX_VALUES = 64
+# They call a function that they are given: once for each element, or with the arguments that follow it.
+_FOR_EACH = ("map", "imap", "imap_unordered", "starmap", "filter")
+_LATER = ("partial", "partialmethod", "submit", "apply_async", "run_in_executor", "to_thread", "delayed")
+_TARGETS = ("Thread", "Process")
+_MAX_PARAMETERS = 8
 
 
 class Callers:
@@ -90,12 +96,16 @@ class Callers:
         for call, place in self._file.scopes.calls.get(name, ())[:_MAX_CALLS]:
             if isinstance(call.func, ast.Name):
                 yield self._file, call, place
+        for call, place in _handed_calls(self._file, name):
+            if isinstance(call.func, ast.Name):
+                yield self._file, call, place
         if around is None or around.kind != "module":
             return
         full = f"{self._file.module}.{name}"
         for file in self._files:
             # A module that is imported from another one may be named as that gives it on: `pkg.load` for `pkg.io.load`.
-            for call, place in file.scopes.calls.get(name, ())[:_MAX_CALLS] if file is not self._file else ():
+            seen = [*file.scopes.calls.get(name, ())[:_MAX_CALLS], *_handed_calls(file, name)]
+            for call, place in seen if file is not self._file else ():
                 qualified = file.qualify(call.func, place) or ""
                 if qualified == full or full.startswith(f"{qualified.rpartition('.')[0]}."):
                     yield file, call, place
@@ -113,8 +123,11 @@ class Callers:
 
     def _calls_of_method(self, function: FunctionNode, owner: Scope) -> Iterator[tuple[CodeFile, ast.Call, Scope]]:
         names = {one.node.name for one in (owner, *self._subclasses(owner)) if isinstance(one.node, ast.ClassDef)}
-        for call, place in self._file.scopes.calls.get(function.name, ())[:_MAX_CALLS]:
-            if isinstance(call.func, ast.Attribute) and _is_one_of(call.func.value, place, names):
+        handed = list(_handed_calls(self._file, function.name))
+        for call, place in (*self._file.scopes.calls.get(function.name, ())[:_MAX_CALLS], *handed):
+            if place is owner and isinstance(call.func, ast.Name):  # `short = partialmethod(load, "yaml")`
+                yield self._file, call, place
+            elif isinstance(call.func, ast.Attribute) and _is_one_of(call.func.value, place, names):
                 yield self._file, call, place
 
     def _members(self, owner: Scope, name: str) -> Iterator[Any]:
@@ -138,6 +151,32 @@ class Callers:
     def _bases(self, owner: Scope) -> list[Scope]:
         names = _base_names(owner)
         return [one for one in self._file.classes if isinstance(one.node, ast.ClassDef) and one.node.name in names]
+
+
+def _handed_calls(file: CodeFile, name: str) -> Iterator[tuple[ast.Call, Scope]]:
+    """Give the calls of a function that others make to which it is handed, as if they were written out."""
+    known = file.scopes.calls
+    for caller in (*_FOR_EACH, *_LATER, *_TARGETS):
+        for call, place in known.get(caller, ())[:_MAX_CALLS]:
+            given = [*call.args, *(item.value for item in call.keywords if item.arg in ("target", "func"))]
+            for position, function in enumerate(given[:2]):
+                if isinstance(function, ast.Name | ast.Attribute) and last_name(function) == name:
+                    yield _written_out(caller, call, function, position), place
+
+
+def _written_out(caller: str, call: ast.Call, function: ast.expr, position: int) -> ast.Call:
+    if caller in _TARGETS:
+        given = next((item.value for item in call.keywords if item.arg == "args"), None)
+        return call_at(call, function, given.elts if isinstance(given, ast.Tuple | ast.List) else [], [])
+    passed = call.args[position + 1 :]
+    if caller not in _FOR_EACH:
+        return call_at(call, function, passed, call.keywords)
+    # An entry of which nobody says which one it is: any.
+    elements: list[ast.expr] = [ast.Subscript(one, ast.Name("", ast.Load()), ast.Load()) for one in passed]
+    if caller == "starmap":
+        places = map(ast.Constant, range(_MAX_PARAMETERS))
+        elements = [ast.Subscript(one, place, ast.Load()) for one in elements[:1] for place in places]
+    return call_at(call, function, elements, [])
 
 
 def _folded(file: CodeFile, call: ast.Call, place: Scope, positional: list[str], name: str) -> Iterator[Any]:

@@ -14,7 +14,7 @@ from envpack.discover.code import syntax as ast
 from envpack.discover.code.callers import Callers
 from envpack.discover.code.constants import Folder
 from envpack.discover.code.guards import Alternatives, Works
-from envpack.discover.code.members import attribute_values, imported_values, name_values
+from envpack.discover.code.members import attribute_values, expected_values, imported_values, name_values
 from envpack.discover.code.nodes import all_nodes
 from envpack.discover.code.registers import fill_tables
 from envpack.discover.code.scopes import Binding, Scope, ScopeTree, build_scopes
@@ -131,6 +131,8 @@ class CodeFile:
             lambda node: self._once(node, partial(attribute_values, self, node, scope)),
             nested=lambda node: self.folder(self.scopes.inner[id(node)]) if id(node) in self.scopes.inner else None,
             content=lambda node: self._once(node, partial(self._read, node, scope)),
+            expected=lambda node: self._once(node, partial(expected_values, self, node)),
+            module=lambda node: self._module_facts(node, scope),
         )
 
     @cached_property
@@ -200,6 +202,14 @@ class CodeFile:
 
         return opened_texts(CallSite("", ast.Call(node, [], []), scope, self), node)
 
+    def _module_facts(self, node: ast.Attribute, scope: Scope) -> list[Any]:
+        """Return what `package.__name__` and `package.__path__` are."""
+        name = (self.qualify(node.value, scope) or "") if node.attr in ("__name__", "__path__") else ""
+        found = self._finder.find(name) if name else None
+        if found is None or found.kind == "missing":
+            return []
+        return [name] if node.attr == "__name__" else [tuple(found.folders)]
+
     def _once(self, asked: object, values: Callable[[], list[Any]]) -> list[Any]:
         """Return values that other files give, and none where they ask back."""
         if id(asked) in self._asked:
@@ -256,11 +266,13 @@ def _facts(path: str, module: str, package: str, finder: ModuleFinder) -> dict[s
         "six.PY2": False,
         "six.PY3": True,
         "typing.TYPE_CHECKING": False,
+        "sys.executable": "{sys.executable}",
         "os.getcwd()": os.path.dirname(path),
         "os.sep": os.sep,
         "__file__": path,
         "__name__": module,
         "__package__": package,
+        "__path__": (os.path.dirname(path),),
         "__debug__": True,
     }
 

@@ -14,6 +14,7 @@ import os.path
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from envpack.discover.code import syntax as ast
+from envpack.discover.code.listings import Listed
 from envpack.discover.code.purecalls import DEFAULTS, FUNCTIONS, PATH_PARTS, READERS, call_method, frozen
 from envpack.values import dataclass
 
@@ -63,6 +64,8 @@ class Folder:
         kept: gives the values that an attribute of `self` can be.
         member: gives the values that an attribute of a local module, a class or an object can be.
         content: gives the texts of the files that an expression reads.
+        expected: gives what an attribute is where nobody has set anything else: the default of an option.
+        module: gives what the attributes of a module are that say where it is: `__name__`, `__path__`.
         nested: gives what folds the expressions inside a comprehension.
     """
 
@@ -75,6 +78,8 @@ class Folder:
         member: Callable[[ast.Attribute], Values] = lambda node: [],
         nested: Callable[[ast.expr], Folder | None] = lambda node: None,
         content: Callable[[ast.expr], Values] = lambda node: [],
+        expected: Callable[[ast.Attribute], Values] = lambda node: [],
+        module: Callable[[ast.Attribute], Values] = lambda node: [],
     ) -> None:
         self._lookup = lookup
         self._facts = facts
@@ -83,6 +88,8 @@ class Folder:
         self._member = member
         self._nested = nested
         self._content = content
+        self._expected = expected
+        self._module = module
         self._steps = 0
         self._is_deciding = False
 
@@ -268,11 +275,13 @@ class Folder:
     def _fold_attribute(self, node: ast.Attribute, depth: int) -> Values:
         if isinstance(node.value, ast.Name) and node.value.id in ("self", "cls"):
             return self._kept(node.attr)
-        if found := self._member(node):
+        if found := self._member(node) or self._module(node) or ([] if self._is_deciding else self._expected(node)):
             return found
         values = self.fold(node.value, depth)
         if node.attr == "value" and isinstance(node.value, ast.Attribute):
             return values  # of a member of an enumeration
+        if listed := [value for value in values if isinstance(value, Listed)]:
+            return _attempts(lambda value: getattr(value, node.attr), [(value,) for value in listed])
         if node.attr in PATH_PARTS:
             return [PATH_PARTS[node.attr](value) for value in values if isinstance(value, str)]
         version = {"major": 0, "minor": 1, "micro": 2}.get(node.attr)
@@ -292,6 +301,8 @@ class Folder:
             return _attempts(FUNCTIONS[READERS[name]], [(text,) for text in self._content(node.args[0])])
         if isinstance(node.func, ast.Attribute) and node.func.attr in ("read", "read_text"):
             return self._content(node)
+        if name == "sorted":  # in which order does not matter to what they are
+            node = ast.Call(node.func, node.args, [])
         if name in FUNCTIONS:
             return self._apply(FUNCTIONS[name], [], node, depth)
         if isinstance(node.func, ast.Attribute):

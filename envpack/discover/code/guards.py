@@ -169,6 +169,10 @@ class Alternatives:
         can_do_without = without is Works.ALWAYS or (without is Works.INSTALLED and with_it is Works.NEVER)
         return "optional" if can_do_without else "conditional", "conditional" if with_it is Works.NEVER else "optional"
 
+    def works(self, statements: Sequence[ast.stmt]) -> bool:
+        """Return whether the imports of an arm work in the asked environment."""
+        return self._works(statements) is not Works.NEVER
+
     @staticmethod
     def _handler_kind(handler: ast.ExceptHandler, body: int, handlers: dict[int, int]) -> ImportKind:
         if id(handler) not in handlers:

@@ -52,6 +52,24 @@ def name_values(file: CodeFile, name: str) -> list[Any]:
     return file.folder(file.scopes.root).fold(ast.Name(name, ast.Load()))
 
 
+def expected_values(file: CodeFile, node: ast.Attribute) -> list[Any]:
+    """Return what an option of the command line is where nobody gives it: `options.codec` after `add_argument`."""
+    found: list[Any] = []
+    for call, place in file.scopes.calls.get("add_argument", ()) if isinstance(node.value, ast.Name) else ():
+        folder = file.folder(place)
+        given = {item.arg: item.value for item in call.keywords}
+        names = [text for one in call.args for text in folder.texts(one)]
+        if node.attr in (folder.texts(given["dest"]) if "dest" in given else _destinations(names)):
+            found += folder.fold(given["default"]) if "default" in given else []
+            found += folder.elements(given["choices"]) if "choices" in given and not found else []
+    return found
+
+
+def _destinations(names: list[str]) -> list[str]:
+    long = [name for name in names if name.startswith("--")] or names
+    return [long[0].lstrip("-").replace("-", "_")] if long else []
+
+
 def is_own_method(file: CodeFile, node: ast.Attribute, scope: Scope) -> bool:
     """Whether an attribute is one that a class of the program defines, on an object that is seen to be of it."""
     if isinstance(node.value, ast.Name) and node.value.id in ("self", "cls"):

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os.path
 from collections.abc import Callable, Iterable
 
+from envpack.discover.code.listings import LISTING, LISTING_METHODS, Listed
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import PurePosixPath
@@ -22,7 +24,7 @@ def frozen(value: Any) -> Any:
     """Return a value with its sequences as tuples, all the way down."""
     if isinstance(value, dict):
         return {key: frozen(inner) for key, inner in value.items()}
-    is_several = isinstance(value, Iterable) and not isinstance(value, str | bytes)
+    is_several = isinstance(value, Iterable) and not isinstance(value, str | bytes | Listed)
     return tuple(frozen(inner) for inner in value) if is_several else value
 
 
@@ -44,6 +46,12 @@ def _substitute(text: str, table: Any = None, **named: Any) -> str:
     import string
 
     return string.Template(text).safe_substitute(table if isinstance(table, dict) else {}, **named)
+
+
+def _split(text: str) -> tuple[str, ...]:
+    import shlex
+
+    return tuple(shlex.split(text))
 
 
 def _decoded(text: str | bytes) -> bytes:
@@ -90,13 +98,15 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "list": list,
     "set": lambda *values: tuple(dict.fromkeys(*values)),
     "frozenset": lambda *values: tuple(dict.fromkeys(*values)),
-    "sorted": sorted,
+    "sorted": lambda values: tuple(values),
     "enumerate": lambda values, start=0: tuple(enumerate(values, start)),
     "zip": lambda *values: tuple(zip(*values, strict=False)),
     "iter": lambda values: values,
     "next": lambda values, *default: next(iter(values)),
     "min": min,
     "max": max,
+    "shlex.split": _split,
+    **LISTING,
 }
 # What these read from a file is what the others read from its text.
 READERS = {"json.load": "json.loads", "tomllib.load": "tomllib.loads"}
@@ -120,6 +130,7 @@ METHODS: dict[type, dict[str, Callable[..., Any]]] = {
         "with_suffix": lambda path, suffix: str(_pure(path).with_suffix(suffix)),
         "with_stem": lambda path, stem: str(_pure(path).with_stem(stem)),
         "joinpath": os.path.join,
+        **LISTING_METHODS,
         "format": _format,
         "format_map": lambda text, table: _format(text, **table),
         "substitute": _substitute,

@@ -127,6 +127,8 @@ class ScopeTree:
         kinds: how needed each import is, by the identity of its node (statement, or call of `import_module`).
         truths: what is known about each `if`, by the identity of its node.
         unbacked: optional imports whose names nothing else binds when they fail: whoever uses a name needs the import.
+        taken: optional imports at the top level that work where the file is loaded: a function that is sent elsewhere
+            takes along that they did.
         calls: the calls of each name, by its last part, with the scopes in which they stand.
         tries: all `try` statements.
         forgiven: those whose handlers bind something in the place of what their imports bind.
@@ -140,6 +142,7 @@ class ScopeTree:
     kinds: dict[int, ImportKind] = field(default_factory=dict)
     truths: dict[int, bool | None] = field(default_factory=dict)
     unbacked: set[int] = field(default_factory=set)
+    taken: set[int] = field(default_factory=set)
     calls: dict[str, list[tuple[ast.Call, Scope]]] = field(default_factory=dict)
     tries: list[ast.Try | ast.TryStar] = field(default_factory=list)
     forgiven: list[ast.Try | ast.TryStar] = field(default_factory=list)
@@ -431,6 +434,8 @@ class _Builder:
             self._result.unbacked.update(id(one) for one in node.body if isinstance(one, ast.Import | ast.ImportFrom))
         elif body == "optional":
             self._result.forgiven.append(node)
+        if body == "optional" and guard != "optional" and scope.kind == "module" and self._alternatives.works(node.body):
+            self._result.taken.update(id(one) for one in node.body if isinstance(one, ast.Import | ast.ImportFrom))
         self._push([*node.body, *node.orelse], scope, _and(guard, body))
         for handler, kind in zip(node.handlers, handlers, strict=True):
             if handler.name:

@@ -42,6 +42,10 @@ def _starts(needs: str, position: int | None, keyword: str, *starts: str) -> Cas
     return Case(needs, Given(position, keyword, starts=starts))
 
 
+# Of what else has a protocol, urllib opens these.
+_FSSPEC_ADDRESS = r"^(?!(?:https?|ftps?|file|rsync|sftp|svn)://)[A-Za-z][A-Za-z0-9+.-]+(?:::[A-Za-z0-9+.-]+)*(?:::|://)"
+
+
 def _protocols(position: int | None, keyword: str) -> tuple[Case, ...]:
     """Return the cases for addresses that fsspec opens."""
     return (
@@ -53,6 +57,7 @@ def _protocols(position: int | None, keyword: str) -> tuple[Case, ...]:
         _starts("fsspec + pyarrow", position, keyword, "hdfs://"),
         _starts("fsspec + smbprotocol", position, keyword, "smb://"),
         _starts("fsspec + requests", position, keyword, "github://", "webhdfs://"),
+        Case("fsspec", Given(position, keyword, holds=(_FSSPEC_ADDRESS,))),
     )
 
 

@@ -18,6 +18,11 @@ _LEAVES: frozenset[Any] = frozenset(
 _SEQUENCES: tuple[Any, ...] = (list, tuple, set, frozenset, collections.deque)
 # Modules whose objects pickling replaces by a name.
 _BY_NAME = frozenset({"logging", "threading", "multiprocessing.context"})
+# Attributes of types written in another language that pickling reads, by their module and name.
+_FOREIGN: dict[tuple[str, str], tuple[str, ...]] = {
+    ("pandas._libs.internals", "BlockManager"): ("blocks", "axes"),
+    ("pandas._libs.internals", "Block"): ("values",),
+}
 # Attributes of built-in types that hold values, and lie in no dictionary.
 _MEMBERS: dict[Any, tuple[str, ...]] = {
     property: ("fget", "fset", "fdel"),
@@ -48,6 +53,9 @@ def held(value: Any) -> list[Any]:
     for owner, names in _MEMBERS.items():
         if issubclass(kind, owner):
             found += [inner for name in names if (inner := _member(owner, name, value)) is not None]
+    for one in class_line(kind):
+        for name in _FOREIGN.get((class_module(one), one.__name__), ()):
+            found += [inner for inner in (_member(one, name, value),) if inner is not None]
     if _keeps_state(kind):
         found += _attributes(value)
     return found

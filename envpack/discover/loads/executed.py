@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator, Sequence
 
 from envpack.discover.code import syntax as ast
-from envpack.discover.code.nodes import all_nodes
+from envpack.discover.code.nodes import all_nodes, last_name
 from envpack.discover.code.source import parse_text
 from envpack.discover.loads.opened import existing, opened_paths
 from envpack.discover.loads.values import CallSite, Load, Reader, computed, is_dotted
@@ -68,10 +68,25 @@ def _exec(site: CallSite) -> Iterator[Load]:
         yield Load("question", f"{site.name} executes code that is computed: pass --include DIST for what it imports")
 
 
+def _timed(site: CallSite) -> Iterator[Load]:
+    """Read code that is measured: `timeit.timeit("f(x)", setup="from a import f")`."""
+    for node in (site.argument(0, "stmt"), site.argument(1, "setup")):
+        for text in site.texts(node):
+            yield from _code(text)
+
+
+def _evaluated(site: CallSite) -> Iterator[Load]:
+    for text in site.texts(site.node.args[0] if site.node.args else None):
+        yield from _code(text)
+
+
 def _code(text: str) -> Iterator[Load]:
     """Give the modules that a piece of source imports absolutely."""
     tree = parse_text(text)
     for node in all_nodes(tree) if tree is not None else ():
+        if isinstance(node, ast.Call) and last_name(node.func) in ("__import__", "import_module"):
+            names = [one.value for one in node.args[:1] if isinstance(one, ast.Constant) and isinstance(one.value, str)]
+            yield from (Load("module", name) for name in names if is_dotted(name))
         if isinstance(node, ast.Import):
             yield from (Load("module", alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -96,8 +111,11 @@ def _command(site: CallSite, node: ast.expr | None) -> Iterator[Load]:
     if (words := _words(site, node, 0)) is not None:
         yield from _words_load(site, words)
     else:
-        for text in site.texts(node):
-            yield from _shell(site, text)
+        for value in site.values(node):
+            if isinstance(value, str):
+                yield from _shell(site, value)
+            elif isinstance(value, tuple) and all(isinstance(word, str) for word in value):
+                yield from _words_load(site, [[str(word)] for word in value])
 
 
 def _shell_command(site: CallSite) -> Iterator[Load]:
@@ -226,6 +244,8 @@ EXECUTED: dict[str, Reader] = {
     "imp.load_source": _from_file,
     "exec": _exec,
     "builtins.exec": _exec,
+    **dict.fromkeys(("timeit.timeit", "timeit.repeat", "timeit.Timer"), _timed),
+    **dict.fromkeys(("eval", "builtins.eval", "cProfile.run", "cProfile.runctx", "profile.run"), _evaluated),
     **{f"subprocess.{name}": _subprocess for name in _SUBPROCESS},
     **{f"os.{name}": _exec_process for name in _EXEC},
     **dict.fromkeys((*_SHELL, "asyncio.create_subprocess_shell"), _shell_command),

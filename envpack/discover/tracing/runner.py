@@ -35,7 +35,11 @@ def load(spec: dict[str, Any]) -> None:
     sys.argv = [spec["script"]]
     sys.meta_path.append(_StandIns(spec["absent"]))
     # Not `__main__`: what stands under that guard is the program, not the function.
-    names = {"__name__": "__envpack_sample__", "__file__": spec["script"], "__builtins__": __builtins__}
+    module = types.ModuleType("__envpack_sample__")
+    names = module.__dict__
+    names |= {"__file__": spec["script"], "__builtins__": __builtins__}
+    # Libraries look up the module of a function or class where they are asked to pickle it.
+    sys.modules[module.__name__] = module
     with open(spec["script"], "rb") as file:
         exec(compile(file.read(), spec["script"], "exec", dont_inherit=True), names)
     function = names[spec["function"].partition(".")[0]]
@@ -43,6 +47,10 @@ def load(spec: dict[str, Any]) -> None:
         function = getattr(function, part)
     arguments, keywords = _arguments(spec["expression"], spec["function"], names)
     cloudpickle = _cloudpickle(spec["cloudpickle"])
+    if hasattr(cloudpickle, "register_pickle_by_value"):
+        cloudpickle.register_pickle_by_value(module)
+    else:  # an old one: what no module has travels by value
+        del sys.modules[module.__name__]
     taken: set[str] = set()
 
     class Recording(cloudpickle.Pickler):  # type: ignore[name-defined,misc]
