@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from envpack.discover.code import syntax as ast
 from envpack.discover.code.codefile import CodeFile
 from envpack.discover.code.guards import is_forgiven, live_branches
-from envpack.discover.code.nodes import all_nodes, child_nodes
+from envpack.discover.code.nodes import all_nodes, call_at, child_nodes
 from envpack.discover.code.program import Program
 from envpack.discover.code.registers import fills_elsewhere, leaves_no_trace
 from envpack.discover.code.scopes import Binding, ComprehensionNode, FunctionNode, Scope
 from envpack.discover.code.stars import BUILTINS, provides
-from envpack.discover.loads.dynamic import loads
+from envpack.discover.hidden.sent import is_plain, sent_needs
+from envpack.discover.loads.dynamic import annotated_loads, loads
 from envpack.discover.loads.findings import LoadFindings
 from envpack.discover.loads.installed import subscript_loads
 from envpack.discover.loads.lazy import HOOK, attached, bound_scope, hooks
@@ -80,6 +81,8 @@ class Reach(LoadFindings):
         """Count what a function reaches that is shipped as itself: decorators that stay behind do not count."""
         self._bare.add(id(node))
         self.add_node(file, node, scope)
+        if isinstance(node, ast.Assign):
+            self._send(node.value, scope, file)
 
     def add_import(self, file: CodeFile, node: ast.Import | ast.ImportFrom, alias: ast.alias) -> None:
         """Count one part of an import statement."""
@@ -201,6 +204,8 @@ class Reach(LoadFindings):
     def _visit_annassign(self, node: ast.AnnAssign, scope: Scope, file: CodeFile) -> None:
         evaluated = scope.kind != "function" and not file.scopes.lazy_annotations
         self._push([node.target, node.value, node.annotation if evaluated else None], scope, file)
+        for load in annotated_loads(node, scope, file):
+            self.add_load(load, file, node.annotation, "dynamic")
 
     def _visit_import(self, node: ast.Import | ast.ImportFrom, scope: Scope, file: CodeFile) -> None:
         for alias in node.names:
@@ -214,6 +219,13 @@ class Reach(LoadFindings):
         self._uses.call(node, scope, file)
         self._push(child_nodes(node), scope, file)
         self._count_loads(list(loads(node, scope, file)), node, scope, file)
+
+    def _visit_binop(self, node: ast.BinOp, scope: Scope, file: CodeFile) -> None:
+        if isinstance(node.op, ast.MatMult):
+            dot = ast.Attribute(ast.Name("numpy", ast.Load()), "dot", ast.Load())
+            dot.lineno = node.lineno
+            self._uses.call(call_at(node, dot, [node.left, node.right], []), scope, file)
+        self._push([node.left, node.right], scope, file)
 
     def _visit_subscript(self, node: ast.Subscript, scope: Scope, file: CodeFile) -> None:
         self._push(child_nodes(node), scope, file)
@@ -289,7 +301,16 @@ class Reach(LoadFindings):
             else:
                 self._ask_local(name, chain[0])
         elif binding.kind != "parameter":
+            is_sent = binding.scope.kind == "module" and file.path not in self._whole
+            if is_sent and is_plain(binding.value, binding.scope):
+                return
             self.add_node(file, binding.node, binding.scope)
+            if is_sent and binding.kind == "value" and binding.value is not None:
+                self._send(binding.value, binding.scope, file)
+
+    def _send(self, value: ast.expr, scope: Scope, file: CodeFile) -> None:
+        for need in sent_needs(value, scope, file, self._program.finder):
+            self._need(need)
 
     def _use_star(self, name: str, file: CodeFile) -> None:
         # The last star import wins; one that cannot be read may always be the one.
@@ -408,6 +429,7 @@ def _visitors() -> Iterator[tuple[type[ast.AST], Visitor]]:
         ((ast.Import, ast.ImportFrom), Reach._visit_import),
         ((ast.Call,), Reach._visit_call),
         ((ast.Subscript,), Reach._visit_subscript),
+        ((ast.BinOp,), Reach._visit_binop),
         ((ast.Name,), Reach._visit_name),
         ((ast.Attribute,), Reach._visit_attribute),
     ]

@@ -26,6 +26,7 @@ _MAX_VALUES = 64
 _FOR_EACH = ("map", "imap", "imap_unordered", "starmap", "filter")
 _LATER = ("partial", "partialmethod", "submit", "apply_async", "run_in_executor", "to_thread", "delayed")
 _TARGETS = ("Thread", "Process")
+HANDED = (*_FOR_EACH, *_LATER, *_TARGETS, "register")
 _MAX_PARAMETERS = 8
 
 
@@ -88,8 +89,23 @@ class Callers:
             calls = self._calls_of_method(function, around)
         else:
             calls = self._calls_of(function.name, owner.parent)
+        rest = [one.arg if one is not None else "" for one in (function.args.vararg, function.args.kwarg)]
         for file, call, place in calls:
-            yield from _folded(file, call, place, positional, name)
+            if name in rest:
+                yield from _gathered(file, call, place, positional, is_named=name == rest[1])
+            else:
+                yield from _folded(file, call, place, positional, name)
+        yield from self._options(function, owner, name)
+
+    def _options(self, function: FunctionNode, owner: Scope, name: str) -> Iterator[Any]:
+        """Give the defaults of `@click.option("--name", default="yaml")`."""
+        for decorator in function.decorator_list:
+            if isinstance(decorator, ast.Call) and last_name(decorator.func) in ("option", "argument"):
+                folder = self._file.folder(owner.parent or owner)
+                texts = [text for one in decorator.args for text in folder.texts(one)]
+                defaults = [item.value for item in decorator.keywords if item.arg == "default"]
+                if name in {text.lstrip("-").replace("-", "_") for text in texts}:
+                    yield from (value for default in defaults for value in folder.fold(default))
 
     def _calls_of(self, name: str, around: Scope | None) -> Iterator[tuple[CodeFile, ast.Call, Scope]]:
         """Give the calls of a function or class: by its plain name here, by its full name in other files."""
@@ -135,6 +151,8 @@ class Callers:
             for binding in one.bindings.get(name, ()):
                 if binding.value is not None:
                     yield from self._file.folder(one).fold(binding.value)
+                else:
+                    yield from self._file.results(binding)
             for value, place in self._file.members.get(id(one.node), {}).get(name, ()):
                 yield from self._file.folder(place).fold(value)
         fields = _fields(owner.node)
@@ -156,12 +174,17 @@ class Callers:
 def _handed_calls(file: CodeFile, name: str) -> Iterator[tuple[ast.Call, Scope]]:
     """Give the calls of a function that others make to which it is handed, as if they were written out."""
     known = file.scopes.calls
-    for caller in (*_FOR_EACH, *_LATER, *_TARGETS):
+    for caller in HANDED:
         for call, place in known.get(caller, ())[:_MAX_CALLS]:
-            given = [*call.args, *(item.value for item in call.keywords if item.arg in ("target", "func"))]
-            for position, function in enumerate(given[:2]):
-                if isinstance(function, ast.Name | ast.Attribute) and last_name(function) == name:
-                    yield _written_out(caller, call, function, position), place
+            yield from ((one, place) for one in handed_calls(call) if last_name(one.func) == name)
+
+
+def handed_calls(call: ast.Call) -> Iterator[ast.Call]:
+    """Give the calls that one makes of the functions that it is given; its own name is one of `HANDED`."""
+    given = [*call.args, *(item.value for item in call.keywords if item.arg in ("target", "func"))]
+    for position, function in enumerate(given[:2]):
+        if isinstance(function, ast.Name | ast.Attribute):
+            yield _written_out(last_name(call.func), call, function, position)
 
 
 def _written_out(caller: str, call: ast.Call, function: ast.expr, position: int) -> ast.Call:
@@ -184,6 +207,19 @@ def _folded(file: CodeFile, call: ast.Call, place: Scope, positional: list[str],
     for key, value in passed:
         if key == name:
             yield from file.folder(place).fold(value)
+
+
+def _gathered(
+    file: CodeFile, call: ast.Call, place: Scope, positional: list[str], *, is_named: bool
+) -> Iterator[Any]:
+    """Give what `*arguments` or `**keywords` of a function hold in a call; what is not known is left out."""
+    folder = file.folder(place)
+    if is_named:
+        named = {item.arg: folder.fold(item.value) for item in call.keywords if item.arg not in (None, *positional)}
+        yield {name: values[0] for name, values in named.items() if values}
+    else:
+        several = [folder.fold(one) for one in call.args[len(positional) :]]
+        yield tuple(values[0] for values in several if values)
 
 
 def _class_around(scope: Scope) -> Scope | None:

@@ -15,7 +15,7 @@ from envpack.discover.code.callers import Callers
 from envpack.discover.code.constants import Folder
 from envpack.discover.code.guards import Alternatives, Works
 from envpack.discover.code.members import attribute_values, expected_values, imported_values, name_values
-from envpack.discover.code.nodes import all_nodes
+from envpack.discover.code.nodes import all_nodes, last_name
 from envpack.discover.code.registers import fill_tables
 from envpack.discover.code.scopes import Binding, Scope, ScopeTree, build_scopes
 from envpack.discover.code.source import parse_file
@@ -25,6 +25,8 @@ from envpack.discover.substitutes import unguarded_uses
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+_MAX_RETURNS = 16
 
 Opened = Callable[[str], "CodeFile | None"]
 
@@ -133,6 +135,7 @@ class CodeFile:
             content=lambda node: self._once(node, partial(self._read, node, scope)),
             expected=lambda node: self._once(node, partial(expected_values, self, node)),
             module=lambda node: self._module_facts(node, scope),
+            returned=lambda node: self._once(node, partial(self._results, node, scope)),
         )
 
     @cached_property
@@ -190,6 +193,8 @@ class CodeFile:
                 yield from map(ast.Constant, self._once(binding, partial(imported_values, self, binding)))
             elif binding.value is not None:
                 yield binding.value
+            elif isinstance(binding.node, ast.Expr):
+                yield from _added(binding.node.value)
         for star in reversed(self.scopes.root.stars) if not found else ():
             source = self.opened(self.absolute(star))
             if source is not None:
@@ -201,6 +206,29 @@ class CodeFile:
         from envpack.discover.loads.values import CallSite
 
         return opened_texts(CallSite("", ast.Call(node, [], []), scope, self), node)
+
+    def _results(self, node: ast.Call, scope: Scope) -> list[Any]:
+        """Return the constants that a function or method of this file returns."""
+        if isinstance(node.func, ast.Name):
+            return [value for one in scope.lookup(node.func.id) for value in self.results(one)]
+        if isinstance(node.func, ast.Attribute) and last_name(node.func.value) in ("self", "cls"):
+            return self._callers.kept(scope, node.func.attr)
+        return []
+
+    def kept(self, scope: Scope, name: str) -> list[Any]:
+        """Return the constants that an attribute of the objects of a class can be."""
+        return self._callers.kept(scope, name)
+
+    def results(self, binding: Binding) -> list[Any]:
+        """Return the constants that the function returns which a name is bound to."""
+        function = binding.node if binding.kind == "definition" else binding.value
+        if isinstance(function, ast.Lambda):
+            return self.folder(self.scopes.inner[id(function)]).fold(function.body)
+        if not isinstance(function, ast.FunctionDef):
+            return []
+        inner = self.scopes.inner[id(function)]
+        returned = [one.value for one in all_nodes(function) if isinstance(one, ast.Return) and one.value is not None]
+        return [value for one in returned[:_MAX_RETURNS] for value in self.folder(inner).fold(one)]
 
     def _module_facts(self, node: ast.Attribute, scope: Scope) -> list[Any]:
         """Return what `package.__name__` and `package.__path__` are."""
@@ -226,7 +254,7 @@ class CodeFile:
             return
         self._active.add(id(binding))
         try:
-            folded = self.folder(binding.scope).elements(binding.value)
+            folded = self.folder(binding.scope).elements(binding.value) or self._enumerated(binding)
         finally:
             self._active.discard(id(binding))
         for element in folded:
@@ -237,10 +265,17 @@ class CodeFile:
                 continue
             yield element
 
+    def _enumerated(self, binding: Binding) -> list[Any]:
+        """Return what a loop over a class meets: the values of an enumeration."""
+        found = binding.scope.lookup(binding.value.id) if isinstance(binding.value, ast.Name) else []
+        classes = [self.scopes.inner[id(one.node)] for one in found if isinstance(one.node, ast.ClassDef)]
+        values = [one for scope in classes for several in scope.bindings.values() for one in several]
+        return [text for one in values if one.value is not None for text in self.folder(one.scope).fold(one.value)]
+
     def _truth(self, test: ast.expr, scope: Scope) -> bool | None:
-        if isinstance(test, ast.Name | ast.Attribute) and _last(test) == "TYPE_CHECKING":
+        if isinstance(test, ast.Name | ast.Attribute) and last_name(test) == "TYPE_CHECKING":
             return False
-        if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not) and _last(test.operand) == "TYPE_CHECKING":
+        if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not) and last_name(test.operand) == "TYPE_CHECKING":
             return True
         folder = Folder(lambda name: _settled(scope, name), self._facts, lambda node: self.qualify(node, scope))
         return folder.settled(test)
@@ -257,6 +292,7 @@ def _facts(path: str, module: str, package: str, finder: ModuleFinder) -> dict[s
     markers = dict(interpreter.markers)
     return {
         "sys.version_info": (*interpreter.version_info, "final", 0),
+        "sys.hexversion": _hexversion(interpreter.version_info),
         "sys.platform": markers.get("sys_platform", "linux"),
         "sys.implementation.name": interpreter.implementation,
         "os.name": markers.get("os_name", "posix"),
@@ -277,6 +313,15 @@ def _facts(path: str, module: str, package: str, finder: ModuleFinder) -> dict[s
     }
 
 
+def _added(node: ast.expr) -> Iterator[ast.expr]:
+    """Give as lists what `NAMES.append("a")` and `NAMES.extend(["a"])` add to what a name holds."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:
+        if node.func.attr in ("append", "add", "appendleft", "insert"):
+            yield ast.List([node.args[-1]], ast.Load())
+        elif node.func.attr in ("extend", "update"):
+            yield node.args[0]
+
+
 def _settled(scope: Scope, name: str) -> Iterator[ast.expr]:
     # A plain `DEBUG = False` is a switch that somebody may set; `PY3 = sys.version_info[0] == 3` is not.
     found = scope.lookup(name)
@@ -285,7 +330,6 @@ def _settled(scope: Scope, name: str) -> Iterator[ast.expr]:
         yield found[0].value
 
 
-def _last(node: ast.expr) -> str:
-    if isinstance(node, ast.Attribute):
-        return node.attr
-    return node.id if isinstance(node, ast.Name) else ""
+def _hexversion(version: tuple[int, ...]) -> int:
+    major, minor, micro = version[:3]
+    return (major << 24) | (minor << 16) | (micro << 8) | 0xF0

@@ -66,6 +66,7 @@ class Folder:
         content: gives the texts of the files that an expression reads.
         expected: gives what an attribute is where nobody has set anything else: the default of an option.
         module: gives what the attributes of a module are that say where it is: `__name__`, `__path__`.
+        returned: gives what a call of a function of the program returns.
         nested: gives what folds the expressions inside a comprehension.
     """
 
@@ -80,6 +81,7 @@ class Folder:
         content: Callable[[ast.expr], Values] = lambda node: [],
         expected: Callable[[ast.Attribute], Values] = lambda node: [],
         module: Callable[[ast.Attribute], Values] = lambda node: [],
+        returned: Callable[[ast.Call], Values] = lambda node: [],
     ) -> None:
         self._lookup = lookup
         self._facts = facts
@@ -90,6 +92,7 @@ class Folder:
         self._content = content
         self._expected = expected
         self._module = module
+        self._returned = returned
         self._steps = 0
         self._is_deciding = False
 
@@ -278,7 +281,7 @@ class Folder:
         if found := self._member(node) or self._module(node) or ([] if self._is_deciding else self._expected(node)):
             return found
         values = self.fold(node.value, depth)
-        if node.attr == "value" and isinstance(node.value, ast.Attribute):
+        if node.attr == "value" and isinstance(node.value, ast.Attribute | ast.Name | ast.Subscript):
             return values  # of a member of an enumeration
         if listed := [value for value in values if isinstance(value, Listed)]:
             return _attempts(lambda value: getattr(value, node.attr), [(value,) for value in listed])
@@ -297,14 +300,16 @@ class Folder:
             return [self._facts[f"{name}()"]]
         if name in DEFAULTS and not self._is_deciding:
             return self._apply(DEFAULTS[name], [], node, depth)
-        if name in READERS and node.args:
-            return _attempts(FUNCTIONS[READERS[name]], [(text,) for text in self._content(node.args[0])])
+        if name in READERS and node.args and (texts := self._content(node.args[0])):
+            return _attempts(FUNCTIONS[READERS[name]], [(text,) for text in texts])
         if isinstance(node.func, ast.Attribute) and node.func.attr in ("read", "read_text"):
             return self._content(node)
         if name == "sorted":  # in which order does not matter to what they are
             node = ast.Call(node.func, node.args, [])
         if name in FUNCTIONS:
             return self._apply(FUNCTIONS[name], [], node, depth)
+        if not self._is_deciding and (returned := self._returned(node)):
+            return returned
         if isinstance(node.func, ast.Attribute):
             method = functools.partial(_method, node.func.attr)
             return self._apply(method, [self.fold(node.func.value, depth)], node, depth)

@@ -36,6 +36,10 @@ def attribute_values(file: CodeFile, node: ast.Attribute, scope: Scope) -> list[
     found: list[Any] = []
     for place in _places(file, node.value, scope, 0):
         found += _values(place, node.attr)
+    for binding in scope.lookup(node.value.id) if isinstance(node.value, ast.Name) else ():
+        for target in getattr(binding.node, "targets", ()):
+            if isinstance(target, ast.Attribute) and target.attr == node.attr and isinstance(binding.node, ast.Assign):
+                found += file.folder(binding.scope).fold(binding.node.value)
     return found
 
 
@@ -88,8 +92,10 @@ def _values(place: _Place, name: str) -> list[Any]:
                 return place.file.folder(place.scope).fold(keyword.value)
         return []
     if name in place.scope.bindings or place.scope.kind == "module":
-        return place.file.folder(place.scope).fold(ast.Name(name, ast.Load()))
-    return []
+        found = place.file.folder(place.scope).fold(ast.Name(name, ast.Load()))
+        if found or place.scope.kind == "module":
+            return found
+    return place.file.kept(place.scope, name)
 
 
 def _places(file: CodeFile, node: ast.expr, scope: Scope, depth: int) -> Iterator[_Place]:
@@ -119,6 +125,17 @@ def _bound(file: CodeFile, binding: Binding, depth: int) -> Iterator[_Place]:
             yield from _places(file, base, binding.scope, depth + 1)
     elif binding.kind == "value" and binding.value is not None:
         yield from _places(file, binding.value, binding.scope, depth + 1)
+    elif binding.kind == "element" and binding.value is not None and not binding.path:
+        for element in _elements(binding.value, binding.scope):
+            yield from _places(file, element, binding.scope, depth + 1)
+
+
+def _elements(node: ast.expr, scope: Scope) -> Iterator[ast.expr]:
+    """Give the objects in a list over which a loop runs."""
+    lists = [one.value for one in scope.lookup(node.id)] if isinstance(node, ast.Name) else [node]
+    for one in lists:
+        if isinstance(one, ast.List | ast.Tuple):
+            yield from one.elts[:_MAX_PLACES]
 
 
 def _imported(file: CodeFile, binding: Binding, depth: int) -> Iterator[_Place]:

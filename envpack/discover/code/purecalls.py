@@ -60,6 +60,27 @@ def _decoded(text: str | bytes) -> bytes:
     return base64.b64decode(text)
 
 
+def _read_yaml(text: Any, *_: Any, **__: Any) -> Any:
+    from envpack.discover.code.plainyaml import read_plain_yaml
+
+    try:
+        return read_plain_yaml(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _joined(*maps: Any) -> Any:
+    return {key: value for one in reversed(maps) for key, value in one.items()}
+
+
+def _turned(text: str, code: str) -> str:
+    import codecs
+
+    if code not in ("rot13", "rot_13"):
+        raise ValueError(code)
+    return codecs.decode(text, code)
+
+
 def _read(module: str) -> Callable[[Any], Any]:
     def read(text: Any) -> Any:
         import importlib
@@ -106,10 +127,16 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "min": min,
     "max": max,
     "shlex.split": _split,
+    **dict.fromkeys(("yaml.safe_load", "yaml.load", "yaml.full_load"), _read_yaml),
+    "collections.ChainMap": _joined,
+    "codecs.decode": _turned,
+    "filter": lambda keep, values: tuple(value for value in values if keep is not None or value),
+    "chr": chr,
     **LISTING,
 }
 # What these read from a file is what the others read from its text.
 READERS = {"json.load": "json.loads", "tomllib.load": "tomllib.loads"}
+READERS |= {name: name for name in ("yaml.safe_load", "yaml.load", "yaml.full_load")}
 # What these give is only what can be expected where nobody has set anything else: no condition is decided by it.
 DEFAULTS: dict[str, Callable[..., Any]] = {
     "os.getenv": lambda key, default: default,

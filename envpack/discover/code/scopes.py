@@ -42,6 +42,9 @@ _COMPOUND = (
 )
 _STATEMENTS = (ast.stmt, ast.ExceptHandler, ast.match_case)
 
+# So often a name is increased before what it holds is no longer followed.
+_MAX_INCREASES = 16
+
 Path = tuple[int | slice, ...]
 
 
@@ -314,7 +317,7 @@ class _Builder:
         self._push([node.target, node.annotation, *([node.value] if node.value else [])], scope, guard)
 
     def _enter_augassign(self, node: ast.AugAssign, scope: Scope, guard: ImportKind) -> None:
-        self._bind_target(node.target, scope, Binding("value", node, scope))
+        self._bind_target(node.target, scope, Binding("value", node, scope, value=_increased(node, scope)))
         self._push([node.target, node.value], scope, guard)
 
     def _enter_namedexpr(self, node: ast.NamedExpr, scope: Scope, guard: ImportKind) -> None:
@@ -361,6 +364,10 @@ class _Builder:
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute):
             root = root_name(call.func)
             if root is not None and scope.kind == "module" and binds_value(scope, root):
+                scope.bind(root, Binding("value", node, scope))
+        elif isinstance(call, ast.Call) and scope.kind == "module" and last_name(call.func) == "setattr" and call.args:
+            root = root_name(call.args[0])
+            if root is not None and binds_value(scope, root):
                 scope.bind(root, Binding("value", node, scope))
         elif isinstance(call, ast.Call) and scope.kind == "module" and _passes_code(call, scope):
             self._result.registrations.append((call.func, Binding("value", node, scope)))
@@ -444,6 +451,13 @@ class _Builder:
         self._push(node.finalbody, scope, guard)
 
     _enter_trystar = _enter_try
+
+
+def _increased(node: ast.AugAssign, scope: Scope) -> ast.expr | None:
+    """Return what a name is after `name += "x"`: what it was last, and that."""
+    known = scope.target(node.target.id).bindings.get(node.target.id, []) if isinstance(node.target, ast.Name) else []
+    before = known[-1].value if known and len(known) < _MAX_INCREASES else None
+    return ast.BinOp(before, node.op, node.value) if before is not None else None
 
 
 def _names(target: ast.expr) -> Iterator[tuple[str, Path]]:

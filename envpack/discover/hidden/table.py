@@ -270,6 +270,7 @@ _OTHER_FRAMES = (
     _simple("dask", "pandas + pyarrow", "to_dataframe", reached="method"),
     _simple("dask", "pandas + pyarrow", "datasets.timeseries"),
     Trigger("dask", ("diagnostics.ResourceProfiler",), (Case("psutil"),)),
+    _simple("dask", "bokeh", "diagnostics.visualize", "profile_visualize.visualize"),
     Trigger("dask", ("visualize",), (Case("graphviz"),), reached="method", is_ambiguous=True),
     Trigger(
         "dask",
@@ -660,6 +661,13 @@ _PLOTTING = (
     Trigger("scipy", ("dendrogram",), (_when("", None, "no_plot", True), Case("matplotlib"))),
 )
 
+_DISPLAYS = (
+    *("ConfusionMatrixDisplay", "RocCurveDisplay", "PrecisionRecallDisplay", "DetCurveDisplay"),
+    *("PredictionErrorDisplay", "LearningCurveDisplay", "ValidationCurveDisplay", "CalibrationDisplay"),
+    *("PartialDependenceDisplay", "DecisionBoundaryDisplay"),
+)
+_DISPLAYING = ("metrics", "model_selection", "calibration", "inspection")
+
 _LEARNING = (
     Trigger(
         "sklearn",
@@ -682,16 +690,13 @@ _LEARNING = (
     ),
     Trigger("sklearn", ("fetch_openml",), (_when("", None, "as_frame", False), Case("pandas"))),
     _simple("sklearn", "matplotlib", "plot_tree"),
+    _simple("sklearn", "matplotlib", *(f"{module}.{display}" for display in _DISPLAYS for module in _DISPLAYING)),
     _simple(
         "sklearn",
         "matplotlib",
         *(
             f"{display}.{maker}"
-            for display in (
-                *("ConfusionMatrixDisplay", "RocCurveDisplay", "PrecisionRecallDisplay", "DetCurveDisplay"),
-                *("PredictionErrorDisplay", "LearningCurveDisplay", "ValidationCurveDisplay", "CalibrationDisplay"),
-                *("PartialDependenceDisplay", "DecisionBoundaryDisplay"),
-            )
+            for display in _DISPLAYS
             for maker in ("from_estimator", "from_predictions", "from_cv_results")
         ),
     ),

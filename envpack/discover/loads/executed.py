@@ -61,11 +61,19 @@ def _exec(site: CallSite) -> Iterator[Load]:
     node = site.argument(0, "source")
     paths = [found for path in opened_paths(site, node) if (found := existing(site, path))]
     yield from (Load("file", path) for path in paths)
-    texts = [] if paths else site.texts(node)
+    texts = [] if paths else site.texts(_source(site, node))
     for text in texts:
         yield from _code(text)
     if not texts and not paths:
         yield Load("question", f"{site.name} executes code that is computed: pass --include DIST for what it imports")
+
+
+def _source(site: CallSite, node: ast.expr | None) -> ast.expr | None:
+    """Return what a compiled code was before: the text of `compile(text, name, "exec")`, or of a name for that."""
+    found = site.scope.lookup(node.id) if isinstance(node, ast.Name) else []
+    value = found[-1].value if found else node
+    is_compiled = isinstance(value, ast.Call) and last_name(value.func) == "compile" and value.args
+    return value.args[0] if is_compiled and isinstance(value, ast.Call) else node
 
 
 def _timed(site: CallSite) -> Iterator[Load]:
@@ -148,6 +156,8 @@ def _words(site: CallSite, node: ast.expr | None, depth: int) -> list[list[str]]
     if isinstance(node, ast.Name):
         values = [binding.value for binding in site.scope.lookup(node.id)]
         found = [words for value in values if (words := _words(site, value, depth + 1)) is not None]
+        folded = [value for value in site.values(node) if isinstance(value, tuple)] if not found else []
+        found += [[[str(word)] for word in value] for value in folded]
         return found[-1] if found else None
     return None
 
