@@ -141,9 +141,9 @@ class Callers:
         names = {one.node.name for one in (owner, *self._subclasses(owner)) if isinstance(one.node, ast.ClassDef)}
         handed = list(_handed_calls(self._file, function.name))
         for call, place in (*self._file.scopes.calls.get(function.name, ())[:_MAX_CALLS], *handed):
-            if place is owner and isinstance(call.func, ast.Name):  # `short = partialmethod(load, "yaml")`
-                yield self._file, call, place
-            elif isinstance(call.func, ast.Attribute) and _is_one_of(call.func.value, place, names):
+            # `short = partialmethod(load, "yaml")` stands in the class itself.
+            is_inside = place is owner and isinstance(call.func, ast.Name)
+            if is_inside or (isinstance(call.func, ast.Attribute) and _is_one_of(call.func.value, place, names)):
                 yield self._file, call, place
 
     def _members(self, owner: Scope, name: str) -> Iterator[Any]:
@@ -209,9 +209,7 @@ def _folded(file: CodeFile, call: ast.Call, place: Scope, positional: list[str],
             yield from file.folder(place).fold(value)
 
 
-def _gathered(
-    file: CodeFile, call: ast.Call, place: Scope, positional: list[str], *, is_named: bool
-) -> Iterator[Any]:
+def _gathered(file: CodeFile, call: ast.Call, place: Scope, positional: list[str], *, is_named: bool) -> Iterator[Any]:
     """Give what `*arguments` or `**keywords` of a function hold in a call; what is not known is left out."""
     folder = file.folder(place)
     if is_named:

@@ -275,7 +275,11 @@ class CodeFile:
     def _truth(self, test: ast.expr, scope: Scope) -> bool | None:
         if isinstance(test, ast.Name | ast.Attribute) and last_name(test) == "TYPE_CHECKING":
             return False
-        if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not) and last_name(test.operand) == "TYPE_CHECKING":
+        if (
+            isinstance(test, ast.UnaryOp)
+            and isinstance(test.op, ast.Not)
+            and last_name(test.operand) == "TYPE_CHECKING"
+        ):
             return True
         folder = Folder(lambda name: _settled(scope, name), self._facts, lambda node: self.qualify(node, scope))
         return folder.settled(test)

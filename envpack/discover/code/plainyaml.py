@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     Line = tuple[int, str]
 
 _MAX_LINES = 2000
-_KEY = r"""(?P<quote>["']?)(?P<key>[^"'\s:#{}\[\],&*!|>%@`-][^"':#{}\[\]]*|\(\)|-?\w[\w.-]*)(?P=quote)\s*:(?:\s+|$)(?P<rest>.*)$"""
+_NAME = r"""[^"'\s:#{}\[\],&*!|>%@`-][^"':#{}\[\]]*|\(\)|-?\w[\w.-]*"""
+_KEY = rf"""(?P<quote>["']?)(?P<key>{_NAME})(?P=quote)\s*:(?:\s+|$)(?P<rest>.*)$"""
 _WORDS = {"true": True, "false": False, "null": None, "~": None, "": None, "yes": True, "no": False}
 
 

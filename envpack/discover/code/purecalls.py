@@ -78,7 +78,7 @@ def _turned(text: str, code: str) -> str:
 
     if code not in ("rot13", "rot_13"):
         raise ValueError(code)
-    return codecs.decode(text, code)
+    return codecs.decode(text, "rot13")
 
 
 def _read(module: str) -> Callable[[Any], Any]:

@@ -441,7 +441,12 @@ class _Builder:
             self._result.unbacked.update(id(one) for one in node.body if isinstance(one, ast.Import | ast.ImportFrom))
         elif body == "optional":
             self._result.forgiven.append(node)
-        if body == "optional" and guard != "optional" and scope.kind == "module" and self._alternatives.works(node.body):
+        if (
+            body == "optional"
+            and guard != "optional"
+            and scope.kind == "module"
+            and self._alternatives.works(node.body)
+        ):
             self._result.taken.update(id(one) for one in node.body if isinstance(one, ast.Import | ast.ImportFrom))
         self._push([*node.body, *node.orelse], scope, _and(guard, body))
         for handler, kind in zip(node.handlers, handlers, strict=True):

@@ -134,11 +134,15 @@ _OLD_RESOURCES = ("resource_filename", "resource_string", "resource_stream", "re
 _READERS: dict[str, Reader] = {
     **dict.fromkeys(("__import__", "builtins.__import__", "importlib.__import__", "lazy_loader.load"), _by_name),
     "importlib.import_module": _import_module,
-    **dict.fromkeys(("__builtins__.__import__", "dask.utils.import_required", "sympy.external.import_module"), _by_name),
+    **dict.fromkeys(
+        ("__builtins__.__import__", "dask.utils.import_required", "sympy.external.import_module"), _by_name
+    ),
     "importlib.util.find_spec": _spec,
     "importlib.reload": _resource,
     **dict.fromkeys(("pkgutil.resolve_name", "pydoc.locate", "pydoc.resolve", "pydoc.safeimport"), _qualified),
-    **dict.fromkeys(("tornado.util.import_object", "traitlets.import_item", "kombu.utils.imports.symbol_by_name"), _qualified),
+    **dict.fromkeys(
+        ("tornado.util.import_object", "traitlets.import_item", "kombu.utils.imports.symbol_by_name"), _qualified
+    ),
     **dict.fromkeys(("hydra.utils.get_class", "hydra.utils.get_method", "zope.dottedname.resolve.resolve"), _qualified),
     **dict.fromkeys(("django.utils.module_loading.import_string", "werkzeug.utils.import_string"), _qualified),
     **dict.fromkeys(("pkgutil.get_data", "pkgutil.get_loader"), _resource),
