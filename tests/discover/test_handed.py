@@ -90,7 +90,8 @@ def test_an_increased_name_is_not_what_was_added_to_it(project: Project) -> None
 FOLDERS = {
     "package": "import pkgutil, plugins\nfor m in pkgutil.iter_modules(plugins.__path__):\n"
     '    importlib.import_module(f"{plugins.__name__}.{m.name}")',
-    "package_with_prefix": "import pkgutil, plugins\nfor _, name, _ in sorted(pkgutil.iter_modules(plugins.__path__, 'plugins.')):\n"
+    "package_with_prefix": "import pkgutil, plugins\n"
+    "for _, name, _ in sorted(pkgutil.iter_modules(plugins.__path__, 'plugins.')):\n"
     "    importlib.import_module(name)",
     "listed": 'for file in os.listdir(os.path.join(os.path.dirname(__file__), "plugins")):\n'
     '    if file.endswith(".py"):\n        importlib.import_module("plugins." + file[:-3])',

@@ -1,0 +1,1 @@
+"""Readers, each a module with `read`."""

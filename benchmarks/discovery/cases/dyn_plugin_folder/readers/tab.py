@@ -1,0 +1,5 @@
+import simplejson
+
+
+def read(text):
+    return simplejson.loads(text)

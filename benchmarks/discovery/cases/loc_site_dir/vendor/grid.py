@@ -1,0 +1,5 @@
+import numexpr
+
+
+def size(side):
+    return int(numexpr.evaluate("side * side"))
