@@ -273,7 +273,7 @@ class Reach(LoadFindings):
             return
         self._used.add(use)
         bindings = scope.lookup(name)
-        for binding in bindings:
+        for binding in bindings if file.path in self._whole else _latest(bindings, name, file):
             self._follow(binding, name, chain, file)
         if not bindings:
             self._use_star(name, file)
@@ -396,6 +396,17 @@ class Reach(LoadFindings):
         values = [binding.value for binding in file.scopes.root.bindings.get("__all__", ())]
         found = [names for value in values if value is not None for names in file.folder(file.scopes.root).fold(value)]
         return [name for names in found for name in names] if found else (None,)
+
+
+def _latest(bindings: list[Binding], name: str, file: CodeFile) -> list[Binding]:
+    """Return the last of several definitions of a name, where nothing has used the others while the file was loaded."""
+    if len(bindings) < 2 or any(item.kind != "definition" or item.node not in file.tree.body for item in bindings):
+        return bindings
+    decorators = (one for item in bindings for one in getattr(item.node, "decorator_list", ()))
+    bases = (one for item in bindings for one in getattr(item.node, "bases", ()))
+    acting = (one for one in file.tree.body if not isinstance(one, FunctionNode))
+    used = (one for part in (*decorators, *bases, *acting) for one in all_nodes(part))
+    return bindings if any(isinstance(one, ast.Name) and one.id == name for one in used) else bindings[-1:]
 
 
 def _concerns(node: ast.AST, alias: ast.alias, chain: tuple[str, ...]) -> bool:

@@ -46,6 +46,8 @@ CALLS = [
     "functools.partial",
     "importlib.util.find_spec",
     "contextlib.suppress",
+    *("map", "filter", "chr", "setattr", "sorted", "shlex.split", "yaml.safe_load", "timeit.timeit", "codecs.decode"),
+    *("pkgutil.iter_modules", "os.listdir", "glob.glob", "a.add_argument", "a.append", "a.glob", "f.submit", "compile"),
     "super",
     "type",
     "str.format",

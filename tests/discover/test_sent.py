@@ -43,6 +43,13 @@ def test_what_setattr_gives_a_class_belongs_to_it(needs: Needs) -> None:
     assert needs(f"{source}def run():\n    return A().f()\n", "run") == {"pyyaml": "direct"}
 
 
+def test_the_last_definition_of_a_name_counts_unless_another_was_used(needs: Needs) -> None:
+    first = "import yaml, numpy\ndef f(): return yaml.dump(1)\n"
+    last = "def f(): return numpy.zeros(1)\ndef run():\n    return f()\n"
+    assert needs(first + last, "run") == {"numpy": "direct"}
+    assert needs(f"{first}old = f\n{last}", "run") == {"numpy": "direct", "pyyaml": "direct"}
+
+
 TABLES = [
     ("pd.DataFrame({'a': [1]})", True),
     ("pd.read_csv('a.csv').dropna()", True),

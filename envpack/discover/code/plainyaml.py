@@ -93,6 +93,8 @@ def _opens_block(text: str) -> bool:
 
 
 def _scalar(text: str) -> Any:
+    if not text:
+        return None
     if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
         return text[1:-1]
     if text[0] == "[" and text[-1] == "]":

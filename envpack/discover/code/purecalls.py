@@ -7,6 +7,7 @@ kinds that folding knows: lists are tuples.
 from __future__ import annotations
 
 import os.path
+import sys
 from collections.abc import Callable, Iterable
 
 from envpack.discover.code.listings import LISTING, LISTING_METHODS, Listed
@@ -51,6 +52,8 @@ def _substitute(text: str, table: Any = None, **named: Any) -> str:
 def _split(text: str) -> tuple[str, ...]:
     import shlex
 
+    if not isinstance(text, str):  # of `None` it would read what is typed
+        raise TypeError(text)
     return tuple(shlex.split(text))
 
 
@@ -131,7 +134,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "collections.ChainMap": _joined,
     "codecs.decode": _turned,
     "filter": lambda keep, values: tuple(value for value in values if keep is not None or value),
-    "chr": chr,
+    "chr": lambda number: chr(number) if number <= sys.maxunicode else "",
     **LISTING,
 }
 # What these read from a file is what the others read from its text.
