@@ -113,6 +113,11 @@ test-pythons: ## run the short form under each other Python found of 3.11, 3.12 
 	done; \
 	exit $$status
 
+.PHONY: soak-store
+soak-store: ## kill 300 clients of a store at their work, and see that the next one repairs it
+	$(call setup,test)
+	SOAK_KILLS=300 $(BIN)/python -m pytest -s --timeout 3600 tests/pack/test_many_processes.py -k killed_at_any_moment $(ARGS)
+
 .PHONY: lint
 lint: ## check style, format, types and the direction of imports
 	$(call setup,lint)

@@ -66,6 +66,30 @@ def why(layer: str) -> None:
 
 
 @store.command()
+@click.option("--shared", is_flag=True, required=True, help="Let the group of the folder use it, too.")
+@click.option("--group", metavar="NAME", help="Give the folder to this group.  [default: the one it has]")
+def init(shared: bool, group: str | None) -> None:
+    """Make a store that a group of users shares: its members add to it, and none removes what is another's.
+
+    Who can write into it gives code to the others: share it among people who trust each other. Each of them names it
+    with ENVPACK_STORE.
+    """
+    import grp
+
+    from envpack.errors import UsageError
+    from envpack.pack import Store
+
+    try:
+        number = None if group is None else grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise UsageError(f"no such group: {group!r}", "see: getent group") from None
+    place = Store()
+    place.share(number)
+    name = grp.getgrgid(place.folder.stat().st_gid).gr_name
+    click.echo(f"store {place.folder} is shared by group {name!r}")
+
+
+@store.command()
 @click.option("--max-size", type=SIZE, help="Remove until the store is no larger, such as 20GB.")
 @click.option("--older-than", type=AGE, help="Remove what was not used for so long, such as 30d or 12h.")
 @click.option("--dry-run", is_flag=True, help="Remove nothing; say what would go.")

@@ -12,10 +12,12 @@ import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from envpack.pack.distributions import LayerFiles
 from envpack.pack.libraries import LayerLibraries
 from envpack.pack.manifest import LayerRef, canonical_json
+from envpack.pack.sharing import make_folder
 
 # Part of every key: another form of layers must not find the notes of this one.
 _FORM = "3"
@@ -52,14 +54,14 @@ class LayerIndex:
 
     def find(self, files: LayerFiles) -> Note | None:
         """Return what was built from these files, if they are unchanged since."""
-        try:
-            note = json.loads(self._file(files).read_bytes())
-            if note["stamps"] != file_stamps(files):
-                return None
-            libraries = LayerLibraries(tuple((name, file) for name, file in note["wanted"]), tuple(note["offered"]))
-            return Note(LayerRef.from_dict(note["layer"]), tuple(note["edited"]), tuple(note["missing"]), libraries)
-        except (OSError, ValueError, KeyError, TypeError):
-            return None  # no note, or one that was cut short: the layer is built again
+        for folder in (self._folder / str(os.geteuid()), self._folder):
+            try:
+                note = _trusted(folder / self._name(files))
+                if note["stamps"] == file_stamps(files):
+                    return _note(note)
+            except (OSError, ValueError, KeyError, TypeError):
+                continue  # no note, or one that was cut short: the layer is built again
+        return None
 
     def keep(self, files: LayerFiles, stamps: str, note: Note) -> None:
         """Remember what was built.
@@ -69,7 +71,12 @@ class LayerIndex:
             stamps: their `file_stamps` from before they were read, so that an edit meanwhile is noticed.
             note: what came of it.
         """
-        self._folder.mkdir(exist_ok=True)
+        folder = self._folder
+        make_folder(folder)
+        if folder.stat().st_uid != os.geteuid():
+            # In a store of somebody else each user has notes of their own: what is another's cannot be replaced.
+            folder = folder / str(os.geteuid())
+            folder.mkdir(0o700, exist_ok=True)
         value = {
             "stamps": stamps,
             "layer": note.ref.to_dict(),
@@ -78,16 +85,33 @@ class LayerIndex:
             "wanted": note.libraries.wanted,
             "offered": note.libraries.offered,
         }
-        file = self._file(files)
+        file = folder / self._name(files)
         beside = file.with_name(f"{file.name}.{os.getpid()}.{id(files)}.tmp")
         beside.write_bytes(canonical_json(value))
         os.replace(beside, file)
 
-    def _file(self, files: LayerFiles) -> Path:
+    def _name(self, files: LayerFiles) -> str:
         content = hashlib.sha256(files.stamp).hexdigest()
         places = hashlib.sha256("\0".join(f"{target}\0{file}" for target, file in files.files).encode()).hexdigest()
         key = f"{_FORM}\0{files.kind}\0{files.name}\0{files.version}\0{content}\0{places}\0{self._target}"
-        return self._folder / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
+        return f"{hashlib.sha256(key.encode()).hexdigest()}.json"
+
+
+def _note(data: Any) -> Note:
+    libraries = LayerLibraries(tuple((name, file) for name, file in data["wanted"]), tuple(data["offered"]))
+    return Note(LayerRef.from_dict(data["layer"]), tuple(data["edited"]), tuple(data["missing"]), libraries)
+
+
+def _trusted(file: Path) -> Any:
+    """Return a note of this user, or of the owner of its folder; what others say which layer is which counts nothing.
+
+    Raises:
+        PermissionError: it is somebody else's.
+    """
+    with open(file, "rb") as stream:
+        if os.fstat(stream.fileno()).st_uid not in (os.geteuid(), os.stat(file.parent).st_uid):
+            raise PermissionError(f"{str(file)!r} is another user's")
+        return json.loads(stream.read())
 
 
 def file_stamps(files: LayerFiles) -> str:

@@ -294,6 +294,20 @@ class Store:
         """Let go of all that this process has asked for, as its end does: from now on it may be collected."""
         self._layers.uses.release()
 
+    def share(self, group: int | None = None) -> None:
+        """Make the store one that a group of users shares; what it holds already becomes readable for them.
+
+        Args:
+            group: id of the group; by default the one that the folder has.
+
+        Raises:
+            StoreError: the folder cannot be made, or is another user's.
+        """
+        from envpack.pack.sharing import share_store
+
+        with store_errors(self.folder):
+            share_store(self.folder, group)
+
     # Housekeeping
 
     def ls(self) -> StoreContent:
