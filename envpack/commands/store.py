@@ -37,32 +37,46 @@ def ls(as_json: bool) -> None:
     rows = [_layer_row(layer) for layer in sorted(content.layers, key=lambda layer: (_name(layer), layer.digest))]
     packed = sum(layer.blob_bytes for layer in content.layers)
     unpacked = sum(layer.ref.size_bytes for layer in content.layers if layer.unpacked and layer.ref)
-    rows.append((f"{len(content.layers)} layers", size_text(unpacked), size_text(packed), "", ""))
-    print_table(("layer", "unpacked", "packed", "environments", "digest"), rows, right=(1, 2, 3))
+    rows.append((f"{len(content.layers)} layers", size_text(unpacked), size_text(packed), "", "", ""))
+    print_table(("layer", "unpacked", "packed", "environments", "last used", "digest"), rows, right=(1, 2, 3))
     if content.manifests:
         click.echo()
         environments = [
-            (manifest.id[:12], manifest.python, str(len(manifest.layers)), size_text(manifest.size_bytes), ready)
+            (
+                manifest.id[:12],
+                manifest.python,
+                str(len(manifest.layers)),
+                size_text(manifest.size_bytes),
+                age_text(content.last_used_s[manifest.id]),
+                _ready(content, manifest.id),
+            )
             for manifest in content.manifests
-            for ready in [_ready(content, manifest.id)]
         ]
-        print_table(("environment", "python", "layers", "size", "ready to run in"), environments, right=(2, 3))
+        headers = ("environment", "python", "layers", "size", "last used", "ready to run in")
+        print_table(headers, environments, right=(2, 3))
 
 
 @store.command()
 @click.argument("layer", metavar="LAYER")
-def why(layer: str) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def why(layer: str, as_json: bool) -> None:
     """Say which environments hold LAYER, named by its distribution or the first digits of its digest."""
     from envpack.errors import UsageError
     from envpack.pack import Store
 
-    found = [
-        item for item in Store().ls().layers if item.digest.startswith(layer) or (item.ref and item.ref.name == layer)
-    ]
+    content = Store().ls()
+    found = [item for item in content.layers if item.digest.startswith(layer) or (item.ref and item.ref.name == layer)]
     if not found:
         raise UsageError(f"no layer {layer!r} in the store", "see envpack store ls")
-    rows = [(_name(item), item.digest[:12], id) for item in found for id in item.environments or ("none",)]
-    print_table(("layer", "digest", "environment"), rows)
+    if as_json:
+        print_json({"schema": 1, "layers": [_layer(item) for item in found]})
+        return
+    rows = [
+        (_name(item), item.digest[:12], age_text(item.last_used_s), id, _age(content, id))
+        for item in found
+        for id in item.environments or ("none",)
+    ]
+    print_table(("layer", "digest", "last used", "environment", "last used"), rows)
 
 
 @store.command()
@@ -193,7 +207,25 @@ def _name(layer: StoredLayer) -> str:
 def _layer_row(layer: StoredLayer) -> tuple[str, ...]:
     unpacked = size_text(layer.ref.size_bytes) if layer.unpacked and layer.ref else "-"
     packed = size_text(layer.blob_bytes) if layer.blob_bytes else "-"
-    return _name(layer), unpacked, packed, str(len(layer.environments)), layer.digest[:12]
+    count = str(len(layer.environments))
+    return _name(layer), unpacked, packed, count, age_text(layer.last_used_s), layer.digest[:12]
+
+
+def _age(content: StoreContent, id: str) -> str:
+    return age_text(content.last_used_s[id]) if id in content.last_used_s else ""
+
+
+def _layer(layer: StoredLayer) -> dict[str, Any]:
+    return {
+        "digest": layer.digest,
+        "blob_bytes": layer.blob_bytes,
+        "unpacked": layer.unpacked,
+        "name": layer.ref.name if layer.ref else None,
+        "version": layer.ref.version if layer.ref else None,
+        "size_bytes": layer.ref.size_bytes if layer.ref else None,
+        "last_used_s": layer.last_used_s,
+        "environments": list(layer.environments),
+    }
 
 
 def _ready(content: StoreContent, id: str) -> str:
@@ -202,18 +234,7 @@ def _ready(content: StoreContent, id: str) -> str:
 
 def _content(content: StoreContent) -> dict[str, Any]:
     return {
-        "layers": [
-            {
-                "digest": layer.digest,
-                "blob_bytes": layer.blob_bytes,
-                "unpacked": layer.unpacked,
-                "name": layer.ref.name if layer.ref else None,
-                "version": layer.ref.version if layer.ref else None,
-                "size_bytes": layer.ref.size_bytes if layer.ref else None,
-                "environments": list(layer.environments),
-            }
-            for layer in content.layers
-        ],
+        "layers": [_layer(layer) for layer in content.layers],
         "environments": [
             {
                 "id": manifest.id,
@@ -221,6 +242,7 @@ def _content(content: StoreContent) -> dict[str, Any]:
                 "platform": manifest.platform,
                 "size_bytes": manifest.size_bytes,
                 "layers": [ref.digest for ref in manifest.layers],
+                "last_used_s": content.last_used_s[manifest.id],
                 "ready": [str(folder) for folder in content.ready if folder.name.startswith(f"{manifest.id[:32]}-")],
             }
             for manifest in content.manifests

@@ -50,6 +50,7 @@ class StoredLayer:
         unpacked: whether it is unpacked.
         ref: what a manifest of the store says about it; None where none names it.
         environments: ids of the manifests that name it.
+        last_used_s: when it was last packed, received or made use of, to the hour; seconds since the epoch.
     """
 
     digest: str
@@ -57,6 +58,7 @@ class StoredLayer:
     unpacked: bool
     ref: LayerRef | None
     environments: tuple[str, ...]
+    last_used_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +69,13 @@ class StoreContent:
         layers: all layers, sorted by digest.
         manifests: all environments that are known, sorted by id.
         ready: folders of the environments that are ready to run.
+        last_used_s: when each environment was last used, by id, to the hour; seconds since the epoch.
     """
 
     layers: tuple[StoredLayer, ...]
     manifests: tuple[Manifest, ...]
     ready: tuple[Path, ...]
+    last_used_s: dict[str, float]
 
 
 class Store:
@@ -316,7 +320,13 @@ class Store:
         refs = {ref.digest: ref for manifest in manifests for ref in manifest.layers}
         layers = tuple(self._stored(digest, refs.get(digest), manifests) for digest in self._layers.digests())
         ready = tuple(sorted(self._environments.iterdir())) if self._environments.exists() else ()
-        return StoreContent(layers, manifests, ready)
+        used = {manifest.id: self._last_used_s(manifest, ready) for manifest in manifests}
+        return StoreContent(layers, manifests, ready, used)
+
+    def _last_used_s(self, manifest: Manifest, ready: tuple[Path, ...]) -> float:
+        files = [folder for folder in ready if folder.name.startswith(f"{manifest.id[:32]}-")]
+        files.append(self._manifests / f"{manifest.id}.json")
+        return max(self._layers.uses.last_used_s(file.name.removesuffix(".json"), file) for file in files)
 
     def collect(
         self, *, max_size_bytes: float | None = None, older_than_s: float | None = None, is_dry: bool = False
@@ -383,7 +393,9 @@ class Store:
         blob = self._layers.blob_path(digest)
         users = tuple(manifest.id for manifest in manifests if any(layer.digest == digest for layer in manifest.layers))
         size = blob.stat().st_size if blob.exists() else 0
-        return StoredLayer(digest, size, self._layers.unpacked_path(digest).exists(), ref, users)
+        unpacked = self._layers.unpacked_path(digest)
+        used_s = self._layers.uses.last_used_s(digest, blob if size else unpacked)
+        return StoredLayer(digest, size, unpacked.exists(), ref, users, used_s)
 
 
 def _is_whole(environment: Path) -> bool:

@@ -67,6 +67,12 @@ def test_store_tells_why_a_layer_is_there_and_that_it_is_whole(script: Path, cap
     id = capsys.readouterr().out.split()[-1]
     assert main(["store", "why", "local"]) == 0
     assert id in capsys.readouterr().out
+    assert main(["store", "why", "local", "--json"]) == 0
+    (layer,) = json.loads(capsys.readouterr().out)["layers"]
+    assert (layer["name"], layer["environments"]) == ("local", [id])
+    assert abs(layer["last_used_s"] - time.time()) < 3600
+    assert main(["store", "ls"]) == 0
+    assert capsys.readouterr().out.count("just now") == 2
     assert main(["store", "why", "absent"]) == 2
     assert main(["store", "verify"]) == 0
     assert capsys.readouterr().out == "1 layer files, 0 layers, 0 environments verified, 0 damaged\n"
