@@ -56,6 +56,27 @@ def test_a_store_without_room_is_said_and_left_clean(answer, prefix, store, tmp_
 
 
 @pytest.mark.skipif(not is_root, reason="mounts a small file system")
+def test_a_disk_without_any_room_can_be_collected(answer, prefix, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "4m") as disk:
+        store = Store(disk / "store")
+        pack(answer, python=prefix.python, store=store)
+        store.release()
+        with pytest.raises(OSError, match="No space left"):
+            (disk / "others").write_bytes(bytes(4_000_000))
+        assert store.collect(max_size_bytes=0).plan.after_bytes == 0
+        assert store.ls().layers == ()
+
+
+def test_what_is_made_can_be_brought_to_the_disk_first(
+    answer, prefix, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ENVPACK_SYNC")
+    environment = store.materialise(pack(answer, python=prefix.python, store=store))
+    assert (environment / "bin" / "python").exists()
+    assert [item for item in store.verify() if item.problems] == []
+
+
+@pytest.mark.skipif(not is_root, reason="mounts a small file system")
 def test_a_read_only_store_serves_what_it_has_and_says_what_it_cannot(answer, prefix, needs, tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", "50m") as disk:
         store = Store(disk / "store")
