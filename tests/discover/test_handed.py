@@ -61,9 +61,17 @@ LOADED = {
     "increased_command": 'c = [sys.executable]\nc += ["-m", "yaml"]\nsubprocess.run(c)',
     "passed_command": 'def run(*words): subprocess.run([sys.executable, *words])\nrun("-m", "yaml")',
     "place_of_a_module": 'importlib.util.find_spec("yaml").origin',
+    "ini": 'c = configparser.ConfigParser()\nc.read_string("[a]\\nlib = yaml\\n")\n'
+    'importlib.import_module(c["a"]["lib"])',
+    "ini_got": 'c = configparser.ConfigParser()\nc.read_dict({"a": {"lib": "yaml"}})\n'
+    'importlib.import_module(c.get("a", "lib"))',
+    "ini_fallback": 'c = configparser.ConfigParser()\nc.read_dict({"a": {}})\n'
+    'importlib.import_module(c.get("a", "lib", fallback="yaml"))',
     "tornado": 'from tornado.util import import_object as load\nload("yaml.nodes.Node")',
 }
-IMPORTS = "import argparse, collections, functools, importlib, itertools, shlex, subprocess, sys, threading\n"
+IMPORTS = (
+    "import argparse, collections, configparser, functools, importlib, itertools, shlex, subprocess, sys, threading\n"
+)
 
 
 @pytest.mark.parametrize("case", LOADED)
@@ -149,6 +157,12 @@ def test_plain_yaml_is_read() -> None:
 def test_what_is_no_plain_yaml_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"plain YAML|lines"):
         read_plain_yaml(text)
+
+
+def test_configuration_in_an_ini_file_says_what_is_loaded(project: Project) -> None:
+    source = "import configparser, importlib\nc = configparser.ConfigParser()\nc.read('a.ini')\n"
+    script = project({"main.py": f"{source}importlib.import_module(c['a']['codec'])", "a.ini": "[a]\ncodec = numpy\n"})
+    assert roles(analyze(str(script))) == {"numpy": "direct"}
 
 
 def test_configuration_in_yaml_says_what_is_loaded(project: Project) -> None:

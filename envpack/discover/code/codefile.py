@@ -14,6 +14,7 @@ from envpack.discover.code import syntax as ast
 from envpack.discover.code.callers import Callers
 from envpack.discover.code.constants import Folder
 from envpack.discover.code.guards import Alternatives, Works
+from envpack.discover.code.ini import configured_values
 from envpack.discover.code.members import attribute_values, expected_values, imported_values, name_values
 from envpack.discover.code.nodes import all_nodes, last_name
 from envpack.discover.code.registers import fill_tables
@@ -193,6 +194,7 @@ class CodeFile:
                 yield from map(ast.Constant, self._once(binding, partial(imported_values, self, binding)))
             elif binding.value is not None:
                 yield binding.value
+                yield from map(ast.Constant, self._once(binding, partial(self._configured, binding, name)))
             elif isinstance(binding.node, ast.Expr):
                 yield from _added(binding.node.value)
         for star in reversed(self.scopes.root.stars) if not found else ():
@@ -200,6 +202,16 @@ class CodeFile:
             if source is not None:
                 yield from map(ast.Constant, self._once(star, partial(name_values, source, name)))
         yield from map(ast.Constant, self._callers.passed(scope, name))
+
+    def _configured(self, binding: Binding, name: str) -> list[Any]:
+        value = binding.value
+        if not isinstance(value, ast.Call) or "configparser" not in self.aliases.values():
+            return []
+        return list(configured_values(self, name, value, self.qualify(value.func, binding.scope)))
+
+    def contents(self, node: ast.expr, scope: Scope) -> list[Any]:
+        """Return the texts of the files that an expression names."""
+        return self._read(node, scope)
 
     def _read(self, node: ast.expr, scope: Scope) -> list[Any]:
         from envpack.discover.loads.opened import opened_texts  # both know this module

@@ -72,6 +72,14 @@ def _read_yaml(text: Any, *_: Any, **__: Any) -> Any:
         raise ValueError("nested too deeply") from None
 
 
+def _got(table: dict[Any, Any], key: Any, other: Any = None, **named: Any) -> Any:
+    found = table.get(key, other)
+    # `parser.get("section", "option")` of a `configparser`.
+    if isinstance(found, dict) and isinstance(other, str) and (other in found or "fallback" in named):
+        return found.get(other, named.get("fallback"))
+    return found
+
+
 def _joined(*maps: Any) -> Any:
     return {key: value for one in reversed(maps) for key, value in one.items()}
 
@@ -176,7 +184,8 @@ METHODS: dict[type, dict[str, Callable[..., Any]]] = {
     },
     bytes: {"decode": bytes.decode},
     dict: {
-        **{name: getattr(dict, name) for name in ("keys", "values", "items", "get")},
+        **{name: getattr(dict, name) for name in ("keys", "values", "items")},
+        "get": _got,
         "pop": lambda table, *given: dict(table).pop(*given),
         "setdefault": lambda table, *given: dict(table).setdefault(*given),
         "copy": dict,
