@@ -94,9 +94,6 @@ test-packs: ## run each test file and example where nothing but its pack is inst
 test-packs-short: ## the same, but no test function once more by itself
 	@$(MAKE) --no-print-directory test-packs ARGS="--alone 0 $(ARGS)"
 
-# A shell lets what runs beside it ignore interrupts; tests that send some would wait for ever.
-HEARS := import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execvp(sys.argv[1], sys.argv[1:])
-
 .PHONY: test-pythons
 test-pythons: ## run the short form under each other Python found of 3.11, 3.12 and 3.13
 	@$(environment)
@@ -106,8 +103,7 @@ test-pythons: ## run the short form under each other Python found of 3.11, 3.12 
 	    python=$$($(call find,python$$version $(HOME)/.pyenv/versions/$$version*/bin/python)) || { \
 	        echo "make: Python $$version: not found here, skipped"; continue; }; \
 	    echo "make: Python $$version: $$python, shown when it is done"; \
-	    "$$python" -c '$(HEARS)' $(MAKE) --no-print-directory test-short \
-	        VENV=.venv-$$version PYTHON="$$python" >.venv-$$version.log 2>&1 & \
+	    $(MAKE) --no-print-directory test-short VENV=.venv-$$version PYTHON="$$python" >.venv-$$version.log 2>&1 & \
 	    started="$$started $$version:$$!"; \
 	done; \
 	status=0; \
