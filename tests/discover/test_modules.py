@@ -97,6 +97,27 @@ GUARDS = {
     "type_checking_attribute": ("import typing as t\nif t.TYPE_CHECKING: import numpy", {}),
     "not_type_checking": ("from typing import TYPE_CHECKING\nif not TYPE_CHECKING: import numpy", {"numpy": "direct"}),
     "never": ("if False: import numpy\nif 0: import yaml\nwhile 0: pass", {}),
+    "behind_a_return": ("def f():\n    return 1\n    import numpy\nf()", {}),
+    "behind_a_return_in_a_branch": (
+        "import os\ndef f():\n    if os.name:\n        return 1\n        import numpy\n    import yaml\nf()",
+        {"pyyaml": "direct"},
+    ),
+    "behind_an_error": ("def f():\n    raise ValueError\n    import numpy\nf()", {}),
+    "behind_an_exit": ("import sys, yaml\nprint(yaml)\nsys.exit(0)\nimport numpy", {"pyyaml": "direct"}),
+    "behind_a_continue": (
+        "for x in (1, 2):\n    continue\n    import numpy\nelse:\n    import yaml",
+        {"pyyaml": "direct"},
+    ),
+    "in_a_loop_that_never_runs": ("while False:\n    import numpy\nelse:\n    import yaml", {"pyyaml": "direct"}),
+    "behind_a_return_in_a_handler": (
+        "def f():\n    try: print()\n    except OSError:\n        return 1\n        import numpy\n    import yaml\nf()",
+        {"pyyaml": "direct"},
+    ),
+    "behind_a_return_in_a_case": (
+        "def f(x):\n    match x:\n        case 1:\n            return\n            import numpy\n    import yaml\nf(1)",
+        {"pyyaml": "direct"},
+    ),
+    "use_behind_a_return": ("import numpy as np\ndef f():\n    return 1\n    np.zeros(1)\nf()", {"numpy": "direct"}),
     "version": ("import sys\nif sys.version_info < (3, 8): import numpy\nelse: import yaml", {"pyyaml": "direct"}),
     "version_part": ("import sys\nif sys.version_info[0] == 2: import numpy", {}),
     "version_major": ("import sys\nPY2 = sys.version_info.major < 3\nif PY2: import numpy", {}),
@@ -223,3 +244,9 @@ def test_other_versions_of_python_decide_version_guards(environment: Environment
     )
     environment.install("dist-a", files=("a.py",))
     assert roles(analyze(script, python=environment.python)) == {"dist-a": "direct"}
+
+
+def test_function_behind_the_end_of_a_module_can_be_asked_for(project: Project) -> None:
+    source = "import sys\nsys.exit(0)\nimport numpy\ndef f():\n    import yaml\n    return 1\n    numpy.zeros(1)\n"
+    found = analyze(project({"main.py": source}), functions=["f"])
+    assert roles(found) == {"pyyaml": "direct"}

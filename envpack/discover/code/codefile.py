@@ -20,6 +20,7 @@ from envpack.discover.code.nodes import all_nodes, last_name
 from envpack.discover.code.registers import fill_tables
 from envpack.discover.code.scopes import Binding, Scope, ScopeTree, build_scopes
 from envpack.discover.code.source import parse_file
+from envpack.discover.code.unreachable import drop_unreachable
 from envpack.discover.environment.finder import ModuleFinder
 from envpack.discover.substitutes import unguarded_uses
 
@@ -56,7 +57,7 @@ class CodeFile:
         self.path = path
         self.module = module
         self.package = package
-        self.tree = parse_file(path)
+        self.tree = drop_unreachable(parse_file(path))
         self._finder = finder
         self._facts = _facts(path, module, package, finder)
         self._callers = Callers(self, files)
