@@ -17,7 +17,7 @@ from envpack.discover.code.program import Program
 from envpack.discover.code.registers import fills_elsewhere, leaves_no_trace
 from envpack.discover.code.scopes import Binding, ComprehensionNode, FunctionNode, Scope
 from envpack.discover.code.stars import BUILTINS, provides
-from envpack.discover.hidden.sent import is_plain, sent_needs
+from envpack.discover.hidden.sent import is_number, is_plain, sent_needs
 from envpack.discover.loads.dynamic import annotated_loads, loads
 from envpack.discover.loads.findings import LoadFindings
 from envpack.discover.loads.installed import subscript_loads
@@ -291,6 +291,9 @@ class Reach(LoadFindings):
         if binding.kind == "import":
             assert isinstance(binding.node, ast.Import | ast.ImportFrom)
             assert binding.alias is not None
+            base = file.absolute(binding.node) if isinstance(binding.node, ast.ImportFrom) else ""
+            if is_number(base, binding.alias.name) and self._is_sent(binding, file):
+                return
             if _concerns(binding.node, binding.alias, chain):
                 self._import(binding.node, binding.alias, file)
                 self._ask_module(file.imported(binding.node, binding.alias), binding, chain)
@@ -301,12 +304,16 @@ class Reach(LoadFindings):
             else:
                 self._ask_local(name, chain[0])
         elif binding.kind != "parameter":
-            is_sent = binding.scope.kind == "module" and file.path not in self._whole
+            is_sent = self._is_sent(binding, file)
             if is_sent and is_plain(binding.value, binding.scope):
                 return
             self.add_node(file, binding.node, binding.scope)
             if is_sent and binding.kind == "value" and binding.value is not None:
                 self._send(binding.value, binding.scope, file)
+
+    def _is_sent(self, binding: Binding, file: CodeFile) -> bool:
+        """Whether a global is sent along as its value, as those of a function are that travels alone."""
+        return binding.scope.kind == "module" and file.path not in self._whole
 
     def _send(self, value: ast.expr, scope: Scope, file: CodeFile) -> None:
         for need in sent_needs(value, scope, file, self._program.finder):

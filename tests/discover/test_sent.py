@@ -132,3 +132,16 @@ def test_a_sample_call_finds_the_module_of_what_is_pickled(project: Project) -> 
         """
     found = analyze(f"{project({'main.py': source})}:run", sample="(2,)")
     assert found.verified
+
+
+@pytest.mark.parametrize("what", ["from numpy import pi as N", "from scipy.constants import c as N"])
+def test_a_number_that_is_imported_travels_as_a_number(what: str, needs: Needs) -> None:
+    assert needs(f"{what}\ndef run(x):\n    return x * N\n", "run") == {}
+    assert needs(f"{what}\ndef run(x):\n    return x * N\nrun(2)\n") != {}
+
+
+@pytest.mark.parametrize(
+    "what", ["from numpy import sin as N", "from scipy.constants import find as N", "import numpy as N"]
+)
+def test_what_is_no_number_is_needed(what: str, needs: Needs) -> None:
+    assert needs(f"{what}\ndef run(x):\n    return N, x\n", "run") != {}

@@ -41,6 +41,15 @@ _GIVING = frozenset(
 _PLAIN = frozenset({"float", "int", "str", "len", "bool", "bytes", "ord", "repr", "hash"})
 _KEPT_TEXTS = 3
 
+# Plain numbers that libraries have among their names; of `scipy.constants` all but these few are.
+_NUMBERS = {
+    "numpy": frozenset({"pi", "e", "inf", "nan", "euler_gamma", "newaxis", "little_endian"}),
+    "torch": frozenset({"pi", "e", "inf", "nan"}),
+}
+_NO_NUMBERS = frozenset(
+    {"value", "unit", "precision", "find", "convert_temperature", "lambda2nu", "nu2lambda", "ConstantWarning", "codata"}
+)
+
 
 def sent_needs(value: ast.expr, scope: Scope, file: CodeFile, finder: ModuleFinder) -> Iterator[Need]:
     """Give what the value of a global needs that is sent along."""
@@ -54,6 +63,13 @@ def is_plain(value: ast.expr | None, scope: Scope) -> bool:
     if not isinstance(value, ast.Call) or not isinstance(value.func, ast.Name):
         return False
     return value.func.id in _PLAIN and not scope.lookup(value.func.id)
+
+
+def is_number(module: str, name: str) -> bool:
+    """Whether a name that is imported from a module is a plain number, which a function takes along as such."""
+    if module == "scipy.constants":
+        return name not in _NO_NUMBERS and name != "*"
+    return name in _NUMBERS.get(module, ())
 
 
 def _is_table(node: ast.expr, scope: Scope, file: CodeFile) -> bool:
