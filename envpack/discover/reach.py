@@ -64,6 +64,8 @@ class Reach(LoadFindings):
         self._used: set[tuple[int, str, tuple[str, ...]]] = set()
         # Names of scopes that have been followed, and that no hidden dependency hangs on.
         self._plain: set[tuple[int, str]] = set()
+        # Names that are being followed through local modules: two of these may import each other.
+        self._passed: set[tuple[str, str]] = set()
         self._asked: list[tuple[ast.Call, Scope, CodeFile]] = []
         self._is_last = False
         # Kept, so that the identity of one is never that of another.
@@ -292,7 +294,8 @@ class Reach(LoadFindings):
             assert isinstance(binding.node, ast.Import | ast.ImportFrom)
             assert binding.alias is not None
             base = file.absolute(binding.node) if isinstance(binding.node, ast.ImportFrom) else ""
-            if is_number(base, binding.alias.name) and self._is_sent(binding, file):
+            wanted = binding.alias.name if base and self._is_sent(binding, file) else ""
+            if wanted and (is_number(base, wanted) or self._handed_on(base, wanted, chain)):
                 return
             if _concerns(binding.node, binding.alias, chain):
                 self._import(binding.node, binding.alias, file)
@@ -310,6 +313,23 @@ class Reach(LoadFindings):
             self.add_node(file, binding.node, binding.scope)
             if is_sent and binding.kind == "value" and binding.value is not None:
                 self._send(binding.value, binding.scope, file)
+
+    def _handed_on(self, module: str, name: str, chain: tuple[str, ...]) -> bool:
+        """Follow a global that a local module has only imported itself; return whether it was one.
+
+        What is sent is the imported object, and the module that handed it on stays behind.
+        """
+        other = self._program.opened(module)
+        if other is None or other.path in self._whole or (other.path, name) in self._passed:
+            return False
+        bindings = other.scopes.root.bindings.get(name, [])
+        if not bindings or any(binding.kind != "import" for binding in bindings):
+            return False
+        self._passed.add((other.path, name))
+        for binding in bindings:
+            self._follow(binding, name, chain, other)
+        self._passed.discard((other.path, name))
+        return True
 
     def _is_sent(self, binding: Binding, file: CodeFile) -> bool:
         """Whether a global is sent along as its value, as those of a function are that travels alone."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -145,3 +146,32 @@ def test_a_number_that_is_imported_travels_as_a_number(what: str, needs: Needs) 
 )
 def test_what_is_no_number_is_needed(what: str, needs: Needs) -> None:
     assert needs(f"{what}\ndef run(x):\n    return N, x\n", "run") != {}
+
+
+def told(script: Path, *functions: str) -> tuple[dict[str, str], list[str]]:
+    found = analyze(script, functions=functions)
+    return roles(found), [Path(file).name for file in found.local_files]
+
+
+def test_what_a_local_module_only_hands_on_does_not_need_that_module(project: Project) -> None:
+    files = {
+        "common.py": "import numpy\nimport yaml\nfrom packaging.version import Version as V\nZERO = numpy.zeros(1)\n",
+        "main.py": "from common import V, ZERO, yaml\n\ndef a(x):\n    return yaml.dump(x)\n\n"
+        "def b(x):\n    return V(x)\n\ndef c(x):\n    return ZERO + x\n\na(1)\n",
+    }
+    script = project(files)
+    assert told(script, "a") == ({"pyyaml": "direct"}, [])
+    assert told(script, "b") == ({"packaging": "direct"}, [])
+    assert told(script, "c") == ({"numpy": "direct", "packaging": "direct", "pyyaml": "direct"}, ["common.py"])
+    assert told(script)[1] == ["common.py"]
+
+
+def test_modules_that_hand_on_each_other_s_names_come_to_an_end(project: Project) -> None:
+    script = project(
+        {
+            "one.py": "from two import x",
+            "two.py": "from one import x",
+            "main.py": "from one import x\ndef f(): return x\n",
+        }
+    )
+    assert told(script, "f")[0] == {}
