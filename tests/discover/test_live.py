@@ -181,16 +181,18 @@ def test_what_the_text_names_and_no_value_takes_along_is_optional(load: Load) ->
         """
         import math as plain
         import yaml
-        from numpy import pi
+        from numpy import __version__ as release, pi
         library = plain if yaml.__name__ == "yaml" else yaml
         def number(): return pi
+        def text(): return release
         def chosen(): return library.sqrt(4)
         def imports():
             import yaml
-            return pi, yaml
+            return release, yaml
         """
     )
-    assert needed(module.number) == {"numpy": "optional"}
+    assert needed(module.number) == {}
+    assert needed(module.text) == {"numpy": "optional"}
     assert "direct" not in needed(module.chosen).values()
     assert needed(module.imports) == {"numpy": "optional", "pyyaml": "direct"}
 
