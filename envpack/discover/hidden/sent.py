@@ -23,19 +23,8 @@ _TABLES = frozenset(
 # Methods of a table that give a table.
 _GIVING = frozenset(
     {
-        *(
-            "set_index",
-            "reset_index",
-            "dropna",
-            "sort_values",
-            "sort_index",
-            "head",
-            "tail",
-            "copy",
-            "astype",
-            "rename",
-        ),
-        *("assign", "fillna", "query", "drop", "convert_dtypes", "drop_duplicates", "sample"),
+        *("set_index", "reset_index", "dropna", "sort_values", "sort_index", "head", "tail", "copy", "astype"),
+        *("rename", "assign", "fillna", "query", "drop", "convert_dtypes", "drop_duplicates", "sample"),
     }
 )
 _PLAIN = frozenset({"float", "int", "str", "len", "bool", "bytes", "ord", "repr", "hash"})

@@ -1,4 +1,4 @@
-"""What makes a library import another distribution: the vocabulary in which `trigger_table` says it.
+"""What makes a library import another distribution: the vocabulary in which `table` says it.
 
 A *trigger* is a function, method, attribute or setting of a library whose use imports a module that the library does
 not require: `pandas.read_excel` imports openpyxl. The table is Python and not a data format of its own, so that mypy
