@@ -18,7 +18,8 @@ from envpack.discover.code.ini import configured_values
 from envpack.discover.code.members import attribute_values, expected_values, imported_values, name_values
 from envpack.discover.code.nodes import all_nodes, last_name
 from envpack.discover.code.registers import fill_tables
-from envpack.discover.code.scopes import Binding, Scope, ScopeTree, build_scopes
+from envpack.discover.code.scopebuilder import build_scopes
+from envpack.discover.code.scopes import Binding, Scope, ScopeTree
 from envpack.discover.code.source import parse_file
 from envpack.discover.code.unreachable import drop_unreachable
 from envpack.discover.environment.finder import ModuleFinder
