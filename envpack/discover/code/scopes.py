@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 ComprehensionNode = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
-ImportNode = ast.Import | ast.ImportFrom
 
 Path = tuple[int | slice, ...]
 
