@@ -113,6 +113,11 @@ test-pythons: ## run the short form under each other Python found of 3.11, 3.12 
 	done; \
 	exit $$status
 
+.PHONY: fuzz
+fuzz: ## try a hundred times as many inputs, and new ones each time, in the tests that make their inputs up
+	$(call setup,test)
+	FUZZ_TIMES=100 $(BIN)/python -m pytest -q -m hypothesis --timeout 7200 $(ARGS)
+
 .PHONY: soak-store
 soak-store: ## kill 300 clients of a store at their work, and see that the next one repairs it
 	$(call setup,test)

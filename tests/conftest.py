@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.fuzzing import load_profile
+
+load_profile()
+
 
 @pytest.fixture(scope="session", autouse=True)
 def interrupts() -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from envpack.discover import Dependencies, Distribution, Evidence, FunctionDependencies
 
 _ORDER = {"direct": 0, "hidden": 1, "optional": 2, "transitive": 3}
-_LEAST_REASON = 24  # columns; with fewer left beside the rest, reasons go below
+_LEAST_REASON = 24  # columns; with fewer left beside the rest, or too few for a long name, reasons go below
 _INDENT = " " * 6
 
 Title = Callable[[str], str]
@@ -118,7 +118,8 @@ class _Table:
         # Who requires it says enough: the word "transitive" would only take room.
         head = f"{beside}{role:<8}  " if role != "transitive" else beside
         left = self._width - len(head)
-        if len(reason) > left < _LEAST_REASON:
+        longest = max(map(len, reason.split()), default=0)
+        if len(reason) > left and (left < _LEAST_REASON or longest > left):
             yield head
             yield from self._folded(reason, _INDENT)
             return

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from envpack import analyze
 from envpack.errors import SourceSyntaxError
 from tests.discover.programs import Maker, kinds
+from tests.fuzzing import times
 
 
 def is_python(source: str | bytes) -> bool:
@@ -27,7 +28,7 @@ def is_python(source: str | bytes) -> bool:
 LOOSE = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=LOOSE)
+@settings(max_examples=times(40), deadline=None, suppress_health_check=LOOSE)
 @given(st.randoms(use_true_random=False), st.integers(1, 8))
 def test_what_python_can_parse_is_analysed(tmp_path: Path, random: Random, statements: int) -> None:
     script = tmp_path / "main.py"
@@ -70,7 +71,7 @@ def test_expressions_with_a_scope_may_be_anywhere(tmp_path: Path, source: str) -
     assert [item.name for item in analyze(script).distributions] == ["numpy"]
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=LOOSE)
+@settings(max_examples=times(100), deadline=None, suppress_health_check=LOOSE)
 @given(st.binary(max_size=60))
 def test_bytes_are_analysed_or_refused_with_their_place(tmp_path: Path, content: bytes) -> None:
     script = tmp_path / "main.py"

@@ -11,6 +11,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from envpack.discover.environment.requirements import Requirements
+from tests.fuzzing import times
 
 MARKERS = {
     "python_version": "3.11",
@@ -97,7 +98,7 @@ def test_lines_mean_what_packaging_says(name: str) -> None:
     st.text("aZ0-_. []()<>=!~,;'\"x@/", max_size=30),
     st.sampled_from(["", "x", "a"]),
 )
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=times(300))
 def test_any_text_means_what_packaging_says(line: str, extra: str) -> None:
     assert Requirements(MARKERS).needs(line, extra) == said_by_packaging(line, extra)
 

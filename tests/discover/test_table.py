@@ -24,6 +24,7 @@ from envpack.discover import Dependencies, Distribution, Evidence, FunctionDepen
 from envpack.discover.kinds import EvidenceKind, Role, UnresolvedKind
 from tests.discover.conftest import Environment, Project
 from tests.discover.test_command import envpack
+from tests.fuzzing import times
 
 LONG = "a-rather-long-name-of-a-distribution"
 
@@ -138,6 +139,16 @@ def in_terminal(arguments: list[str], columns: int) -> str:
     return printed.decode()
 
 
+def test_a_name_longer_than_the_room_beside_its_row_goes_below() -> None:
+    long = "x" * 31
+    item = Distribution("p1", "4.6.50", "transitive", (long,), "wheel", (), 241_896_410_179, (), "")
+    other = Distribution(long, "51.344", "transitive", ("p1",), "wheel", (), 1, (), "")
+    functions = (FunctionDependencies("f", (), ("p1", long), (), (), ()),)
+    text = render(Dependencies("x", "3.11.7", "p", functions, (item, other), (), (), ()), width=74)
+    assert max(map(len, text.splitlines())) <= 74
+    assert f"\n      required by {long}\n" in text
+
+
 KINDS = get_args(EvidenceKind)
 KIND = st.sampled_from(get_args(UnresolvedKind))
 WORDS = st.lists(st.from_regex(r"[a-z]{1,12}", fullmatch=True), min_size=1, max_size=20).map(" ".join)
@@ -172,7 +183,7 @@ def answers(draw: st.DrawFn) -> Dependencies:
 
 
 @settings(
-    max_examples=40,
+    max_examples=times(40),
     deadline=None,
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=[HealthCheck.too_slow],  # a busy machine is no defect

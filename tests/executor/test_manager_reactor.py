@@ -36,6 +36,7 @@ from envpack_executor.manager.events import (
 from envpack_executor.manager.reactor import OUTSTANDING_S, ManagerReactor
 from envpack_executor.manager.state import Call, ContextRecord, FunctionRecord, ManagerState, Phase, ProcessRecord
 from envpack_executor.messages import Environment, NodeId, ProcessGone, ProcessId
+from tests.fuzzing import times
 
 INHERIT = Environment("inherit")
 HERE = NodeId("here")
@@ -579,4 +580,4 @@ class AnyOrder(RuleBasedStateMachine):
 
 
 TestAnyOrder = AnyOrder.TestCase
-TestAnyOrder.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)
+TestAnyOrder.settings = settings(max_examples=times(120), stateful_step_count=40, deadline=None)

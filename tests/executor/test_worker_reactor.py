@@ -33,6 +33,7 @@ from envpack_executor.worker.events import (
 )
 from envpack_executor.worker.reactor import WorkerReactor
 from envpack_executor.worker.state import Phase, WorkerState
+from tests.fuzzing import times
 
 PACKED = Environment("manifest", manifest=b"{}", manifest_id="m")
 ONE, TWO = ProcessId(1), ProcessId(2)
@@ -319,4 +320,4 @@ class AnyOrder(RuleBasedStateMachine):
 
 
 TestAnyOrder = AnyOrder.TestCase
-TestAnyOrder.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)
+TestAnyOrder.settings = settings(max_examples=times(120), stateful_step_count=40, deadline=None)

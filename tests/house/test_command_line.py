@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-HELP_CPU_S = 0.100
-
 
 def declared_commands(repository: Path) -> set[str]:
     project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
@@ -54,27 +52,27 @@ def test_version_is_that_of_the_distribution(envpack, repository):
     assert envpack("--version").stdout == f"envpack {project['version']}\n"
 
 
-def cpu_seconds(words: list[str], repeats: int = 7) -> float:
-    """Return the least CPU time, user and system, that a process took in so many runs."""
-    # Without bytecode every run would compile our own modules again; an installed wheel has it.
-    environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    best = float("inf")
-    for _ in range(repeats):
-        process = subprocess.Popen([sys.executable, *words], stdout=subprocess.DEVNULL, env=environ)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        assert process.returncode == 0
-        best = min(best, usage.ru_utime + usage.ru_stime)
-    return best
+# What costs more to import than the whole of --help, and what a command may need but the list of commands does not.
+HEAVY = {"asyncio", "concurrent.futures", "http", "importlib.metadata", "multiprocessing", "sqlite3", "ssl", "unittest"}
 
 
-def test_help_costs_under_100_ms_of_cpu_beyond_the_bare_interpreter():
-    # Neighbours that compete for caches and clock double the CPU time of the same work, the bare interpreter's too. It
-    # costs 14 ms where this bound was set; where it costs more, the bound grows with it.
-    bare_s = cpu_seconds(["-c", "pass"])
-    bound_s = HELP_CPU_S * max(1.0, bare_s / 0.014)
+def test_help_imports_its_parser_and_nothing_heavy():
+    program = "import runpy, sys\ntry: runpy.run_module('envpack', run_name='__main__', alter_sys=True)\n"
+    program += "finally: print(*sys.modules, file=sys.stderr)"
+    answer = subprocess.run(
+        [sys.executable, "-I", "-c", program, "--help"], capture_output=True, text=True, check=True
+    ).stderr.split()
+    bare = subprocess.run(
+        [sys.executable, "-I", "-c", "import sys; print(*sys.modules)"], capture_output=True, text=True, check=True
+    ).stdout.split()
 
-    assert cpu_seconds(["-m", "envpack", "--help"]) - bare_s < bound_s
+    met = set(answer) - set(bare)
+    foreign = {name.partition(".")[0] for name in met} - set(sys.stdlib_module_names)
+    own = {"envpack", "envpack_executor", "envpack_monitor"}
+    assert foreign == {"click", *own}
+    assert not met & HEAVY
+    rooms = {".".join(name.split(".")[:2]) for name in met if name.partition(".")[0] in own and "." in name}
+    assert rooms == {f"{name}.commands" for name in own}
 
 
 def test_unknown_command_is_wrong_usage_with_the_nearest_name(envpack):

@@ -28,6 +28,7 @@ from envpack_monitor.predict import (
     replay,
 )
 from envpack_monitor.predict.ladder import best_ladder, cost_of
+from tests.fuzzing import times
 from tests.monitor.helpers import MB
 
 GB = 1000 * MB
@@ -51,7 +52,7 @@ def brute_force(values: list[float], weights: list[float], failed_share: float) 
     return min(ladder_cost(rungs, values, weights, failed_share) for rungs in ladders)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=times(300), deadline=None)
 @given(
     samples=st.lists(st.tuples(st.integers(1, 50), st.integers(1, 20)), min_size=1, max_size=8),
     failed_share=st.sampled_from([0.0, 0.25, 0.7, 1.0]),

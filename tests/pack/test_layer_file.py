@@ -21,6 +21,7 @@ from envpack.pack.manifest import LayerRef
 from envpack.pack.reader import ChunkStream, LayerReader
 from envpack.pack.tarformat import member_header, padding
 from envpack.pack.writer import Source, WrittenLayer, list_member, write_layer
+from tests.fuzzing import times
 
 PARTS = st.text(st.characters(codec="utf-8", exclude_characters="/\0\\"), min_size=1, max_size=12).filter(
     lambda part: part not in (".", "..") and len(part.encode()) < 256
@@ -77,7 +78,7 @@ def is_tree(paths: list[str]) -> bool:
     return len({name.casefold() for name in names}) == len(names) and not inner.intersection(paths)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=times(60))
 @given(
     st.dictionaries(PATHS, st.tuples(st.binary(max_size=3000), st.booleans()), max_size=8).filter(
         lambda content: is_tree(list(content)) and not any(path.split("/")[0] == ".envpack" for path in content)
@@ -101,7 +102,7 @@ def test_any_files_and_links_come_back_as_they_were(content: dict[str, tuple[byt
         assert tree(after) == tree(before)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=times(60))
 @given(st.integers(0), st.integers(1, 255), st.lists(st.binary(min_size=1, max_size=400), min_size=1, max_size=5))
 def test_a_changed_byte_is_refused_or_changes_nothing(place: int, flip: int, contents: list[bytes]) -> None:
     content = {f"d{number}/f": data for number, data in enumerate(contents)}

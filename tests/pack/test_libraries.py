@@ -17,6 +17,7 @@ from envpack.commands.main import main
 from envpack.pack import LayerEvent, MissingLibrary, Store, pack
 from envpack.pack.elf import Dynamic, read_dynamic
 from envpack.pack.libraries import LayerLibraries, is_everywhere, layer_libraries, missing_libraries
+from tests.fuzzing import times
 from tests.pack.conftest import Prefix
 
 CORE = next(Path(numpy.__file__).parent.glob("_core/_multiarray_umath*.so"))
@@ -64,7 +65,7 @@ def test_what_is_no_machine_code_asks_for_nothing(tmp_path: Path, content: bytes
     assert read_dynamic(str(tmp_path / "absent.so")) is None
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=times(300), deadline=None)
 @given(st.integers(0, 4095), st.binary(min_size=1, max_size=64), st.integers(0, 1 << 16))
 def test_damaged_machine_code_is_read_or_refused(place: int, noise: bytes, length: int) -> None:
     data = bytearray(CORE.read_bytes()[: 1 << 16])
@@ -107,13 +108,13 @@ def test_pack_names_library_and_file_each_time(
     prefix.install("linked", "1.0", {"linked/__init__.py": "", "linked/outer.so": libraries[1]})
     script = tmp_path / "script.py"
     script.write_text("import linked\n")
-    for times in range(2):
+    for turn in range(2):
         met: list[MissingLibrary] = []
         events: list[LayerEvent] = []
         pack(script, python=prefix.python, store=store, warn=met.append, progress=events.append)
         (one,) = met
         assert (one.library, one.layer, one.file.rpartition("/")[2]) == ("libinner.so.7", "linked 1.0", "outer.so")
-        assert [event.built for event in events] == [times == 0]
+        assert [event.built for event in events] == [turn == 0]
 
 
 @needs_compiler
