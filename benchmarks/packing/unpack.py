@@ -24,10 +24,10 @@ from rounds import SCRIPT, Subject, make_environment, options, process, show, ta
 from rounds import work as work_folder
 
 from envpack.pack import pack, unpack
-from envpack.pack.entries import Entry
-from envpack.pack.packfile import open_pack, pairs
-from envpack.pack.reader import LayerReader
-from envpack.pack.tarformat import member_header, padding
+from envpack.pack.formats.packfile import open_pack, pairs
+from envpack.pack.layer.entries import Entry
+from envpack.pack.layer.reader import LayerReader
+from envpack.pack.layer.tarformat import member_header, padding
 
 Layer = tuple[bytes, list[tuple[Entry, int]]]
 

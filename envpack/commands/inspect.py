@@ -52,7 +52,7 @@ def _find(name: str) -> tuple[Manifest, list[int]]:
     from contextlib import ExitStack
 
     from envpack.pack import Store
-    from envpack.pack.packfile import open_pack
+    from envpack.pack.formats.packfile import open_pack
 
     # An id is hexadecimal, and a file of such a name can still be meant by writing ./name.
     if not os.path.exists(name) and "/" not in name and "." not in name:

@@ -11,8 +11,8 @@ from envpack.commands.output import ProgressBar, age_text, note, print_json, pri
 
 if TYPE_CHECKING:
     from envpack.pack import Store, StoreContent, StoredLayer
-    from envpack.pack.collection import Collection
-    from envpack.pack.verification import Verified
+    from envpack.pack.store.collection import Collection
+    from envpack.pack.store.verification import Verified
 
 _KINDS = {"file": "layer file", "layer": "layer", "environment": "environment", "manifest": "manifest"}
 

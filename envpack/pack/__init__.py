@@ -1,15 +1,11 @@
 """Content-named layers, the manifest of an environment, and the store that unpacks each layer once.
 
-- `manifest`, `entries`, `tarformat`: what an environment, a layer and an archive are, as pure values.
-- `writer`, `reader`: one layer file, written and read.
-- `bytecode`, `scripts`, `distributions`, `conda`, `trees`: what goes into a layer; `index`: which one it gave before.
-- `placeholders`: the path of an environment in files of conda packages, taken out and put in.
-- `locks`, `layers`, `environment`, `packfile`, `store`: the store, safe for many processes and for sudden death.
-- `uses`, `processes`, `plan`, `collection`: who uses what, and taking out what nobody uses.
-- `sharing`, `syncing`: stores of several users, and power failures.
-- `elf`, `libraries`: whether the shared libraries that machine code asks for are there.
-- `packing`: the function `pack`.
-- `unpacking`: a pack into a folder of its own.
+- `manifest`: what an environment consists of, as a value.
+- `layer`: one layer, its entry list and its file.
+- `sources`: what goes into layers.
+- `store`: the store, safe for many processes and for sudden death.
+- `formats`: files that hold a whole environment.
+- `packing`: the function `pack`; `unpacking`: a pack into a folder of its own.
 
 A node that only unpacks and runs needs the store; what builds layers is loaded when it is first used.
 """
@@ -22,12 +18,12 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from envpack.pack.manifest import LayerRef, Manifest
-from envpack.pack.store import Store, StoreContent, StoredLayer
+from envpack.pack.store.store import Store, StoreContent, StoredLayer
 
 if TYPE_CHECKING:
-    from envpack.pack.collection import Collection
-    from envpack.pack.libraries import MissingLibrary
     from envpack.pack.packing import LayerEvent, pack
+    from envpack.pack.sources.libraries import MissingLibrary
+    from envpack.pack.store.collection import Collection
     from envpack.pack.unpacking import unpack
 
 __all__ = [
@@ -44,9 +40,9 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Collection": "collection",
+    "Collection": "store.collection",
     "LayerEvent": "packing",
-    "MissingLibrary": "libraries",
+    "MissingLibrary": "sources.libraries",
     "pack": "packing",
     "unpack": "unpacking",
 }

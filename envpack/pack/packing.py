@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from envpack.discover.dependencies import Dependencies
 from envpack.discover.environment.interpreter import Interpreter, inspect_interpreter
 from envpack.errors import IncompatiblePackError, UsageError
-from envpack.pack.bytecode import BytecodeCompiler
-from envpack.pack.conda import CondaFiles
-from envpack.pack.distributions import InstalledFiles, LayerFiles, layer_sources, local_layer
-from envpack.pack.index import LayerIndex, Note, file_stamps
-from envpack.pack.libraries import MissingLibrary, layer_libraries, missing_libraries
 from envpack.pack.manifest import LayerRef, Manifest
-from envpack.pack.store import Store
+from envpack.pack.sources.bytecode import BytecodeCompiler
+from envpack.pack.sources.conda import CondaFiles
+from envpack.pack.sources.distributions import InstalledFiles, LayerFiles, layer_sources, local_layer
+from envpack.pack.sources.libraries import MissingLibrary, layer_libraries, missing_libraries
+from envpack.pack.store.index import LayerIndex, Note, file_stamps
+from envpack.pack.store.store import Store
 
 if TYPE_CHECKING:
     Target = Callable[..., Any] | str | os.PathLike[str] | Dependencies

@@ -15,8 +15,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from envpack.errors import UsageError
-from envpack.pack.entries import Placeholder
-from envpack.pack.environment import (
+from envpack.pack.formats.packfile import PackIndex, layer_chunks, open_pack, pairs, read_end
+from envpack.pack.layer.entries import Placeholder
+from envpack.pack.layer.placeholders import NOTE, PROGRAM
+from envpack.pack.layer.reader import ChunkStream, LayerReader
+from envpack.pack.manifest import Manifest
+from envpack.pack.sources.scripts import RELOCATABLE_HEAD
+from envpack.pack.store.environment import (
     Claims,
     check_base,
     check_prefix,
@@ -24,13 +29,8 @@ from envpack.pack.environment import (
     write_prefix,
     write_skeleton,
 )
-from envpack.pack.layers import store_errors
-from envpack.pack.locks import sweep, temporary_folder
-from envpack.pack.manifest import Manifest
-from envpack.pack.packfile import PackIndex, layer_chunks, open_pack, pairs, read_end
-from envpack.pack.placeholders import NOTE, PROGRAM
-from envpack.pack.reader import ChunkStream, LayerReader
-from envpack.pack.scripts import RELOCATABLE_HEAD
+from envpack.pack.store.layers import store_errors
+from envpack.pack.store.locks import sweep, temporary_folder
 
 RELOCATE = "bin/envpack-relocate"
 _RELOCATE_BODY = f"""import os, runpy, sys
@@ -109,7 +109,7 @@ def _write_place(folder: Path, placed: list[_Placed], prefix: str) -> None:
     (folder / NOTE).parent.mkdir(exist_ok=True)
     files = [[*placeholder, digest] for placeholder, digest in placed]
     (folder / NOTE).write_text(json.dumps({"schema": 1, "prefix": prefix, "files": files}))
-    (folder / PROGRAM).write_bytes(pkgutil.get_data("envpack.pack", "placeholders.py") or b"")
+    (folder / PROGRAM).write_bytes(pkgutil.get_data("envpack.pack.layer", "placeholders.py") or b"")
     script = folder / RELOCATE
     script.write_bytes(RELOCATABLE_HEAD + _RELOCATE_BODY.encode())
     script.chmod(0o755)

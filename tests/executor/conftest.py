@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from envpack.pack.uses import release_all
+from envpack.pack.store.uses import release_all
 from tests.executor.helpers import descendants, wait_until
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from envpack.discover.environment.interpreter import inspect_interpreter
-from envpack.pack.bytecode import BytecodeCompiler
+from envpack.pack.sources.bytecode import BytecodeCompiler
 
 SOURCE = '''"""Doc."""
 import os

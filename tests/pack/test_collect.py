@@ -12,7 +12,7 @@ import pytest
 
 from envpack.errors import LayerMissingError, UsageError
 from envpack.pack import Manifest, Store, pack
-from envpack.pack.processes import running_environments
+from envpack.pack.store.processes import running_environments
 
 WAIT = "import sys; print('ready', flush=True); sys.stdin.readline(); "
 DAY_S = 86400.0
@@ -22,7 +22,7 @@ MAKE_AND_COLLECT = """
 import os, sys
 from pathlib import Path
 from envpack.pack import Store
-import envpack.discover, envpack.pack.collection
+import envpack.discover, envpack.pack.store.collection
 folder, file, rounds = sys.argv[1], sys.argv[2], int(sys.argv[3])
 store = Store(folder)
 expected = {}

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envpack.errors import PackFormatError
-from envpack.pack.entries import (
+from envpack.pack.layer.entries import (
     EXECUTABLE,
     FILE,
     FOLDER,

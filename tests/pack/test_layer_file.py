@@ -16,11 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from envpack.errors import DigestMismatchError, DistributionFilesError, PackFormatError
-from envpack.pack.entries import FILE, LINK, Entry, entries_bytes, entries_digest
+from envpack.pack.layer.entries import FILE, LINK, Entry, entries_bytes, entries_digest
+from envpack.pack.layer.reader import ChunkStream, LayerReader
+from envpack.pack.layer.tarformat import member_header, padding
+from envpack.pack.layer.writer import Source, WrittenLayer, list_member, write_layer
 from envpack.pack.manifest import LayerRef
-from envpack.pack.reader import ChunkStream, LayerReader
-from envpack.pack.tarformat import member_header, padding
-from envpack.pack.writer import Source, WrittenLayer, list_member, write_layer
 from tests.fuzzing import times
 
 PARTS = st.text(st.characters(codec="utf-8", exclude_characters="/\0\\"), min_size=1, max_size=12).filter(

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from envpack.commands.main import main
 from envpack.pack import LayerEvent, MissingLibrary, Store, pack
-from envpack.pack.elf import Dynamic, read_dynamic
-from envpack.pack.libraries import LayerLibraries, is_everywhere, layer_libraries, missing_libraries
+from envpack.pack.sources.elf import Dynamic, read_dynamic
+from envpack.pack.sources.libraries import LayerLibraries, is_everywhere, layer_libraries, missing_libraries
 from tests.fuzzing import times
 from tests.pack.conftest import Prefix
 

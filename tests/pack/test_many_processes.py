@@ -41,7 +41,7 @@ KILLS = int(os.environ.get("SOAK_KILLS", "30"))
 FORK_AND_KILL = """
 import os, random, select, signal, sys
 from envpack.pack import Store
-import envpack.discover, envpack.pack.collection
+import envpack.discover, envpack.pack.store.collection
 source = random.Random(int(sys.argv[3]))
 killed = 0
 longest_s = float(sys.argv[5])

@@ -312,7 +312,7 @@ def test_a_function_is_packed_by_what_it_reaches(store, tmp_path: Path, run_pyth
 
 def test_the_package_is_the_function_whichever_was_imported_first() -> None:
     for order in (
-        "import envpack.pack.store\nfrom envpack import analyze, pack",
+        "import envpack.pack.store.store\nfrom envpack import analyze, pack",
         "from envpack import analyze, pack\nimport envpack.pack",
     ):
         done = subprocess.run(

@@ -12,7 +12,7 @@ import pytest
 
 from envpack.errors import IncompatiblePackError, LayerConflictError, PackFormatError, UsageError
 from envpack.pack import Manifest, Store, pack, unpack
-from envpack.pack.packfile import PackIndex
+from envpack.pack.formats.packfile import PackIndex
 
 
 @pytest.fixture

@@ -16,10 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from envpack.errors import PackFormatError, PrefixTooLongError
-from envpack.pack.entries import EXECUTABLE, FILE, Entry, Listing, Placeholder, parse_listing
-from envpack.pack.environment import check_prefix
+from envpack.pack.layer.entries import EXECUTABLE, FILE, Entry, Listing, Placeholder, parse_listing
+from envpack.pack.layer.placeholders import NOTE, PROGRAM, emptied, filled, relocate
 from envpack.pack.manifest import LayerRef
-from envpack.pack.placeholders import NOTE, PROGRAM, emptied, filled, relocate
+from envpack.pack.store.environment import check_prefix
 
 LONG = b"/builds/" + b"placehold_" * 12
 SHA = "0" * 64

@@ -1,6 +1,6 @@
 """What a collection decides to take."""
 
-from envpack.pack.plan import Part, plan
+from envpack.pack.store.plan import Part, plan
 
 A, B = "a" * 64, "b" * 64
 ONE, TWO = "1" * 64, "2" * 64

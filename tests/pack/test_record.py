@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 
-from envpack.pack.record import portable_record, rows
+from envpack.pack.sources.record import portable_record, rows
 
 RECORD = b"""\
 ../../../bin/tool,sha256=AAAA,57

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from envpack.pack.scripts import relocatable
+from envpack.pack.sources.scripts import relocatable
 
 BODY = b"import sys\nprint(sys.executable, sys.argv[1:])\n"
 LONG = b"#!/bin/sh\n'''exec' \"/some where/python3\" \"$0\" \"$@\"\n' '''\n" + BODY

@@ -5,8 +5,8 @@ import tarfile
 
 import pytest
 
-from envpack.pack.entries import EXECUTABLE, FILE, FOLDER, LINK, Entry
-from envpack.pack.tarformat import END_OF_ARCHIVE, member_header, padding
+from envpack.pack.layer.entries import EXECUTABLE, FILE, FOLDER, LINK, Entry
+from envpack.pack.layer.tarformat import END_OF_ARCHIVE, member_header, padding
 
 NAMES = [
     "a",

@@ -11,7 +11,7 @@ import pytest
 
 from envpack.errors import StoreError
 from envpack.pack import Store, pack, unpack
-from envpack.pack.locks import locked, sweep, temporary_folder
+from envpack.pack.store.locks import locked, sweep, temporary_folder
 
 is_root = os.geteuid() == 0
 
@@ -129,7 +129,7 @@ def test_waiting_for_a_lock_ends_with_what_is_waited_for(tmp_path: Path) -> None
 
 def test_a_lock_goes_to_the_next_when_its_owner_is_killed(tmp_path: Path) -> None:
     code = (
-        "import sys, pathlib\nfrom envpack.pack.locks import locked\n"
+        "import sys, pathlib\nfrom envpack.pack.store.locks import locked\n"
         "with locked(pathlib.Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
     )
     child = subprocess.Popen(

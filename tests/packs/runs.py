@@ -22,7 +22,7 @@ from typing import Any
 from envpack import Dependencies, Store, analyze, pack
 from envpack.discover import inspect_interpreter
 from envpack.discover.environment.distributions import installed_distributions
-from envpack.pack.distributions import InstalledFiles
+from envpack.pack.sources.distributions import InstalledFiles
 from tests.packs.asked import RUNNER, asked_for
 from tests.packs.misses import misses
 

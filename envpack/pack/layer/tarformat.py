@@ -6,7 +6,7 @@ computes the header that must come and compares.
 
 from __future__ import annotations
 
-from envpack.pack.entries import EXECUTABLE, FOLDER, LINK, Entry
+from envpack.pack.layer.entries import EXECUTABLE, FOLDER, LINK, Entry
 
 BLOCK_BYTES = 512
 END_OF_ARCHIVE = bytes(2 * BLOCK_BYTES)

@@ -2,13 +2,13 @@
 
 ```
  look      what is there, how large, last used when, in use by whom          nobody is kept waiting
- decide    envpack.pack.plan                                                 pure
+ decide    envpack.pack.store.plan                                           pure
  take      with collect.lock: look again who uses what, decide again, and    nobody can begin to use anything
            rename what goes into tmp/
  delete                                                                      nobody is kept waiting
 ```
-Who needs something says so before looking whether it is there (`envpack.pack.uses`), and that takes the same lock. So
-it either finds the thing, which then stays, or finds nothing and makes it again.
+Who needs something says so before looking whether it is there (`envpack.pack.store.uses`); that takes the same lock.
+So it either finds the thing, which then stays, or finds nothing and makes it again.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from envpack.errors import StoreError
-from envpack.pack.layers import LayerFolder
-from envpack.pack.locks import locked, try_lock
 from envpack.pack.manifest import Manifest
-from envpack.pack.plan import Part, PartKind, Plan, Removal, plan
-from envpack.pack.processes import running_environments
+from envpack.pack.store.layers import LayerFolder
+from envpack.pack.store.locks import locked, try_lock
+from envpack.pack.store.plan import Part, PartKind, Plan, Removal, plan
+from envpack.pack.store.processes import running_environments
 
 
 @dataclass(frozen=True, slots=True)

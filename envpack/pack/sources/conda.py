@@ -24,12 +24,12 @@ from envpack.discover.environment.distributions import DistributionIndex
 from envpack.discover.environment.metadata import InstalledDistribution
 from envpack.discover.environment.names import normalized
 from envpack.errors import CondaRecordError
-from envpack.pack.bytecode import BytecodeCompiler
-from envpack.pack.distributions import LayerFiles, bytecode_source, is_test
+from envpack.pack.layer.placeholders import emptied
+from envpack.pack.layer.writer import Source
 from envpack.pack.manifest import canonical_json
-from envpack.pack.placeholders import emptied
-from envpack.pack.scripts import relocatable
-from envpack.pack.writer import Source
+from envpack.pack.sources.bytecode import BytecodeCompiler
+from envpack.pack.sources.distributions import LayerFiles, bytecode_source, is_test
+from envpack.pack.sources.scripts import relocatable
 
 # What of a record is said of the package, not of the machine that it was installed on.
 _PORTABLE = ("name", "version", "build", "build_number", "subdir", "noarch", "depends", "constrains", "license")

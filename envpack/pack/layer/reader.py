@@ -15,10 +15,10 @@ from typing import BinaryIO, Protocol
 import zstandard
 
 from envpack.errors import DigestMismatchError, PackFormatError
-from envpack.pack.entries import EXECUTABLE, FOLDER, LINK, Entry, parse_listing
+from envpack.pack.layer.entries import EXECUTABLE, FOLDER, LINK, Entry, parse_listing
+from envpack.pack.layer.tarformat import BLOCK_BYTES, member_header, padding
+from envpack.pack.layer.writer import list_member
 from envpack.pack.manifest import LayerRef
-from envpack.pack.tarformat import BLOCK_BYTES, member_header, padding
-from envpack.pack.writer import list_member
 
 # A window larger than this is asked for by no level that we write; it bounds the memory of a hostile file.
 _MAX_WINDOW_BYTES = 1 << 27

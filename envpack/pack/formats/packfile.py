@@ -23,8 +23,8 @@ from typing import Any, BinaryIO
 import zstandard
 
 from envpack.errors import EnvpackError, PackFormatError, UsageError
+from envpack.pack.layer.tarformat import END_OF_ARCHIVE
 from envpack.pack.manifest import LayerRef, Manifest, canonical_json
-from envpack.pack.tarformat import END_OF_ARCHIVE
 
 FORMAT = "envpack-pack"
 SCHEMA = 1

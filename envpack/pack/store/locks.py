@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from envpack.errors import StoreError
-from envpack.pack.sharing import share_lock
+from envpack.pack.store.sharing import share_lock
 
 LOCK_TIMEOUT_S = 600.0
 

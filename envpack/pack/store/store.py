@@ -1,10 +1,10 @@
 """The store of a machine: layers by digest, each unpacked once, and the environments made from them.
 
 ```
- blobs/ layers/ locks/ tmp/      see envpack.pack.layers
+ blobs/ layers/ locks/ tmp/      see envpack.pack.store.layers
  manifests/ID.json               what an environment consists of
  environments/ID-BASE/           the environment, ready to run; BASE names the interpreter that it stands on
- index/                          which installed distribution gave which layer (envpack.pack.index)
+ index/                          which installed distribution gave which layer (envpack.pack.store.index)
 ```
 Any number of processes may use one store at once, and any of them may die at any moment: what is there is whole, and
 what a dead process left in `tmp/` goes with the next one that writes.
@@ -24,18 +24,18 @@ from typing import TYPE_CHECKING
 
 from envpack import settings
 from envpack.errors import ManifestNotFoundError, PackFormatError, UsageError
-from envpack.pack.entries import parse_listing
-from envpack.pack.environment import Claims, check_base, find_executable, link_layer, write_skeleton
-from envpack.pack.layers import LayerFolder, store_errors
+from envpack.pack.formats.packfile import layer_chunks, open_pack, pairs, read_end, write_pack
+from envpack.pack.layer.entries import parse_listing
+from envpack.pack.layer.writer import Source, WrittenLayer
 from envpack.pack.manifest import LayerRef, Manifest
-from envpack.pack.packfile import layer_chunks, open_pack, pairs, read_end, write_pack
-from envpack.pack.sharing import make_folder, share_tree
-from envpack.pack.syncing import settle, settle_file
-from envpack.pack.writer import Source, WrittenLayer
+from envpack.pack.store.environment import Claims, check_base, find_executable, link_layer, write_skeleton
+from envpack.pack.store.layers import LayerFolder, store_errors
+from envpack.pack.store.sharing import make_folder, share_tree
+from envpack.pack.store.syncing import settle, settle_file
 
 if TYPE_CHECKING:
-    from envpack.pack.collection import Collection
-    from envpack.pack.verification import Verified
+    from envpack.pack.store.collection import Collection
+    from envpack.pack.store.verification import Verified
 
 _log = logging.getLogger(__name__)
 
@@ -307,7 +307,7 @@ class Store:
         Raises:
             StoreError: the folder cannot be made, or is another user's.
         """
-        from envpack.pack.sharing import share_store
+        from envpack.pack.store.sharing import share_store
 
         with store_errors(self.folder):
             share_store(self.folder, group)
@@ -345,7 +345,7 @@ class Store:
             UsageError: neither size nor age is given.
             StoreError: the store cannot be written.
         """
-        from envpack.pack.collection import Collector, now_minus
+        from envpack.pack.store.collection import Collector, now_minus
 
         if max_size_bytes is None and older_than_s is None:
             raise UsageError("neither a size nor an age is given", "such as --max-size 20GB or --older-than 30d")
@@ -364,7 +364,7 @@ class Store:
         Yields:
             What was compared, one thing after the other, and all that is wrong with it.
         """
-        from envpack.pack.verification import Verifier
+        from envpack.pack.store.verification import Verifier
 
         return Verifier(self.folder, self._layers, tuple(self._all_manifests())).verify(threads)
 
@@ -380,7 +380,7 @@ class Store:
         Raises:
             StoreError: the store cannot be written.
         """
-        from envpack.pack.collection import Collector
+        from envpack.pack.store.collection import Collector
 
         return Collector(self.folder, self._layers).remove(verified.kind, verified.name)
 

@@ -25,9 +25,9 @@ from envpack.errors import (
     PrefixTooLongError,
     UsageError,
 )
-from envpack.pack.entries import EXECUTABLE, FOLDER, LINK, Entry, Listing, Placeholder
+from envpack.pack.layer.entries import EXECUTABLE, FOLDER, LINK, Entry, Listing, Placeholder
+from envpack.pack.layer.placeholders import filled
 from envpack.pack.manifest import LayerRef, Manifest
-from envpack.pack.placeholders import filled
 
 if TYPE_CHECKING:
     from envpack.discover.environment.interpreter import Interpreter

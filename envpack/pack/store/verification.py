@@ -17,12 +17,12 @@ from functools import partial
 from pathlib import Path
 
 from envpack.errors import PackFormatError
-from envpack.pack.entries import EXECUTABLE, FOLDER, LINK, Entry, Listing, entries_digest, parse_listing
-from envpack.pack.environment import skeleton_paths
-from envpack.pack.layers import LayerFolder
+from envpack.pack.layer.entries import EXECUTABLE, FOLDER, LINK, Entry, Listing, entries_digest, parse_listing
+from envpack.pack.layer.reader import LayerReader
 from envpack.pack.manifest import Manifest
-from envpack.pack.plan import PartKind
-from envpack.pack.reader import LayerReader
+from envpack.pack.store.environment import skeleton_paths
+from envpack.pack.store.layers import LayerFolder
+from envpack.pack.store.plan import PartKind
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ before the first file is made, so that extraction need not judge again. Paths ar
 environment, in the layout that environments have on disk (`lib/python3.11/site-packages/...`, `bin/...`).
 
 Schema 1 is the entries alone. Schema 2, written only where it is needed, adds what packages of conda have: placeholders
-(see `envpack.pack.placeholders`), and names that differ in case only, as in the terminal descriptions of ncurses. Where
-names do not differ in case for the file system either, extraction fails: nothing is ever overwritten.
+(`envpack.pack.layer.placeholders`), and names that differ in case only, as in the terminal descriptions of ncurses.
+Where names do not differ in case for the file system either, extraction fails: nothing is ever overwritten.
 """
 
 from __future__ import annotations

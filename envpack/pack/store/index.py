@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from envpack.pack.distributions import LayerFiles
-from envpack.pack.libraries import LayerLibraries
 from envpack.pack.manifest import LayerRef, canonical_json
-from envpack.pack.sharing import make_folder
+from envpack.pack.sources.distributions import LayerFiles
+from envpack.pack.sources.libraries import LayerLibraries
+from envpack.pack.store.sharing import make_folder
 
 # Part of every key: another form of layers must not find the notes of this one.
 _FORM = "3"

@@ -19,13 +19,13 @@ from errno import EACCES, EDQUOT, ENOSPC, EPERM, EROFS
 from pathlib import Path
 
 from envpack.errors import LayerMissingError, PackFormatError, StoreError
-from envpack.pack.locks import locked, sweep, temporary_folder
+from envpack.pack.layer.reader import ChunkStream, LayerReader, Readable
+from envpack.pack.layer.writer import Source, WrittenLayer, write_layer
 from envpack.pack.manifest import LayerRef
-from envpack.pack.reader import ChunkStream, LayerReader, Readable
-from envpack.pack.sharing import make_folder, share_tree
-from envpack.pack.syncing import settle, settle_file
-from envpack.pack.uses import Uses
-from envpack.pack.writer import Source, WrittenLayer, write_layer
+from envpack.pack.store.locks import locked, sweep, temporary_folder
+from envpack.pack.store.sharing import make_folder, share_tree
+from envpack.pack.store.syncing import settle, settle_file
+from envpack.pack.store.uses import Uses
 
 _log = logging.getLogger(__name__)
 

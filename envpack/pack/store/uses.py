@@ -21,8 +21,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from envpack.pack.locks import is_at, locked, open_lock, own_new_lock, sweep, try_lock, wait_lock
-from envpack.pack.sharing import make_folder
+from envpack.pack.store.locks import is_at, locked, open_lock, own_new_lock, sweep, try_lock, wait_lock
+from envpack.pack.store.sharing import make_folder
 
 # A use within this time of the last one is not written down again.
 TOUCH_S = 3600.0

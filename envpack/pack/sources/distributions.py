@@ -16,12 +16,12 @@ from envpack.discover.environment.distributions import DistributionIndex
 from envpack.discover.environment.interpreter import Interpreter
 from envpack.discover.environment.metadata import InstalledDistribution
 from envpack.errors import DistributionFilesError
-from envpack.pack.bytecode import BytecodeCompiler
+from envpack.pack.layer.writer import Source
 from envpack.pack.manifest import LayerKind
-from envpack.pack.record import is_installed_note, portable_record, rows
-from envpack.pack.scripts import relocatable
-from envpack.pack.trees import editable_files, module_files, tree_files
-from envpack.pack.writer import Source
+from envpack.pack.sources.bytecode import BytecodeCompiler
+from envpack.pack.sources.record import is_installed_note, portable_record, rows
+from envpack.pack.sources.scripts import relocatable
+from envpack.pack.sources.trees import editable_files, module_files, tree_files
 
 _TEST_FOLDERS = ("tests", "test")
 

@@ -17,7 +17,7 @@ from typing import BinaryIO
 import zstandard
 
 from envpack.errors import DistributionFilesError
-from envpack.pack.entries import (
+from envpack.pack.layer.entries import (
     EXECUTABLE,
     FILE,
     FOLDER,
@@ -30,7 +30,7 @@ from envpack.pack.entries import (
     differ_in_case,
     entries_digest,
 )
-from envpack.pack.tarformat import member_header, padding
+from envpack.pack.layer.tarformat import member_header, padding
 
 # Chosen by measurement (docs/explanation/layers.md): each level above costs more time than it saves bytes.
 COMPRESSION_LEVEL = 3

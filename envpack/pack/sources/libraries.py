@@ -12,7 +12,7 @@ import posixpath
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from envpack.pack.elf import read_dynamic
+from envpack.pack.sources.elf import read_dynamic
 
 # PEP 600 and the policies of auditwheel name these; the driver of a graphics card brings the last line with it.
 _EVERYWHERE = frozenset(
