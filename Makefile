@@ -118,6 +118,11 @@ fuzz: ## try a hundred times as many inputs, and new ones each time, in the test
 	$(call setup,test)
 	FUZZ_TIMES=100 $(BIN)/python -m pytest -q -m hypothesis --timeout 7200 $(ARGS)
 
+.PHONY: fuzz-reader
+fuzz-reader: ## hand a million hostile layers and packs to what reads them (ARGS="--inputs 100000 --seed 7")
+	$(call setup,test)
+	$(BIN)/python -m tests.pack.fuzz_reader $(ARGS)
+
 .PHONY: soak-store
 soak-store: ## kill 300 clients of a store at their work, and see that the next one repairs it
 	$(call setup,test)

@@ -24,6 +24,10 @@ LayerKind = Literal["wheel", "conda", "editable", "local", "system"]
 T = TypeVar("T")
 
 _DIGEST = re.compile("[0-9a-f]{64}")
+# They become parts of paths, and names of programs that are looked for.
+_PYTHON = re.compile(r"[0-9]{1,3}\.[0-9]{1,3}")
+_TAG = re.compile("[A-Za-z0-9_.-]{0,80}")
+_MAX_NAME_CHARACTERS = 255
 
 
 def canonical_json(value: object) -> bytes:
@@ -78,8 +82,8 @@ class LayerRef:
         return cls(
             digest=_digest(data, "digest", where),
             kind=cast(LayerKind, kind),
-            name=_typed(data, "name", str, where),
-            version=_typed(data, "version", str, where),
+            name=_name(data, "name", where),
+            version=_name(data, "version", where),
             size_bytes=_count(data, "size_bytes", where),
             files=_count(data, "files", where),
         )
@@ -162,10 +166,10 @@ class Manifest:
             )
         layers = _typed(data, "layers", list, "manifest")
         return cls(
-            python=_typed(data, "python", str, "manifest"),
-            implementation=_typed(data, "implementation", str, "manifest"),
-            abi=_typed(data, "abi", str, "manifest"),
-            platform=_typed(data, "platform", str, "manifest"),
+            python=_matching(data, "python", _PYTHON, "a version such as 3.11"),
+            implementation=_matching(data, "implementation", _TAG, "a name such as cpython"),
+            abi=_matching(data, "abi", _TAG, "a tag such as cp311"),
+            platform=_matching(data, "platform", _TAG, "a tag such as linux-x86_64"),
             layers=tuple(
                 LayerRef.from_dict(layer, f"manifest.layers[{position}]") for position, layer in enumerate(layers)
             ),
@@ -188,6 +192,21 @@ def _count(data: object, key: str, where: str) -> int:
     value = _typed(data, key, int, where)
     if value < 0:
         raise ManifestFormatError(f"{where}.{key}: {value} met, a number of at least 0 expected")
+    return value
+
+
+def _matching(data: object, key: str, pattern: re.Pattern[str], expected: str) -> str:
+    value = _typed(data, key, str, "manifest")
+    if pattern.fullmatch(value) is None:
+        raise ManifestFormatError(f"manifest.{key}: {value[:80]!r} met, {expected} expected")
+    return value
+
+
+def _name(data: object, key: str, where: str) -> str:
+    """Return a text that is shown to people; what controls their terminals is none."""
+    value = _typed(data, key, str, where)
+    if len(value) > _MAX_NAME_CHARACTERS or not value.isprintable():
+        raise ManifestFormatError(f"{where}.{key}: {value[:80]!r} met, up to {_MAX_NAME_CHARACTERS} letters expected")
     return value
 
 

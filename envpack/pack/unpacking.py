@@ -25,6 +25,7 @@ from envpack.pack.store.environment import (
     Claims,
     check_base,
     check_prefix,
+    check_whole,
     find_executable,
     write_prefix,
     write_skeleton,
@@ -68,8 +69,10 @@ def unpack(file: str | os.PathLike[str], folder: str | os.PathLike[str], *, pyth
         work = stack.enter_context(temporary_folder(target.parent, f".{target.name}."))
         made = work / "environment"
         made.mkdir(0o755)
-        claims = Claims({*write_skeleton(made, index.manifest, base), RELOCATE})
+        write_skeleton(made, index.manifest, base)
+        claims = Claims(index.manifest, (RELOCATE,))
         placed = _extract_layers(stream, index, made, claims, os.fspath(file), str(target))
+        check_whole(made, index.manifest)
         _write_place(made, placed, str(target))
         # An empty folder gives way, anything else that came meanwhile does not.
         os.rename(made, target)

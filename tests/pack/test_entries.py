@@ -58,6 +58,7 @@ def test_entry_list_survives_its_own_bytes() -> None:
         "a\0b",
         "a" * 256,
         "/".join(["abc"] * 1000),
+        "/".join(["a"] * 102),
         ".envpack/layers/x.json",
         ".envpack",
         "a\ud800",
@@ -119,11 +120,20 @@ def test_entries_that_do_not_make_a_tree_are_refused(entries: list[Entry]) -> No
         ("a", "b\\c"),
         ("a", "b\0"),
         ("a", ".envpack/layers"),
+        ("a", "b/" * 100 + "c"),
     ],
 )
 def test_a_link_that_may_leave_is_refused(path: str, target: str) -> None:
     with pytest.raises(PackFormatError, match="link"):
         check_entries([link(path, target)])
+
+
+def test_folders_that_would_fill_the_memory_by_their_names_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("envpack.pack.layer.entries.MAX_FOLDERS_BYTES", 10_000)
+    deep = "/".join(["abcd"] * 40)
+    check_entries([file(f"x/{deep}/y")])
+    with pytest.raises(PackFormatError, match="names of folders are longer than 10000 bytes together"):
+        check_entries([file(f"x{number}/{deep}/y") for number in range(4)])
 
 
 def test_a_link_through_another_link_is_refused() -> None:
@@ -151,6 +161,10 @@ def test_a_chain_of_links_to_a_library_is_accepted() -> None:
         b'{"entries":[[1,33188,0,"' + b"a" * 64 + b'",""]],"schema":1}',
         b'{"entries":[["a",33188.0,0,"' + b"a" * 64 + b'",""]],"schema":1}',
         b'{"entries":[],"schema":1,"schema":1}',
+        b'{"case_matters":1,"entries":[],"placeholders":[],"schema":2}',
+        b'{"case_matters":false,"entries":[],"placeholders":[[["a"],"text","/builds/placehold"]],"schema":2}',
+        b'{"case_matters":false,"entries":[],"placeholders":[[{},"text","/builds/placehold"]],"schema":2}',
+        b'{"entries":[[' + b"[" * 900 + b"]" * 900 + b',33188,0,"","",""]],"schema":1}',
         b"[" * 100_000,
     ],
 )

@@ -196,6 +196,14 @@ def test_a_declared_list_size_beyond_all_bounds_is_refused() -> None:
         LayerReader(BytesIO(zstandard.compress(data)), digest, "test")
 
 
+def test_a_list_longer_than_the_declared_number_of_entries_needs_is_not_read() -> None:
+    sources = make_sources({f"{number:04}" + "n" * 200: b"" for number in range(500)})
+    written, data = write(sources)
+    LayerReader(BytesIO(data), written.digest, "test", LayerRef(written.digest, "wheel", "a", "1", 0, 500))
+    with pytest.raises(PackFormatError, match="does not begin as layer"):
+        LayerReader(BytesIO(data), written.digest, "test", LayerRef(written.digest, "wheel", "a", "1", 0, 1))
+
+
 def test_the_same_content_gives_the_same_bytes_in_any_order_and_place(tmp_path: Path) -> None:
     content = {f"p{number}/m{number}.py": random.Random(number).randbytes(number * 997) for number in range(40)}
     answers = set()

@@ -39,6 +39,16 @@ def test_id_is_the_digest_of_bytes_that_do_not_change_between_releases() -> None
         (lambda data: data["layers"][0].update(digest="../x"), r"manifest.layers\[0\].digest: '../x' met"),
         (lambda data: data["layers"][1].update(size_bytes=-1), r"manifest.layers\[1\].size_bytes: -1 met"),
         (lambda data: data["layers"][1].update(kind="magic"), r"manifest.layers\[1\].kind: 'magic' met"),
+        (
+            lambda data: data.update(python="/../../../evil"),
+            r"manifest.python: '/../../../evil' met, a version such as",
+        ),
+        (lambda data: data.update(python="3.11\0"), r"manifest.python: '3.11\\x00' met"),
+        (lambda data: data.update(abi="a/b"), r"manifest.abi: 'a/b' met"),
+        (lambda data: data.update(implementation="\n"), r"manifest.implementation: '\\n' met"),
+        (lambda data: data.update(platform="x" * 99), r"manifest.platform: 'x+' met"),
+        (lambda data: data["layers"][0].update(name="\x1b[2J"), r"manifest.layers\[0\].name: '\\x1b\[2J' met"),
+        (lambda data: data["layers"][0].update(version="1\n2"), r"manifest.layers\[0\].version: '1\\n2' met"),
     ],
 )
 def test_wrong_data_is_refused_with_its_place(change: Any, place: str) -> None:

@@ -1,18 +1,21 @@
 """One file that holds an environment: copied, opened by others, refused when it is not whole."""
 
+import hashlib
 import json
 import os
 import random
 import shutil
 import struct
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from envpack.errors import IncompatiblePackError, LayerConflictError, PackFormatError, UsageError
-from envpack.pack import Manifest, Store, pack, unpack
+from envpack.pack import LayerRef, Manifest, Store, pack, unpack
 from envpack.pack.formats.packfile import PackIndex
+from envpack.pack.layer.writer import Source
 
 
 @pytest.fixture
@@ -180,6 +183,66 @@ def test_a_pack_for_another_machine_is_refused_before_anything_is_written(packed
     with pytest.raises(IncompatiblePackError, match="linux-s390x"):
         unpack(file, tmp_path / "dir")
     assert not (tmp_path / "dir").exists()
+
+
+def forged(file: Path, manifest: Manifest, **changes: object) -> None:
+    """Say something else in the manifest of a pack, and let its id be that of what it says."""
+    data = file.read_bytes()
+    (size,) = struct.unpack("<I", data[4:8])
+    value = json.loads(data[8 : 8 + size])
+    value["manifest"] = {**manifest.to_dict(), **changes}
+    text = json.dumps(value["manifest"], sort_keys=True, separators=(",", ":")).encode()
+    value["id"] = hashlib.sha256(text).hexdigest()
+    index = json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+    file.write_bytes(data[:4] + struct.pack("<I", len(index)) + index + data[8 + size :])
+
+
+@pytest.mark.parametrize("python", ["/../../../../evil", "3.11/../../../../../evil", "3.11\0", ""])
+def test_a_version_of_python_that_leads_elsewhere_is_refused(packed, python: str, tmp_path: Path, stores) -> None:
+    file, manifest = packed
+    forged(file, manifest, python=python, schema=2, has_interpreter=True)
+    before = set(os.listdir(tmp_path))
+    for read in (lambda: unpack(file, tmp_path / "dir"), lambda: stores().import_pack(file)):
+        with pytest.raises(PackFormatError, match=r"manifest.python: .* met, a version such as"):
+            read()
+    assert set(os.listdir(tmp_path)) == before
+
+
+def test_an_interpreter_that_no_layer_brings_is_missed_once_and_not_for_ever(packed, tmp_path: Path, stores) -> None:
+    file, manifest = packed
+    forged(file, manifest, schema=2, has_interpreter=True)
+    other = stores()
+    with pytest.raises(PackFormatError, match="is to bring its interpreter, no layer holds 'bin/python'"):
+        other.materialise(other.import_pack(file))
+    with pytest.raises(PackFormatError, match="no layer holds 'bin/python'"):
+        unpack(file, tmp_path / "dir")
+    assert not (tmp_path / "dir").exists()
+
+
+def test_a_layer_with_a_file_where_environments_have_folders_is_a_conflict(
+    prefix, store, needs, tmp_path: Path
+) -> None:
+    prefix.install("one", "1.0", {"one.py": ""})
+    (tmp_path / "project").mkdir()
+    digest = store.pack_layer([Source("lib", make=lambda: b"")]).digest
+    good = pack(needs(("one", "1.0")), python=prefix.python, store=store)
+    manifest = replace(good, layers=(*good.layers, LayerRef(digest, "wheel", "odd", "1", 0, 1)))
+    store.export(manifest, tmp_path / "x.tar.zst")
+    said = r"odd 1 holds 'lib' as a file, the environment has it as a folder"
+    with pytest.raises(LayerConflictError, match=said):
+        unpack(tmp_path / "x.tar.zst", tmp_path / "dir")
+    with pytest.raises(LayerConflictError, match=said):
+        store.materialise(manifest)
+
+
+def test_a_folder_that_every_environment_has_may_be_in_a_layer(prefix, store, needs, tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    good = pack(needs(), python=prefix.python, store=store)
+    digest = store.pack_layer([Source("bin", str(tmp_path / "bin"))]).digest
+    manifest = replace(good, layers=(LayerRef(digest, "wheel", "odd", "1", 0, 1),))
+    store.export(manifest, tmp_path / "x.tar.zst")
+    unpack(tmp_path / "x.tar.zst", tmp_path / "dir")
+    assert (store.materialise(manifest) / "bin").is_dir()
 
 
 def test_a_conflict_leaves_no_folder(prefix, store, needs, tmp_path: Path) -> None:

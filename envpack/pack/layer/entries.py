@@ -30,7 +30,11 @@ LINK = 0o120777
 RESERVED = ".envpack"
 MAX_PATH_BYTES = 2048
 MAX_PART_BYTES = 255
+# Python cannot remove trees of any depth: it goes down by recursion, with an open descriptor for each folder.
+MAX_DEPTH = 100
 MAX_SIZE_BYTES = 1 << 50
+# Of the names of all folders that a list implies: each of a few long paths implies a hundred.
+MAX_FOLDERS_BYTES = 1 << 28
 
 PLACEHOLDER_MODES = ("binary", "text")
 # The shortest that conda has used has 32 bytes. It bounds what a small text can grow to.
@@ -142,12 +146,14 @@ def check_listing(listing: Listing) -> None:
     Raises:
         PackFormatError: the first thing that is wrong, and why.
     """
-    check_entries(listing.entries, case_matters=listing.case_matters is True)
+    if type(listing.case_matters) is not bool:
+        raise PackFormatError("entry list does not say by true or false whether case matters")
+    check_entries(listing.entries, case_matters=listing.case_matters)
     files = {entry.path for entry in listing.entries if entry.mode in (FILE, EXECUTABLE)}
     previous = ""
     for path, mode, text in listing.placeholders:
-        if path not in files or path <= previous:
-            raise PackFormatError(f"placeholder of no file, or out of order: {path!r}")
+        if not isinstance(path, str) or path not in files or path <= previous:
+            raise PackFormatError(f"placeholder of no file, or out of order: {_shown(path)}")
         plain = isinstance(text, str) and text[:1] == "/" and _is_plain(text)
         if mode not in PLACEHOLDER_MODES or not plain or len(text.encode()) < MIN_PLACEHOLDER_BYTES:
             raise PackFormatError(f"placeholder of {path!r} is no well-formed path in text or binary")
@@ -173,7 +179,7 @@ def check_entries(entries: list[Entry], *, case_matters: bool = False) -> None:
 def _check_fields(entry: Entry) -> None:
     path, mode, size, sha256, target = entry
     if not (isinstance(path, str) and isinstance(sha256, str) and isinstance(target, str)):
-        raise PackFormatError(f"entry with fields that are no text: {path!r}")
+        raise PackFormatError(f"entry with fields that are no text: {_shown(path)}")
     if type(mode) is not int or type(size) is not int:
         raise PackFormatError(f"entry with mode or size that are no numbers: {path!r}")
     if mode in (FILE, EXECUTABLE):
@@ -186,6 +192,11 @@ def _check_fields(entry: Entry) -> None:
         raise PackFormatError(
             f"mode {mode:#o} refused for {path!r}: plain files (644 or 755), folders and links are expected"
         )
+
+
+def _shown(path: object) -> str:
+    """Return a path for a message; a value of another kind may be nested too deep to be shown."""
+    return repr(path) if isinstance(path, str) else type(path).__name__
 
 
 def _check_path(path: str) -> None:
@@ -206,6 +217,8 @@ def _check_path(path: str) -> None:
                 raise PackFormatError(f"path leaves its folder: {path!r}")
     if length > MAX_PART_BYTES and any(len(part.encode()) > MAX_PART_BYTES for part in path.split("/")):
         raise PackFormatError(f"a part of the path is longer than {MAX_PART_BYTES} bytes: {path!r}")
+    if path.count("/") >= MAX_DEPTH:
+        raise PackFormatError(f"path is deeper than {MAX_DEPTH} folders: {path[:80]!r}")
     if path == RESERVED or path.startswith(RESERVED + "/"):
         raise PackFormatError(f"path is reserved: {path!r}")
 
@@ -234,11 +247,15 @@ def differ_in_case(entries: list[Entry]) -> bool:
 
 def _folders(entries: list[Entry]) -> set[str]:
     folders: set[str] = set()
+    size = 0
     for entry in entries:
         folder = entry.path.rpartition("/")[0]
         while folder and folder not in folders:
             folders.add(folder)
+            size += len(folder)
             folder = folder.rpartition("/")[0]
+        if size > MAX_FOLDERS_BYTES:
+            raise PackFormatError(f"names of folders are longer than {MAX_FOLDERS_BYTES} bytes together")
     return folders
 
 
@@ -263,6 +280,8 @@ def _check_link(entry: Entry, modes: dict[str, int]) -> None:
         climb += 1
     rest = parts[climb:]
     base = entry.path.split("/")[:-1]
+    if len(parts) > MAX_DEPTH:
+        raise PackFormatError(f"link leads deeper than {MAX_DEPTH} folders: {entry.path!r}")
     if climb > len(base) or any(part in ("", ".", "..") for part in rest) or not _is_plain(entry.target):
         raise PackFormatError(f"link leaves its folder: {entry.path!r} leads to {entry.target!r}")
     resolved = base[: len(base) - climb] + rest

@@ -8,6 +8,7 @@ and the content is hashed while it is written. There is no tar parser that could
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO, Protocol
@@ -22,7 +23,9 @@ from envpack.pack.manifest import LayerRef
 
 # A window larger than this is asked for by no level that we write; it bounds the memory of a hostile file.
 _MAX_WINDOW_BYTES = 1 << 27
-_MAX_LISTING_BYTES = 1 << 28
+_MAX_LISTING_BYTES = 1 << 26
+# No entry takes more in the list, however its path and link are written in JSON, with its placeholder.
+_MAX_ROW_BYTES = 1 << 15
 _BUFFER_BYTES = 1 << 20
 
 
@@ -83,7 +86,8 @@ class LayerReader:
         self.source = source
         self._name = f"{ref} ({digest[:12]})" if ref else digest[:12]
         self._stream = _Decoded(stream, self)
-        self.listing = self._read_listing()
+        most = _MAX_LISTING_BYTES if ref is None else min(_MAX_LISTING_BYTES, (ref.files + 1) * _MAX_ROW_BYTES)
+        self.listing = self._read_listing(most)
         self.entries, self.placeholders, _ = parse_listing(self.listing)
         if ref is not None:
             self._check_bounds(ref)
@@ -176,13 +180,13 @@ class LayerReader:
         if fill and self._stream.take(len(fill)) != fill:
             raise DigestMismatchError(self._name, self.source, f"padding of {entry.path!r} differs")
 
-    def _read_listing(self) -> bytes:
+    def _read_listing(self, most: int) -> bytes:
         header = bytes(self._stream.take(BLOCK_BYTES))
         try:
             size = int(header[124:135], 8)
         except ValueError:
             size = -1
-        expected = member_header(list_member(self.digest, size)) if 0 <= size <= _MAX_LISTING_BYTES else b""
+        expected = member_header(list_member(self.digest, size)) if 0 <= size <= most else b""
         if header != expected:
             raise PackFormatError(f"{self.source} does not begin as layer {self._name} does")
         listing = b"".join(bytes(piece) for piece in self._stream.pieces(size))
@@ -237,7 +241,8 @@ class _Decoded:
         # The stub wants a file object, the implementation only its read().
         self._decoder = decoder.stream_reader(stream, read_size=1 << 18, read_across_frames=True)  # type: ignore[arg-type]
         self._reader = reader
-        self._buffer = bytearray(2 * _BUFFER_BYTES)
+        # Memory that comes as it is used: most layers are smaller, and a bytearray is written to all over at once.
+        self._buffer = mmap.mmap(-1, 2 * _BUFFER_BYTES)
         self._view = memoryview(self._buffer)
         self._start = 0
         self._end = 0

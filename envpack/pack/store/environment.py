@@ -22,6 +22,7 @@ from envpack.errors import (
     IncompatiblePackError,
     InterpreterError,
     LayerConflictError,
+    PackFormatError,
     PrefixTooLongError,
     UsageError,
 )
@@ -137,15 +138,15 @@ def _checked(interpreter: Interpreter, manifest: Manifest) -> BaseInterpreter:
     return BaseInterpreter(interpreter.base_executable, interpreter.version)
 
 
-def write_skeleton(folder: Path, manifest: Manifest, base: BaseInterpreter | None) -> set[str]:
-    """Write what makes a folder a virtual environment and return the paths that are taken by it."""
+def write_skeleton(folder: Path, manifest: Manifest, base: BaseInterpreter | None) -> None:
+    """Write what makes a folder a virtual environment."""
     site = f"lib/python{manifest.python}/site-packages"
     (folder / site).mkdir(parents=True)
     (folder / "bin").mkdir()
     if base is None:
         # It names no other home: all that it says is that the user's own site-packages do not belong here.
         (folder / "pyvenv.cfg").write_text(f"include-system-site-packages = false\nenvpack = {manifest.id}\n")
-        return skeleton_paths(manifest)
+        return
     os.symlink(base.executable, folder / "bin" / "python")
     for name in ("python3", f"python{manifest.python}"):
         os.symlink("python", folder / "bin" / name)
@@ -157,7 +158,6 @@ def write_skeleton(folder: Path, manifest: Manifest, base: BaseInterpreter | Non
         f"version = {base.version}\n"
         f"envpack = {manifest.id}\n"
     )
-    return skeleton_paths(manifest)
 
 
 def skeleton_paths(manifest: Manifest) -> set[str]:
@@ -167,12 +167,31 @@ def skeleton_paths(manifest: Manifest) -> set[str]:
     return {"bin/python", "bin/python3", f"bin/python{manifest.python}", "lib64", "pyvenv.cfg"}
 
 
-class Claims:
-    """Who put which path into an environment; two layers may share a path only with the same content."""
+def check_whole(folder: Path, manifest: Manifest) -> None:
+    """Make sure that an environment has the interpreter that its manifest says it brings.
 
-    def __init__(self, taken: Iterable[str]) -> None:
+    Raises:
+        PackFormatError: no layer holds one.
+    """
+    if not os.path.exists(folder / "bin" / "python"):
+        raise PackFormatError(
+            f"environment {manifest.id[:12]} is to bring its interpreter, no layer holds 'bin/python'", "pack again"
+        )
+
+
+class Claims:
+    """Who put which path into an environment; two layers may share a path only with the same content.
+
+    Args:
+        manifest: the environment, of which `write_skeleton` makes the first files and folders.
+        more: other paths that no layer may have.
+    """
+
+    def __init__(self, manifest: Manifest, more: Iterable[str] = ()) -> None:
+        taken = {*skeleton_paths(manifest), *more}
         self._taken = dict.fromkeys(taken, (Entry("", 0, 0, "", ""), "envpack"))
-        self.folders: set[str] = {""}
+        library = f"lib/python{manifest.python}"
+        self.folders: set[str] = {"", "bin", "lib", library, f"{library}/site-packages"}
 
     def claim(self, entry: Entry, layer: LayerRef) -> bool:
         """Claim a path for a layer.
@@ -196,7 +215,7 @@ class Claims:
 
     def _claim_parents(self, entry: Entry, layer: LayerRef) -> None:
         if entry.mode != FOLDER and entry.path in self.folders:
-            raise LayerConflictError(f"{layer} holds {entry.path!r} as a file, another layer as a folder")
+            raise LayerConflictError(f"{layer} holds {entry.path!r} as a file, the environment has it as a folder")
         parent = entry.path.rpartition("/")[0]
         while parent not in self.folders:
             other = self._taken.get(parent)

@@ -28,7 +28,14 @@ from envpack.pack.formats.packfile import layer_chunks, open_pack, pairs, read_e
 from envpack.pack.layer.entries import parse_listing
 from envpack.pack.layer.writer import Source, WrittenLayer
 from envpack.pack.manifest import LayerRef, Manifest
-from envpack.pack.store.environment import Claims, check_base, find_executable, link_layer, write_skeleton
+from envpack.pack.store.environment import (
+    Claims,
+    check_base,
+    check_whole,
+    find_executable,
+    link_layer,
+    write_skeleton,
+)
 from envpack.pack.store.layers import LayerFolder, store_errors
 from envpack.pack.store.sharing import make_folder, share_tree
 from envpack.pack.store.syncing import settle, settle_file
@@ -213,7 +220,7 @@ class Store:
             PrefixTooLongError: the path of the store does not fit into files of conda packages.
             LayerMissingError: a layer is not in the store.
             LayerConflictError: two layers hold the same path with different content.
-            PackFormatError: the file of a layer is damaged.
+            PackFormatError: the file of a layer is damaged, or none has the interpreter that is to be brought.
             StoreError: the store cannot be written.
         """
         key = (manifest.id, python)
@@ -246,10 +253,12 @@ class Store:
                 make_folder(self._environments)
                 made = work / "environment"
                 made.mkdir(0o755)
-                claims = Claims(write_skeleton(made, manifest, base))
+                write_skeleton(made, manifest, base)
+                claims = Claims(manifest)
                 for ref, folder in zip(manifest.layers, folders, strict=True):
                     listing = parse_listing(self._layers.listing(ref.digest))
                     link_layer(ref, listing, folder, made, claims, str(target))
+                check_whole(made, manifest)
                 share_tree(made, self.folder)
                 settle(made)
                 if target.exists():
