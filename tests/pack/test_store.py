@@ -239,3 +239,25 @@ def test_interpreter_that_cannot_run_is_not_what_the_pack_needs(
     manifest = Manifest(python="3.99", implementation="cpython", abi="cp399", platform="linux-x86_64", layers=())
     with pytest.raises(IncompatiblePackError, match=r"pack needs cpython 3\.99: .*127"):
         Store(tmp_path / "store").materialise(manifest)
+
+
+OUTLIVING = """
+import os, sys
+from envpack.pack import Store
+store = Store(sys.argv[1])
+manifest = store.manifest(sys.argv[2])
+os.rename(sys.prefix, f"{sys.prefix}.gone")
+print(store.materialise(manifest))
+"""
+
+
+def test_a_process_that_outlives_its_virtual_environment_still_makes_environments(
+    manifest: Manifest, store: Store, tmp_path: Path, run_python
+) -> None:
+    client = tmp_path / "client"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", client], check=True)
+    command = [client / "bin" / "python", "-c", OUTLIVING, store.folder, manifest.id]
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert run_python(f"{done.stdout.strip()}/bin/python", "import one; print(one.value)") == "1"

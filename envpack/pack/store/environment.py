@@ -69,7 +69,7 @@ def find_executable(manifest: Manifest, python: str | None = None) -> str:
             raise UsageError(f"pack brings its own interpreter, {python!r} named to stand on", "leave --python out")
         return ""
     if python is None and _fits_running(manifest):
-        return sys.executable
+        return _running_executable()
     name = python or f"{'pypy' if manifest.implementation == 'pypy' else 'python'}{manifest.python}"
     found = shutil.which(name)
     if found is None:
@@ -109,6 +109,12 @@ def check_base(manifest: Manifest, executable: str) -> BaseInterpreter | None:
             f"install Python {manifest.python} on this machine, or pack again with an interpreter that it has",
         ) from error
     return _checked(interpreter, manifest)
+
+
+def _running_executable() -> str:
+    """Return the running interpreter: a process may outlive its virtual environment, not what that was made from."""
+    base: str = getattr(sys, "_base_executable", sys.executable)
+    return sys.executable if os.path.exists(sys.executable) else base
 
 
 def _check_machine(manifest: Manifest) -> None:
