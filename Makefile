@@ -113,6 +113,24 @@ test-pythons: ## run the short form under each other Python found of 3.11, 3.12 
 	done; \
 	exit $$status
 
+# One environment for each Python found, with what the proof packs; pip's own configuration says where torch comes from.
+OFFLINE := tests/packs/offline.txt
+.PHONY: prove-packs
+prove-packs: ## run packs of numpy, scipy, torch and others without network and files, under each Python found
+	$(call setup,test)
+	@for version in $(PYTHONS); do \
+	    python=$$($(call find,python$$version $(HOME)/.pyenv/versions/$$version*/bin/python)) || { \
+	        echo "make: Python $$version: not found here, skipped"; continue; }; \
+	    client=.venv-proof-$$version; key=$$(cat $(OFFLINE) pyproject.toml | cksum | cut -d ' ' -f 1); \
+	    [ -e $$client/.made-$$key ] || { \
+	        echo "make: $$client: installing $(OFFLINE)"; \
+	        rm -rf $$client && "$$python" -m venv $$client && \
+	        $$client/bin/python -m pip --disable-pip-version-check install --quiet -r $(OFFLINE) --editable . && \
+	        touch $$client/.made-$$key; \
+	    } || exit 1; \
+	done
+	$(BIN)/python -m pytest tests/packs/check_offline.py $(ARGS)
+
 .PHONY: fuzz
 fuzz: ## try a hundred times as many inputs, and new ones each time, in the tests that make their inputs up
 	$(call setup,test)
@@ -194,4 +212,4 @@ clean: ## remove what the targets wrote, but not the environments
 
 .PHONY: distclean
 distclean: clean ## remove the environments too
-	rm -rf .venv .venv-corpus .venv-peers $(foreach version,$(PYTHONS),.venv-$(version) .venv-$(version).log)
+	rm -rf .venv .venv-corpus .venv-peers .venv-proof-* $(foreach version,$(PYTHONS),.venv-$(version) .venv-$(version).log)

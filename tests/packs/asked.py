@@ -60,6 +60,7 @@ ASKED = {
         "runs a line of code that imports a file of another folder", exclude=("helper",)
     ),
     "tests/packs/test_lists.py": Asked("compares these lists with the files of the checkout", left_out=True),
+    "tests/packs/test_offline.py": Asked("runs programs of the checkout in packs of their own", left_out=True),
     "tests/house/test_wheel.py": Asked(
         "builds the sources with the build backend that pyproject.toml names, not the file",
         include=("hatchling",),
