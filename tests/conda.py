@@ -280,6 +280,8 @@ def where_packages(folder: Path) -> list[Package]:
         ),
         "share/where/Names.txt": "upper\n",
         "share/where/names.txt": "lower\n",
+        "etc/conda/activate.d/where.sh": 'export WHERE_IS="$CONDA_PREFIX/share"\n',
+        "etc/conda/deactivate.d/where.sh": "unset WHERE_IS\n",
     }
     tool = {
         "site-packages/tool/__init__.py": TOOL,

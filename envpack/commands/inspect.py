@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.argument("name", metavar="PACK|ENV_ID")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def inspect(name: str, as_json: bool) -> None:
-    """Show the layers of a pack file, or of an environment of the store by its id or the first digits of it.
+    """Show the layers of a pack or plain archive, or of an environment of the store by the first digits of its id.
 
     Of a pack only the index is read; `envpack unpack` verifies the layers themselves.
     """
@@ -36,23 +36,25 @@ def inspect(name: str, as_json: bool) -> None:
             ref.kind,
             str(ref.files),
             size_text(ref.size_bytes),
-            size_text(size),
+            size_text(size) if size else "-",
             ref.digest[:12],
         )
         for ref, size in zip(manifest.layers, sizes, strict=True)
     ]
     files = str(sum(ref.files for ref in manifest.layers))
-    rows.append(("total", "", "", files, size_text(manifest.size_bytes), size_text(sum(sizes)), ""))
+    rows.append(
+        ("total", "", "", files, size_text(manifest.size_bytes), size_text(sum(sizes)) if any(sizes) else "-", "")
+    )
     headers = ("layer", "version", "kind", "files", "unpacked", "packed", "digest")
     print_table(headers, rows, right=(3, 4, 5))
 
 
 def _find(name: str) -> tuple[Manifest, list[int]]:
-    """Return the manifest and the size of each layer's file; 0 where the store no longer has it."""
+    """Return the manifest and the size of each layer's file; 0 where there is none by itself."""
     from contextlib import ExitStack
 
     from envpack.pack import Store
-    from envpack.pack.formats.packfile import open_pack
+    from envpack.pack.formats.opening import open_environment
 
     # An id is hexadecimal, and a file of such a name can still be meant by writing ./name.
     if not os.path.exists(name) and "/" not in name and "." not in name:
@@ -61,5 +63,5 @@ def _find(name: str) -> tuple[Manifest, list[int]]:
         blobs = [store.blob(ref.digest) for ref in manifest.layers]
         return manifest, [blob.stat().st_size if blob.exists() else 0 for blob in blobs]
     with ExitStack() as stack:
-        _, index = open_pack(stack, name)
-        return index.manifest, list(index.sizes)
+        opened = open_environment(stack, name)
+        return opened.manifest, list(opened.sizes)

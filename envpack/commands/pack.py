@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("targets", metavar="TARGET[:FUNCTION]...", nargs=-1, required=True)
 @click.option("--python", metavar="PYTHON", help="Interpreter whose environment is packed.  [default: this one]")
-@click.option("-o", "--output", metavar="FILE", type=click.Path(dir_okay=False), help="Export to FILE (.tar.zst).")
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    type=click.Path(dir_okay=False),
+    help="Export to FILE: .tar.zst, or plain .tar.gz.",
+)
 @selection_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def pack(

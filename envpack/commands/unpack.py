@@ -20,7 +20,7 @@ def unpack(file: str, folder: str, python: str | None) -> None:
     import os
 
     from envpack.pack import unpack as into
-    from envpack.pack.unpacking import RELOCATE
+    from envpack.pack.layer.placeholders import RELOCATE
 
     manifest = into(file, folder, python=python)
     files = sum(ref.files for ref in manifest.layers)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from envpack.discover.dependencies import Dependencies
 from envpack.discover.environment.interpreter import Interpreter, inspect_interpreter
 from envpack.errors import IncompatiblePackError, UsageError
+from envpack.pack.formats.exporting import check_export
 from envpack.pack.manifest import LayerRef, Manifest
 from envpack.pack.sources.bytecode import BytecodeCompiler
 from envpack.pack.sources.conda import CondaFiles
@@ -78,7 +79,7 @@ def pack(
         exclude: distributions to leave out.
         mapping: distribution for an import name, where the installed metadata does not tell.
         store: the store to build in; the default one by default.
-        output: a file to export the environment to.
+        output: a file to export the environment to; see `Store.export`.
         progress: called once for each layer, one call at a time.
         warn: called for each shared library that machine code in the pack asks for and that nothing in it has; by
             default a warning is logged.
@@ -87,11 +88,14 @@ def pack(
         The manifest; its layers are in the store.
 
     Raises:
+        UsageError: the name of the output tells no format, or there is no such folder.
         ModuleNotInstalledError: the code imports what the interpreter does not have.
         DistributionFilesError: the files of a distribution cannot be told or read.
         CondaRecordError: a package of conda that is needed has no record that can be read.
         StoreError: the store cannot be written.
     """
+    if output is not None:
+        check_export(output)
     interpreter = inspect_interpreter(python)
     dependencies = _dependencies(target, python, functions, include, exclude, mapping)
     dependencies.raise_broken()

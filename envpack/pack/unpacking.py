@@ -6,23 +6,19 @@ The path of the folder stands in some files of conda packages. Then the folder g
 
 from __future__ import annotations
 
-import json
 import os
-import pkgutil
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
 
 from envpack.errors import UsageError
-from envpack.pack.formats.packfile import PackIndex, layer_chunks, open_pack, pairs, read_end
+from envpack.pack.formats.opening import OpenEnvironment, open_environment
+from envpack.pack.layer.claims import Claims
 from envpack.pack.layer.entries import Placeholder
-from envpack.pack.layer.placeholders import NOTE, PROGRAM
-from envpack.pack.layer.reader import ChunkStream, LayerReader
+from envpack.pack.layer.placeholders import NOTE, PROGRAM, RELOCATE, placed_note, program_source
 from envpack.pack.manifest import Manifest
 from envpack.pack.sources.scripts import RELOCATABLE_HEAD
 from envpack.pack.store.environment import (
-    Claims,
     check_base,
     check_prefix,
     check_whole,
@@ -33,7 +29,6 @@ from envpack.pack.store.environment import (
 from envpack.pack.store.layers import store_errors
 from envpack.pack.store.locks import sweep, temporary_folder
 
-RELOCATE = "bin/envpack-relocate"
 _RELOCATE_BODY = f"""import os, runpy, sys
 root = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 runpy.run_path(os.path.join(root, {PROGRAM!r}), run_name="__main__")
@@ -44,7 +39,7 @@ def unpack(file: str | os.PathLike[str], folder: str | os.PathLike[str], *, pyth
     """Unpack a pack into a folder; it is there whole or not at all.
 
     Args:
-        file: the pack.
+        file: the pack, or a plain archive that was exported.
         folder: the folder to make; it must not exist, or be empty.
         python: interpreter of this machine that it stands on; by default one that fits is looked for.
 
@@ -53,7 +48,7 @@ def unpack(file: str | os.PathLike[str], folder: str | os.PathLike[str], *, pyth
 
     Raises:
         UsageError: there is no such file, or the folder holds something already.
-        PackFormatError: the file is no pack, truncated or damaged.
+        PackFormatError: the file holds no environment, is truncated or damaged.
         IncompatiblePackError: this machine has no interpreter that fits.
         PrefixTooLongError: the path of the folder does not fit into files of conda packages.
         LayerConflictError: two layers hold the same path with different content.
@@ -61,42 +56,38 @@ def unpack(file: str | os.PathLike[str], folder: str | os.PathLike[str], *, pyth
     """
     target = Path(os.path.abspath(folder))
     with ExitStack() as stack:
-        stream, index = open_pack(stack, file)
-        base = check_base(index.manifest, find_executable(index.manifest, python))
+        opened = open_environment(stack, file)
+        manifest = opened.manifest
+        base = check_base(manifest, find_executable(manifest, python))
         _check_free(target)
         stack.enter_context(store_errors(target.parent, "folder"))
         sweep(target.parent, f".{target.name}.")
         work = stack.enter_context(temporary_folder(target.parent, f".{target.name}."))
         made = work / "environment"
         made.mkdir(0o755)
-        write_skeleton(made, index.manifest, base)
-        claims = Claims(index.manifest, (RELOCATE,))
-        placed = _extract_layers(stream, index, made, claims, os.fspath(file), str(target))
-        check_whole(made, index.manifest)
+        write_skeleton(made, manifest, base)
+        claims = Claims(manifest, (RELOCATE,))
+        placed = _extract_layers(opened, made, claims, str(target))
+        check_whole(made, manifest)
         _write_place(made, placed, str(target))
         # An empty folder gives way, anything else that came meanwhile does not.
         os.rename(made, target)
-    return index.manifest
+    return manifest
 
 
 # A file into which the folder is written, and the digest that it has without.
 _Placed = tuple[Placeholder, str]
 
 
-def _extract_layers(
-    stream: BinaryIO, index: PackIndex, folder: Path, claims: Claims, source: str, prefix: str
-) -> list[_Placed]:
+def _extract_layers(opened: OpenEnvironment, folder: Path, claims: Claims, prefix: str) -> list[_Placed]:
     placed: list[_Placed] = []
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        for ref, size in pairs(index):
-            chunks = ChunkStream(layer_chunks(stream, size, source))
-            reader = LayerReader(chunks, ref.digest, source, ref)
+        for ref, reader in opened.readers():
             check_prefix(ref, reader.placeholders, prefix)
             reader.extract(descriptor, read_only=False, wanted=partial(claims.claim, layer=ref))
             digests = {entry.path: entry.sha256 for entry in reader.entries} if reader.placeholders else {}
             placed += [(placeholder, digests[placeholder.path]) for placeholder in reader.placeholders]
-        read_end(stream, source)
     finally:
         os.close(descriptor)
     # Two layers may share a file.
@@ -110,9 +101,9 @@ def _write_place(folder: Path, placed: list[_Placed], prefix: str) -> None:
     for placeholder, _ in placed:
         write_prefix(folder, placeholder, prefix)
     (folder / NOTE).parent.mkdir(exist_ok=True)
-    files = [[*placeholder, digest] for placeholder, digest in placed]
-    (folder / NOTE).write_text(json.dumps({"schema": 1, "prefix": prefix, "files": files}))
-    (folder / PROGRAM).write_bytes(pkgutil.get_data("envpack.pack.layer", "placeholders.py") or b"")
+    files = [(*placeholder, digest) for placeholder, digest in placed]
+    (folder / NOTE).write_text(placed_note(files, prefix))
+    (folder / PROGRAM).write_bytes(program_source())
     script = folder / RELOCATE
     script.write_bytes(RELOCATABLE_HEAD + _RELOCATE_BODY.encode())
     script.chmod(0o755)

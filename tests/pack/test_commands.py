@@ -169,7 +169,7 @@ def test_edited_files_are_noted_on_stderr(prefix, script: Path, capsys) -> None:
         (["pack", "absent.py"], 2, "absent.py"),
         (["pack", "script.py:absent"], 2, "absent"),
         (["pack", "script.py", "script.py:one", "-o", "x"], 2, "2 targets and one output file"),
-        (["pack", "script.py", "-o", "no/such/folder/x"], 2, "no such folder"),
+        (["pack", "script.py", "-o", "no/such/folder/x.tgz"], 2, "no such folder"),
         (["pack", "broken.py"], 1, "broken.py:1"),
         (["pack", "wants.py"], 1, "surely_not_installed"),
         (["unpack", "script.py", "dir"], 1, "not a pack"),

@@ -152,6 +152,43 @@ def test_unpacked_folder_runs_after_each_move(
     assert run(place / "bin" / "envpack-relocate") == f"{place}: files changed: 0"
 
 
+@needs_compiler
+def test_plain_archive_needs_tar_and_a_shell_and_can_be_moved(
+    done: Packed, shared: Store, script: Path, tmp_path: Path
+) -> None:
+    shared.export(done.manifest, tmp_path / "x.tar.gz")
+    assert unpack(tmp_path / "x.tar.gz", tmp_path / "unpacked") == done.manifest
+    assert run(tmp_path / "unpacked" / "bin" / "tool-run") == f"tool at {tmp_path}/unpacked/share/where"
+    place = tmp_path / "one"
+    place.mkdir()
+    run("tar", "xzf", tmp_path / "x.tar.gz", "-C", place)
+    line = (
+        '. "$1/bin/activate" && python "$2" && tool-run && where-config && echo "$WHERE_IS" &&'
+        ' deactivate && echo "${WHERE_IS-gone}"'
+    )
+    for name in ("another and longer", "x" * 100, "s"):
+        assert run(python_of(place), "-c", "print(1)") == "1", "also before its path is written"
+        expected = [f"tool at {place}/share/where"] * 2 + [str(place), f"{place}/share", "gone"]
+        assert run("sh", "-c", line, "sh", place, script).splitlines() == expected
+        assert run(place / "bin" / "envpack-relocate") == "", "it fits already"
+        place = place.rename(tmp_path / name)
+    assert run(place / "bin" / "envpack-relocate") == f"{place}: files changed: 4"
+    assert run(place / "bin" / "tool-run") == f"tool at {place}/share/where"
+
+
+def test_plain_archive_that_stands_on_the_machine_has_its_path_written_too(
+    common: Path, script: Path, shared: Store, tmp_path: Path
+) -> None:
+    manifest, _ = packed(script, common, shared, tmp_path / "x.tar.gz", exclude=["python"])
+    (tmp_path / "d").mkdir()
+    run("tar", "xzf", tmp_path / "x.tar.gz", "-C", tmp_path / "d")
+    environment = {"PATH": f"{os.path.dirname(sys._base_executable)}:/usr/bin:/bin"}
+    line = ". d/bin/activate && where-config && envpack-relocate"
+    told = subprocess.run(["sh", "-c", line], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+    assert (told.stdout, told.stderr) == (f"{tmp_path}/d\n", "")
+    assert not manifest.has_interpreter
+
+
 @pytest.mark.parametrize("name", ["a place of quite another length " * 4, "l" * 120])
 def test_layers_are_the_same_wherever_the_prefix_lies(
     name: str, channel: Channel, done: Packed, script: Path, shared: Store, tmp_path: Path

@@ -14,15 +14,15 @@ from __future__ import annotations
 import json
 import os
 import struct
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import zstandard
 
-from envpack.errors import EnvpackError, PackFormatError, UsageError
+from envpack.errors import EnvpackError, PackFormatError
+from envpack.pack.layer.reader import ChunkStream, LayerReader
 from envpack.pack.layer.tarformat import END_OF_ARCHIVE
 from envpack.pack.manifest import LayerRef, Manifest, canonical_json
 
@@ -61,30 +61,66 @@ class PackIndex:
         return _HEAD.pack(_SKIPPABLE_MAGIC, len(data)) + data
 
 
-def write_pack(target: Path, manifest: Manifest, blobs: list[Path]) -> int:
-    """Write a pack and return its size in bytes.
+def write_pack(out: BinaryIO, manifest: Manifest, blobs: Sequence[Path]) -> None:
+    """Write a pack.
 
     Args:
-        target: the file; it is written beside it and renamed, so that it is there whole or not at all.
+        out: receives it.
         manifest: the environment.
         blobs: the layer files, in the order of the manifest's layers.
     """
     index = PackIndex(manifest, tuple(blob.stat().st_size for blob in blobs))
-    beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        with open(beside, "wb") as out:
-            out.write(index.to_bytes())
-            out.flush()
-            for blob in blobs:
-                _copy(blob, out)
-            out.write(_END)
-            out.flush()
-            os.fsync(out.fileno())
-            size = out.tell()
-        os.replace(beside, target)
-    finally:
-        beside.unlink(missing_ok=True)
-    return size
+    out.write(index.to_bytes())
+    out.flush()
+    for blob in blobs:
+        _copy(blob, out)
+    out.write(_END)
+
+
+class PackFile:
+    """A pack that is read from front to back.
+
+    Args:
+        stream: the file, from its beginning.
+        source: its path, for messages.
+
+    Attributes:
+        manifest: the environment.
+        sizes: size of each layer file in bytes.
+
+    Raises:
+        PackFormatError: it is no pack, is truncated, or its index is damaged.
+    """
+
+    def __init__(self, stream: BinaryIO, source: str) -> None:
+        self._stream = stream
+        self._source = source
+        index = read_index(stream, source)
+        self.manifest = index.manifest
+        self.sizes = index.sizes
+
+    def readers(self) -> Iterator[tuple[LayerRef, LayerReader]]:
+        """Yield each layer, to be read before the next is asked for.
+
+        Raises:
+            PackFormatError: the pack is truncated or damaged.
+        """
+        for ref, chunks in self.layer_files():
+            yield ref, LayerReader(ChunkStream(chunks), ref.digest, self._source, ref)
+
+    def layer_files(self) -> Iterator[tuple[LayerRef, Iterator[bytes]]]:
+        """Yield the bytes of each layer file; what is not taken before the next is asked for is passed over.
+
+        Raises:
+            PackFormatError: the pack is truncated or damaged.
+        """
+        position = self._stream.tell()
+        for ref, size in zip(self.manifest.layers, self.sizes, strict=True):
+            self._stream.seek(position)
+            yield ref, layer_chunks(self._stream, size, self._source)
+            position += size
+        self._stream.seek(position)
+        read_end(self._stream, self._source)
 
 
 def read_index(stream: BinaryIO, source: str) -> PackIndex:
@@ -105,21 +141,6 @@ def read_index(stream: BinaryIO, source: str) -> PackIndex:
     if len(data) < size:
         raise PackFormatError(f"pack {source!r} is truncated: its index ends after {len(data)} of {size} bytes")
     return _parse_index(data, head, source)
-
-
-def open_pack(stack: ExitStack, file: str | os.PathLike[str]) -> tuple[BinaryIO, PackIndex]:
-    """Open a pack until the stack ends and read its index.
-
-    Raises:
-        UsageError: there is no such file.
-        PackFormatError: it is no pack.
-    """
-    try:
-        stream = open(file, "rb")  # noqa: SIM115 - the caller's stack closes it
-    except OSError as error:
-        raise UsageError(f"cannot read pack {os.fspath(file)!r}: {error.strerror}") from error
-    stack.enter_context(stream)
-    return stream, read_index(stream, str(file))
 
 
 def layer_chunks(stream: BinaryIO, size: int, source: str) -> Iterator[bytes]:
@@ -147,11 +168,6 @@ def read_end(stream: BinaryIO, source: str) -> None:
     end = stream.read(_CHUNK_BYTES)
     if end != _END and not _is_end(end):
         raise PackFormatError(f"pack {source!r} is truncated or damaged at its end: {len(end)} bytes met")
-
-
-def pairs(index: PackIndex) -> Iterator[tuple[LayerRef, int]]:
-    """Yield each layer with the size of its file."""
-    return zip(index.manifest.layers, index.sizes, strict=True)
 
 
 def _is_end(data: bytes) -> bool:

@@ -5,7 +5,8 @@ installer writes that folder into their files. `emptied` undoes this, `filled` d
 each gives back exactly what the other was given. A text gets longer or shorter; in a binary file each string keeps its
 length, filled up with NULs, so the folder may not be longer than the placeholder.
 
-Needs nothing but the standard library: an unpacked environment carries this file as its program `bin/envpack-relocate`.
+Needs nothing but the standard library: an unpacked environment carries this file, for its program
+`bin/envpack-relocate`.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ import json
 import os
 import re
 import sys
+from collections.abc import Iterable
 
 NOTE = ".envpack/placeholders.json"
 PROGRAM = ".envpack/placeholders.py"
+RELOCATE = "bin/envpack-relocate"
 
 # What Linux takes as the first line of a script; newer kernels take twice as much.
 _SHEBANG_BYTES = 127
@@ -134,21 +137,38 @@ def relocate(root: str) -> int:
             wrong.append(f"{path}: {error}")
     if wrong:
         raise ValueError("; ".join(wrong))
-    _replace(os.path.join(root, NOTE), json.dumps({**note, "prefix": root}).encode())
+    if note["prefix"] != root:
+        _replace(os.path.join(root, NOTE), json.dumps({**note, "prefix": root}).encode())
     return changed
+
+
+def placed_note(files: Iterable[tuple[str, str, str, str]], prefix: str = "") -> str:
+    """Return what `relocate` has to know.
+
+    Args:
+        files: of each file its path, mode, placeholder, and the sha256 that it has with the placeholder in it.
+        prefix: the folder that stands in the files; none where the placeholder still does.
+    """
+    return json.dumps({"schema": 1, "prefix": prefix, "files": [list(file) for file in files]})
 
 
 def _rewrite(file: str, mode: str, placeholder: str, sha256: str, known: tuple[str, ...], prefix: str) -> bool:
     with open(file, "rb") as stream:
         data = stream.read()
     text = os.fsencode(placeholder)
-    for place in known:
+    content = filled(_as_packed(data, mode, text, sha256, known), mode, text, os.fsencode(prefix))
+    if content != data:
+        _replace(file, content)
+    return content != data
+
+
+def _as_packed(data: bytes, mode: str, text: bytes, sha256: str, known: tuple[str, ...]) -> bytes:
+    if hashlib.sha256(data).hexdigest() == sha256:
+        return data
+    for place in filter(None, known):
         original, is_right = emptied(data, mode, text, os.fsencode(place), sha256)
         if is_right:
-            content = filled(original, mode, text, os.fsencode(prefix))
-            if content != data:
-                _replace(file, content)
-            return content != data
+            return original
     raise ValueError("edited since it was unpacked; unpack again")
 
 
@@ -158,6 +178,12 @@ def _replace(file: str, content: bytes) -> None:
         stream.write(content)
     os.chmod(beside, os.stat(file).st_mode & 0o777)
     os.replace(beside, file)
+
+
+def program_source() -> bytes:
+    """Return this file, for an environment to carry."""
+    with open(__file__, "rb") as stream:
+        return stream.read()
 
 
 def main() -> int:

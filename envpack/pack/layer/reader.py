@@ -66,7 +66,7 @@ class LayerReader:
     """One layer file that is read once from front to back.
 
     Args:
-        stream: the layer file.
+        stream: the layer file; or decoded bytes in which the layer stands before something else.
         digest: the layer that it must be.
         source: file or peer, for messages.
         ref: what the manifest says about the layer; its sizes must hold.
@@ -81,11 +81,12 @@ class LayerReader:
         DigestMismatchError: the entry list is not the one that the digest names.
     """
 
-    def __init__(self, stream: Readable, digest: str, source: str, ref: LayerRef | None = None) -> None:
+    def __init__(self, stream: Readable | ExactStream, digest: str, source: str, ref: LayerRef | None = None) -> None:
         self.digest = digest
         self.source = source
         self._name = f"{ref} ({digest[:12]})" if ref else digest[:12]
-        self._stream = _Decoded(stream, self)
+        self._is_whole_file = not isinstance(stream, ExactStream)
+        self._stream = stream if isinstance(stream, ExactStream) else _decoded(stream, self)
         most = _MAX_LISTING_BYTES if ref is None else min(_MAX_LISTING_BYTES, (ref.files + 1) * _MAX_ROW_BYTES)
         self.listing = self._read_listing(most)
         self.entries, self.placeholders, _ = parse_listing(self.listing)
@@ -102,6 +103,20 @@ class LayerReader:
             self.expect_header(entry)
             if entry.size:
                 self._verified(entry, _ignore)
+        self.expect_end()
+
+    def members(self) -> Iterator[bytes | memoryview]:
+        """Yield all bytes of the files as they stand in a tar archive, each valid until the next is asked for.
+
+        Raises:
+            PackFormatError: as for `extract`; only the end of the iteration says that all was right.
+        """
+        for entry in self.entries:
+            self.expect_header(entry)
+            yield member_header(entry)
+            if entry.size:
+                yield from self._pieces(entry)
+                yield padding(entry.size)
         self.expect_end()
 
     def extract(self, folder: int, *, read_only: bool, wanted: Callable[[Entry], bool] | None = None) -> None:
@@ -150,7 +165,7 @@ class LayerReader:
 
     def expect_end(self) -> None:
         """Make sure that nothing follows the last entry."""
-        if not self._stream.at_end():
+        if self._is_whole_file and not self._stream.at_end():
             raise PackFormatError(f"layer {self._name} from {self.source} goes on after its last entry")
 
     def truncated(self) -> PackFormatError:
@@ -163,20 +178,26 @@ class LayerReader:
 
     def _verified(self, entry: Entry, sink: _Sink) -> None:
         """Pass the content of a file on to the sink and compare its digest."""
-        size = entry.size
-        if size <= _BUFFER_BYTES:
-            data = self._stream.take(size)
-            met = hashlib.sha256(data).hexdigest()
-            sink(data)
-        else:
-            digest = hashlib.sha256()
-            for data in self._stream.pieces(size):
-                digest.update(data)
-                sink(data)
-            met = digest.hexdigest()
+        if entry.size > _BUFFER_BYTES:
+            for piece in self._pieces(entry):
+                sink(piece)
+            return
+        data = self._stream.take(entry.size)
+        met = hashlib.sha256(data).hexdigest()
+        sink(data)
+        self._check_end(entry, met)
+
+    def _pieces(self, entry: Entry) -> Iterator[memoryview]:
+        digest = hashlib.sha256()
+        for piece in self._stream.pieces(entry.size):
+            digest.update(piece)
+            yield piece
+        self._check_end(entry, digest.hexdigest())
+
+    def _check_end(self, entry: Entry, met: str) -> None:
         if met != entry.sha256:
             raise DigestMismatchError(self._name, self.source, f"content of {entry.path!r} differs")
-        fill = padding(size)
+        fill = padding(entry.size)
         if fill and self._stream.take(len(fill)) != fill:
             raise DigestMismatchError(self._name, self.source, f"padding of {entry.path!r} differs")
 
@@ -233,14 +254,31 @@ class _FileSink:
             written = os.write(self._descriptor, data)
 
 
-class _Decoded:
-    """The decoded bytes of a layer file, taken in exact amounts."""
+def _decoded(stream: Readable, reader: LayerReader) -> ExactStream:
+    decoder = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW_BYTES)
+    # The stub wants a file object, the implementation only its read().
+    source = decoder.stream_reader(stream, read_size=1 << 18, read_across_frames=True)  # type: ignore[arg-type]
 
-    def __init__(self, stream: Readable, reader: LayerReader) -> None:
-        decoder = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW_BYTES)
-        # The stub wants a file object, the implementation only its read().
-        self._decoder = decoder.stream_reader(stream, read_size=1 << 18, read_across_frames=True)  # type: ignore[arg-type]
-        self._reader = reader
+    def readinto(view: memoryview) -> int:
+        try:
+            return source.readinto(view)
+        except zstandard.ZstdError as error:
+            raise reader.damaged(error) from error
+
+    return ExactStream(readinto, reader.truncated)
+
+
+class ExactStream:
+    """Decoded bytes, taken in exact amounts.
+
+    Args:
+        readinto: decodes some bytes into a buffer and returns how many; 0 at the end.
+        truncated: makes the error for bytes that end too early.
+    """
+
+    def __init__(self, readinto: Callable[[memoryview], int], truncated: Callable[[], PackFormatError]) -> None:
+        self._readinto = readinto
+        self._truncated = truncated
         # Memory that comes as it is used: most layers are smaller, and a bytearray is written to all over at once.
         self._buffer = mmap.mmap(-1, 2 * _BUFFER_BYTES)
         self._view = memoryview(self._buffer)
@@ -256,12 +294,14 @@ class _Decoded:
         return self._view[start : start + size]
 
     def pieces(self, size: int) -> Iterator[memoryview]:
+        """Yield `size` bytes, a buffer at most at a time, each valid until the next is asked for."""
         while size:
             piece = self.take(min(size, _BUFFER_BYTES))
             size -= len(piece)
             yield piece
 
     def at_end(self) -> bool:
+        """Tell whether there is nothing more."""
         return self._start == self._end and self._more(0) == 0
 
     def _fill(self, size: int) -> None:
@@ -271,14 +311,11 @@ class _Decoded:
         while self._end < size:
             count = self._more(self._end)
             if not count:
-                raise self._reader.truncated()
+                raise self._truncated()
             self._end += count
 
     def _more(self, position: int) -> int:
-        try:
-            return self._decoder.readinto(self._view[position : position + _BUFFER_BYTES])
-        except zstandard.ZstdError as error:
-            raise self._reader.damaged(error) from error
+        return self._readinto(self._view[position : position + _BUFFER_BYTES])
 
 
 class _FolderStack:

@@ -8,9 +8,10 @@ what is hashed is what is compressed. The same entries give the same bytes, what
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -118,6 +119,28 @@ def write_layer(
     head.finish()
     _append(scratch, blob)
     return WrittenLayer(digest, entries, blob.tell())
+
+
+def layer_frames(digest: str, listing: bytes, members: Iterable[bytes | memoryview]) -> Iterator[bytes]:
+    """Yield the bytes of a layer file.
+
+    Args:
+        digest: its name.
+        listing: the canonical bytes of its entry list.
+        members: its files as they stand in a tar archive.
+    """
+    head = member_header(list_member(digest, len(listing))) + listing + padding(len(listing))
+    for part in ([head], members):
+        out = io.BytesIO()
+        frame = _Frame(out)
+        for data in part:
+            frame.feed(bytes(data))
+            if out.tell():
+                yield out.getvalue()
+                out.seek(0)
+                out.truncate()
+        frame.finish()
+        yield out.getvalue()
 
 
 class _Frame:

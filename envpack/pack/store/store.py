@@ -24,18 +24,13 @@ from typing import TYPE_CHECKING
 
 from envpack import settings
 from envpack.errors import ManifestNotFoundError, PackFormatError, UsageError
-from envpack.pack.formats.packfile import layer_chunks, open_pack, pairs, read_end, write_pack
+from envpack.pack.formats.exporting import check_export, export
+from envpack.pack.formats.opening import open_environment
+from envpack.pack.layer.claims import Claims
 from envpack.pack.layer.entries import parse_listing
 from envpack.pack.layer.writer import Source, WrittenLayer
 from envpack.pack.manifest import LayerRef, Manifest
-from envpack.pack.store.environment import (
-    Claims,
-    check_base,
-    check_whole,
-    find_executable,
-    link_layer,
-    write_skeleton,
-)
+from envpack.pack.store.environment import check_base, check_whole, find_executable, link_layer, write_skeleton
 from envpack.pack.store.layers import LayerFolder, store_errors
 from envpack.pack.store.sharing import make_folder, share_tree
 from envpack.pack.store.syncing import settle, settle_file
@@ -271,37 +266,38 @@ class Store:
     def export(self, manifest: Manifest, file: str | os.PathLike[str]) -> int:
         """Write the environment into one file and return its size in bytes.
 
+        Args:
+            manifest: the environment.
+            file: a pack if its name ends with `.tar.zst`, a plain archive if it ends with `.tar.gz` or `.tgz`.
+
         Raises:
+            UsageError: the name ends otherwise, or there is no such folder.
             LayerMissingError: the file of a layer is not in the store.
+            LayerConflictError: two layers hold the same path with different content; noticed for a plain archive.
+            StoreError: the file cannot be written.
         """
-        target = Path(file)
-        if not target.absolute().parent.is_dir():
-            raise UsageError(f"no such folder: {str(target.absolute().parent)!r}")
+        target = Path(file).absolute()
+        check_export(target)
         self._hold(manifest, files=True)
         blobs = [self._layers.require_blob(ref) for ref in manifest.layers]
-        with store_errors(target.absolute().parent, "folder"):
-            return write_pack(target, manifest, blobs)
+        with store_errors(target.parent, "folder"):
+            return export(target, manifest, blobs)
 
     def import_pack(self, file: str | os.PathLike[str]) -> Manifest:
-        """Take in all layers of a pack; those that are there are skipped.
+        """Take in all layers of a file that `export` wrote; those that are there are skipped.
 
         Raises:
-            PackFormatError: the file is no pack, truncated or damaged; the layers before the damage stay.
+            UsageError: there is no such file.
+            PackFormatError: the file holds no environment, is truncated or damaged; the layers before that stay.
             StoreError: the store cannot be written.
         """
         with ExitStack() as stack:
-            stream, index = open_pack(stack, file)
-            self._hold(index.manifest, files=True)
-            position = stream.tell()
-            for ref, size in pairs(index):
-                # Each time from its own place: a layer that came meanwhile from somebody else is not read at all.
-                stream.seek(position)
-                self.add_blob(ref.digest, layer_chunks(stream, size, str(file)), source=str(file), ref=ref)
-                position += size
-            stream.seek(position)
-            read_end(stream, str(file))
-        self.add_manifest(index.manifest)
-        return index.manifest
+            opened = open_environment(stack, file)
+            self._hold(opened.manifest, files=True)
+            for ref, chunks in opened.layer_files():
+                self.add_blob(ref.digest, chunks, source=str(file), ref=ref)
+        self.add_manifest(opened.manifest)
+        return opened.manifest
 
     def release(self) -> None:
         """Let go of all that this process has asked for, as its end does: from now on it may be collected."""

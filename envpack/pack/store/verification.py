@@ -17,10 +17,10 @@ from functools import partial
 from pathlib import Path
 
 from envpack.errors import PackFormatError
+from envpack.pack.layer.claims import skeleton_paths
 from envpack.pack.layer.entries import EXECUTABLE, FOLDER, LINK, Entry, Listing, entries_digest, parse_listing
 from envpack.pack.layer.reader import LayerReader
 from envpack.pack.manifest import Manifest
-from envpack.pack.store.environment import skeleton_paths
 from envpack.pack.store.layers import LayerFolder
 from envpack.pack.store.plan import PartKind
 
