@@ -187,7 +187,7 @@ bench-discovery: ## compare what is discovered with other tools over our cases
 	$(call filled,$(PEERS),$(DISCOVERY)/peers.txt)
 	$(BIN)/python $(DISCOVERY)/compare.py --python $(CORPUS)/bin/python --peers $(PEERS)/bin $(ARGS)
 
-PACKING := cold repack unpack environments imports memory
+PACKING := cold repack unpack environments imports memory identical
 
 .PHONY: bench-packing
 bench-packing: ## compare packing and unpacking with other tools, claim by claim

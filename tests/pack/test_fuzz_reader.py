@@ -31,7 +31,7 @@ def try_some(arena: Arena) -> None:
         arena.try_one(3, number)
 
 
-WAYS = ("extract", "unpack", "import")
+WAYS = ("extract", "verify", "unpack", "import")
 
 
 def test_the_same_seed_makes_the_same_inputs() -> None:

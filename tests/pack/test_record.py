@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 
-from envpack.pack.sources.record import portable_record, rows
+import pytest
+
+from envpack.pack.sources.record import is_local_origin, portable_record, rows
 
 RECORD = b"""\
 ../../../bin/tool,sha256=AAAA,57
@@ -41,6 +43,26 @@ def test_scripts_are_recorded_as_packed_and_notes_of_the_installer_are_not() -> 
     assert b"REQUESTED" not in packed
     assert b".pyc" not in packed
     assert b'"pkg/a,b.py"' in packed
+
+
+@pytest.mark.parametrize(
+    ("content", "is_local"),
+    [
+        (b'{"url": "file:///home/me/wheels/pkg-1.0-py3-none-any.whl", "archive_info": {}}', True),
+        (b'{"url": "https://example.org/pkg-1.0-py3-none-any.whl", "archive_info": {}}', False),
+        (b'{"url": "https://example.org/pkg.git", "vcs_info": {"vcs": "git", "commit_id": "1"}}', False),
+        (b"{}", False),
+        (b"[]", False),
+        (b"\xff", False),
+    ],
+)
+def test_an_origin_on_this_machine_is_a_note_of_the_installer(content: bytes, is_local: bool) -> None:
+    assert is_local_origin("pkg-1.0.dist-info/direct_url.json", lambda: content) is is_local
+    assert not is_local_origin("pkg/direct_url.json", lambda: content), "a file of the distribution itself"
+
+
+def test_what_is_left_out_has_no_row() -> None:
+    assert b"pkg/__init__.py" not in portable_record(RECORD, {}, left_out=("pkg/__init__.py",))
 
 
 def test_the_order_of_rows_and_what_else_was_installed_make_no_difference() -> None:

@@ -19,7 +19,7 @@ from envpack.errors import DistributionFilesError
 from envpack.pack.layer.writer import Source
 from envpack.pack.manifest import LayerKind
 from envpack.pack.sources.bytecode import BytecodeCompiler
-from envpack.pack.sources.record import is_installed_note, portable_record, rows
+from envpack.pack.sources.record import ORIGIN, is_installed_note, is_local_origin, portable_record, rows
 from envpack.pack.sources.scripts import relocatable
 from envpack.pack.sources.trees import editable_files, module_files, tree_files
 
@@ -110,6 +110,8 @@ class InstalledFiles:
             if is_installed_note(path):
                 continue
             target, file = self._place(location, path)
+            if is_local_origin(path, partial(_read, file)):
+                continue
             if not os.path.exists(file):
                 missing.append(file)
                 continue
@@ -139,8 +141,7 @@ class InstalledFiles:
         files, _, missing = self._recorded(installed.location, record)
         pointers = [file for _, file in files if os.path.dirname(file) == installed.location]
         # In the pack it is an installation like others: nothing there says where its code was on this machine.
-        gone = [*pointers, os.path.join(installed.metadata, "direct_url.json")]
-        kept = {target: file for target, file in files if file not in gone}
+        kept = {target: file for target, file in files if file not in pointers}
         for path, file in editable_files(pointers, installed.editable):
             kept[f"{self._site}/{path}"] = file
         name, version = installed.name, installed.version
@@ -224,7 +225,9 @@ def _record(target: str, file: str, layer: LayerFiles) -> bytes:
         if script.startswith("bin/")
     }
     packed = {os.path.relpath(path, site) for path, _ in layer.files} if layer.kind == "editable" else None
-    return portable_record(_read(file), scripts, packed)
+    origin = f"{target.rsplit('/', 1)[0]}/{ORIGIN}"
+    left_out = () if any(path == origin for path, _ in layer.files) else (os.path.relpath(origin, site),)
+    return portable_record(_read(file), scripts, packed, left_out)
 
 
 def bytecode_source(target: str, file: str, compiler: BytecodeCompiler) -> Source:
