@@ -19,7 +19,8 @@ SCHEMA = 1
 # Of an environment that brings its interpreter; an older envpack would lend it one.
 INTERPRETER_SCHEMA = 2
 
-LayerKind = Literal["wheel", "conda", "editable", "local", "system"]
+# Of `bytecode` are the compiled modules of a distribution whose sources are a layer of their own.
+LayerKind = Literal["wheel", "conda", "editable", "local", "system", "bytecode"]
 
 T = TypeVar("T")
 
@@ -56,7 +57,8 @@ class LayerRef:
     files: int
 
     def __str__(self) -> str:
-        return f"{self.name} {self.version}".rstrip()
+        what = " (bytecode)" if self.kind == "bytecode" else ""
+        return f"{self.name} {self.version}".rstrip() + what
 
     def to_dict(self) -> dict[str, Any]:
         """Return the reference as JSON data."""

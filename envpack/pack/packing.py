@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,8 +16,17 @@ from envpack.pack.formats.exporting import check_export
 from envpack.pack.manifest import LayerRef, Manifest
 from envpack.pack.sources.bytecode import BytecodeCompiler
 from envpack.pack.sources.conda import CondaFiles
-from envpack.pack.sources.distributions import InstalledFiles, LayerFiles, layer_sources, local_layer
-from envpack.pack.sources.libraries import MissingLibrary, layer_libraries, missing_libraries
+from envpack.pack.sources.distributions import (
+    InstalledFiles,
+    LayerFiles,
+    bytecode_layer,
+    is_module,
+    layer_sources,
+    local_layer,
+    site_packages,
+)
+from envpack.pack.sources.libraries import LayerLibraries, MissingLibrary, layer_libraries, missing_libraries
+from envpack.pack.sources.used import UsedModules, attributes, modules_of
 from envpack.pack.store.index import LayerIndex, Note, file_stamps
 from envpack.pack.store.store import Store
 
@@ -103,7 +112,8 @@ def pack(
     _check_same(dependencies, interpreter)
     place = store if isinstance(store, Store) else Store(store)
     layers = _layers(dependencies, interpreter, exclude)
-    notes = _build_all(layers, interpreter, place, progress)
+    files = {one.file for item in dependencies.functions for one in item.evidence} | {*dependencies.local_files}
+    notes = _Builder(interpreter, place).build(layers, _roots(dependencies), attributes(files), progress)
     manifest = Manifest(
         python=".".join(interpreter.version.split(".")[:2]),
         implementation=interpreter.implementation,
@@ -153,6 +163,12 @@ def _check_same(dependencies: Dependencies, interpreter: Interpreter) -> None:
         )
 
 
+def _roots(dependencies: Dependencies) -> set[str]:
+    """Return the modules that the code imports, and the names of distributions that were asked for without one."""
+    modules = {module for function in dependencies.functions for module in function.modules}
+    return modules | {one.module for item in dependencies.distributions for one in item.evidence}
+
+
 def _layers(dependencies: Dependencies, interpreter: Interpreter, exclude: Sequence[str]) -> list[LayerFiles]:
     installed = InstalledFiles(interpreter)
     found = [installed.find(item.name, item.version) for item in dependencies.distributions]
@@ -173,43 +189,105 @@ def _layers(dependencies: Dependencies, interpreter: Interpreter, exclude: Seque
     return layers
 
 
-def _build_all(
-    layers: list[LayerFiles], interpreter: Interpreter, store: Store, progress: Progress | None
-) -> list[Note]:
-    index = LayerIndex(store.folder / "index", f"{interpreter.implementation} {interpreter.version}")
-    threads = min(_MAX_THREADS, os.cpu_count() or 1, max(1, len(layers)))
-    notes: list[Note] = []
-    with BytecodeCompiler(interpreter) as compiler, ThreadPoolExecutor(threads, "envpack-pack") as pool:
+class _Builder:
+    """Builds the layers of one environment, several at a time; what was built before is found.
+
+    Args:
+        interpreter: the interpreter whose environment is packed.
+        store: where the layers go.
+    """
+
+    def __init__(self, interpreter: Interpreter, store: Store) -> None:
+        self._interpreter = interpreter
+        self._store = store
+        self._index = LayerIndex(store.folder / "index", f"{interpreter.implementation} {interpreter.version}")
+
+    def build(
+        self, layers: list[LayerFiles], roots: Collection[str], names: set[str], progress: Progress | None
+    ) -> list[Note]:
+        """Build what is not in the store, and the bytecode that the user's code waits for.
+
+        Args:
+            layers: what goes into the environment.
+            roots: the modules that the user's code imports.
+            names: the names that stand behind a dot in it.
+            progress: called for each layer.
+        """
+        threads = min(_MAX_THREADS, os.cpu_count() or 1, max(1, len(layers)))
         # The largest number of files first, so that no long one is left for the end.
-        order = sorted(layers, key=lambda layer: -len(layer.files))
-        results = pool.map(lambda layer: _build(layer, store, index, compiler), order)
-        for done, (note, built) in enumerate(results, start=1):
-            notes.append(note)
-            if progress is not None:
-                size = store.blob(note.ref.digest).stat().st_size
-                progress(LayerEvent(note.ref, built, size, note.edited, note.missing, done, len(layers)))
-    return notes
+        stamped = [(layer, file_stamps(layer)) for layer in sorted(layers, key=lambda layer: -len(layer.files))]
+        notes: list[Note] = []
+        with BytecodeCompiler(self._interpreter) as compiler, ThreadPoolExecutor(threads, "envpack-pack") as pool:
+            waiting = [pool.submit(self._build, *layer, compiler) for layer in stamped]
+            try:
+                bytecode = self._bytecode(stamped, roots, names, compiler)
+                waiting += [pool.submit(self._build, *layer, compiler) for layer in bytecode]
+                for done, one in enumerate(waiting, start=1):
+                    note, built = one.result()
+                    notes.append(note)
+                    if progress is not None:
+                        size = self._store.blob(note.ref.digest).stat().st_size
+                        event = LayerEvent(note.ref, built, size, note.edited, note.missing, done, len(waiting))
+                        progress(event)
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+        return notes
 
+    def _bytecode(
+        self, stamped: list[tuple[LayerFiles, str]], roots: Collection[str], names: set[str], compiler: BytecodeCompiler
+    ) -> list[tuple[LayerFiles, str]]:
+        """Return the layers with the bytecode of those whose own have none, each with the stamps of its sources."""
+        large = [(layer, stamps) for layer, stamps in stamped if not layer.has_bytecode]
+        if not large:
+            return []
+        site = site_packages(".".join(self._interpreter.version.split(".")[:2]))
+        modules = {layer.name: modules_of(layer.files, site) for layer, _ in stamped if layer.kind != "local"}
+        known: dict[str, tuple[str, str]] = {}
+        for ones in modules.values():
+            known.update(ones)
+        # An edit that names nothing new must not lead to another answer.
+        telling = names & {name.rpartition(".")[2] for name in known}
+        parts = [f"{layer.name} {stamps}" for layer, stamps in stamped if layer.kind != "local"]
+        key = "\n".join([*sorted(roots), "", *sorted(telling), "", *sorted(parts)])
+        used = self._index.find_used(key)
+        if used is None:
+            follower = UsedModules(known, compiler, self._interpreter)
+            met = follower.follow(self._starts(roots, modules), telling)
+            used = {layer.name: sorted(met & modules[layer.name].keys()) for layer, _ in large}
+            self._index.keep_used(key, used)
+        found = []
+        for layer, stamps in large:
+            files = (known[name] for name in used.get(layer.name, ()) if name in known)
+            chosen = [(target, file) for target, file in files if is_module(target)]
+            if chosen:
+                found.append((bytecode_layer(layer, chosen), stamps))
+        return found
 
-def _build(layer: LayerFiles, store: Store, index: LayerIndex, compiler: BytecodeCompiler) -> tuple[Note, bool]:
-    """Return the note about a layer and whether it had to be built."""
-    note = index.find(layer)
-    if note is not None and store.hold_blob(note.ref.digest):
-        return note, False
-    stamps = file_stamps(layer)
-    written = store.pack_layer(layer_sources(layer, compiler), case_matters=layer.kind == "conda")
-    ref = LayerRef(
-        digest=written.digest,
-        kind=layer.kind,
-        name=layer.name,
-        version=layer.version,
-        size_bytes=sum(entry.size for entry in written.entries),
-        files=len(written.entries),
-    )
-    met = {entry.path: entry.sha256 for entry in written.entries}
-    differing = (path for path, digest in layer.recorded.items() if met.get(path) not in (digest, ""))
-    # A script is packed with another first line than the one that was recorded; of conda's that is allowed for.
-    edited = tuple(path for path in differing if layer.kind == "conda" or not path.startswith("bin/"))
-    note = Note(ref, edited, layer.missing, layer_libraries(layer.files))
-    index.keep(layer, stamps, note)
-    return note, True
+    def _starts(self, roots: Collection[str], modules: Mapping[str, Collection[str]]) -> list[str]:
+        """Return the modules to begin with; of a distribution that was asked for by name those that have no dot."""
+        named = [name for root in roots for name in modules.get(root, ()) if "." not in name]
+        return [*roots, *named]
+
+    def _build(self, layer: LayerFiles, stamps: str, compiler: BytecodeCompiler) -> tuple[Note, bool]:
+        """Return the note about a layer and whether it had to be built."""
+        note = self._index.find(layer, stamps)
+        if note is not None and self._store.hold_blob(note.ref.digest):
+            return note, False
+        written = self._store.pack_layer(layer_sources(layer, compiler), case_matters=layer.kind == "conda")
+        ref = LayerRef(
+            digest=written.digest,
+            kind=layer.kind,
+            name=layer.name,
+            version=layer.version,
+            size_bytes=sum(entry.size for entry in written.entries),
+            files=len(written.entries),
+        )
+        met = {entry.path: entry.sha256 for entry in written.entries}
+        differing = (path for path, digest in layer.recorded.items() if met.get(path) not in (digest, ""))
+        # A script is packed with another first line than the one that was recorded; of conda's that is allowed for.
+        edited = tuple(path for path in differing if layer.kind == "conda" or not path.startswith("bin/"))
+        libraries = LayerLibraries() if layer.kind == "bytecode" else layer_libraries(layer.files)
+        note = Note(ref, edited, layer.missing, libraries)
+        self._index.keep(layer, stamps, note)
+        return note, True

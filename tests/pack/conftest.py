@@ -5,6 +5,7 @@ import csv
 import hashlib
 import io
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -17,6 +18,15 @@ from envpack.discover import Dependencies, Distribution
 from envpack.pack import Store
 
 VERSION = ".".join(map(str, sys.version_info[:3]))
+
+
+def other_pythons() -> list[str]:
+    """Return the other Pythons of this machine that bytecode can be compiled for."""
+    found = [shutil.which(name) for name in ("python3.11", "python3.12", "python3.13")]
+    found = [path for path in found if path and "shims" not in path]
+    # Where several versions are installed side by side, in folders named for them.
+    found += [str(path) for path in Path(sys.base_prefix).parent.glob("3.1[123].*/bin/python")]
+    return sorted({os.path.realpath(path) for path in found} - {os.path.realpath(sys.executable)})
 
 
 class Prefix:

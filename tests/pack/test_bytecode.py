@@ -4,7 +4,6 @@ import importlib.util
 import json
 import os
 import random
-import shutil
 import struct
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import pytest
 
 from envpack.discover.environment.interpreter import inspect_interpreter
 from envpack.pack.sources.bytecode import BytecodeCompiler
+from tests.pack.conftest import other_pythons
 
 SOURCE = '''"""Doc."""
 import os
@@ -23,14 +23,6 @@ def f(x, y=(1, 2.5, "s"), *, z=b"b"):
         a = 1 << 70
     return [lambda: x in (1, 2), f"{y}", C]
 '''
-
-
-def other_pythons() -> list[str]:
-    found = [shutil.which(name) for name in ("python3.11", "python3.12", "python3.13")]
-    found = [path for path in found if path and "shims" not in path]
-    # Where several versions are installed side by side, in folders named for them.
-    found += [str(path) for path in Path(sys.base_prefix).parent.glob("3.1[123].*/bin/python")]
-    return sorted({os.path.realpath(path) for path in found} - {os.path.realpath(sys.executable)})
 
 
 @pytest.fixture

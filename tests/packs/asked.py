@@ -59,6 +59,9 @@ ASKED = {
     "tests/pack/test_commands.py": Asked(
         "runs a line of code that imports a file of another folder", exclude=("helper",)
     ),
+    "tests/pack/test_used.py": Asked(
+        "packs a program that it holds as text", include=("numpy", "scipy"), needs_sources=True
+    ),
     "tests/packs/test_lists.py": Asked("compares these lists with the files of the checkout", left_out=True),
     "tests/packs/test_offline.py": Asked("runs programs of the checkout in packs of their own", left_out=True),
     "tests/house/test_wheel.py": Asked(

@@ -26,6 +26,7 @@ from envpack.discover.environment.interpreter import Interpreter
 from envpack.errors import InternalError
 
 _HEADER_BYTES = 16
+_MOST_KEPT_BYTES = 50_000_000
 _TAKEN_OVER_BEFORE = (3, 13)
 _UNCHECKED_HASH = 0b01
 
@@ -99,6 +100,9 @@ class BytecodeCompiler:
         self._idle: queue.LifoQueue[_Child] = queue.LifoQueue()
         self._children: list[_Child] = []
         self._magic = b""
+        # What was asked for ahead of the layer that it goes into.
+        self._kept: dict[str, bytes] = {}
+        self._kept_bytes = 0
         self._takes_over = interpreter.version_info < _TAKEN_OVER_BEFORE
         self.tag = f"{interpreter.implementation}-{''.join(interpreter.version.split('.')[:2])}"
 
@@ -116,9 +120,20 @@ class BytecodeCompiler:
             source: path of the source file.
             name: its path below site-packages, which goes into the bytecode.
         """
+        if (kept := self._kept.pop(source, None)) is not None:
+            self._kept_bytes -= len(kept)
+            return kept
         # What Python imports while it starts was written by a process that held fewer names than any other.
         taken = None if "/encodings/" in name else self._taken_over(source, name)
         return taken or self._compiled(source, name)
+
+    def bytecode_ahead(self, source: str, name: str) -> bytes | None:
+        """Return what `bytecode` will be asked for once more, and keep it until then as long as there is room."""
+        made = self.bytecode(source, name)
+        if made is not None and self._kept_bytes + len(made) <= _MOST_KEPT_BYTES:
+            self._kept[source] = made
+            self._kept_bytes += len(made)
+        return made
 
     def _taken_over(self, source: str, name: str) -> bytes | None:
         if not self._takes_over:

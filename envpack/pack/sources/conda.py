@@ -28,7 +28,7 @@ from envpack.pack.layer.placeholders import emptied
 from envpack.pack.layer.writer import Source
 from envpack.pack.manifest import canonical_json
 from envpack.pack.sources.bytecode import BytecodeCompiler
-from envpack.pack.sources.distributions import LayerFiles, bytecode_source, is_test
+from envpack.pack.sources.distributions import LayerFiles, bytecode_source, is_module
 from envpack.pack.sources.scripts import relocatable
 
 # What of a record is said of the package, not of the machine that it was installed on.
@@ -239,7 +239,7 @@ def _sources(
             yield _link(record.prefix, path, file)
         elif placeholder is None:
             yield _plain(path, file, record, recorded, changed)
-            if path.endswith(".py") and not is_test(path):
+            if is_module(path):
                 yield bytecode_source(path, file, compiler)
         else:
             yield _placed(path, file, record, placeholder, recorded, changed)

@@ -25,6 +25,9 @@ from envpack.pack.sources.trees import editable_files, module_files, tree_files
 
 _TEST_FOLDERS = ("tests", "test")
 
+# Of more modules than this a program uses a part, and which depends on the program: their bytecode is another layer.
+_MOST_WITH_BYTECODE = 64
+
 
 @dataclass(frozen=True, slots=True)
 class LayerFiles:
@@ -50,6 +53,13 @@ class LayerFiles:
     recorded: dict[str, str] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
     make: Callable[[BytecodeCompiler], Iterator[Source]] | None = None
+
+    @property
+    def has_bytecode(self) -> bool:
+        """Whether the bytecode of its modules is in the layer itself."""
+        if self.make is not None or self.kind == "local":
+            return True
+        return sum(is_module(target) for target, _ in self.files) <= _MOST_WITH_BYTECODE
 
 
 def site_packages(python: str) -> str:
@@ -192,6 +202,7 @@ def layer_sources(layer: LayerFiles, compiler: BytecodeCompiler) -> Iterator[Sou
     if layer.make is not None:
         yield from layer.make(compiler)
         return
+    has_bytecode = layer.has_bytecode
     for target, file in layer.files:
         if target.startswith("bin/"):
             yield _script(target, file)
@@ -200,8 +211,24 @@ def layer_sources(layer: LayerFiles, compiler: BytecodeCompiler) -> Iterator[Sou
             yield Source(target, make=partial(_record, target, file, layer))
             continue
         yield Source(target, file, follow=True)
-        if target.endswith(".py") and not is_test(target):
+        if has_bytecode and is_module(target):
             yield bytecode_source(target, file, compiler)
+
+
+def bytecode_layer(layer: LayerFiles, files: Iterable[tuple[str, str]]) -> LayerFiles:
+    """Return a layer with the bytecode of some modules of a layer.
+
+    Args:
+        layer: the layer that holds their sources.
+        files: path in the environment and path on disk of each source.
+    """
+
+    def make(compiler: BytecodeCompiler) -> Iterator[Source]:
+        for target, file in chosen:
+            yield bytecode_source(target, file, compiler)
+
+    chosen = tuple(sorted(files))
+    return LayerFiles("bytecode", layer.name, layer.version, layer.stamp, chosen, make=make)
 
 
 def _script(target: str, file: str) -> Source:
@@ -234,8 +261,17 @@ def bytecode_source(target: str, file: str, compiler: BytecodeCompiler) -> Sourc
     """Return the bytecode of a module, to be written beside it."""
     folder, _, base = target.rpartition("/")
     path = f"{folder}/__pycache__/{base[:-3]}.{compiler.tag}.pyc"
-    below = target.split("/site-packages/", 1)[-1]
-    return Source(path, make=partial(compiler.bytecode, file, below))
+    return Source(path, make=partial(compiler.bytecode, file, below_site(target)))
+
+
+def below_site(target: str) -> str:
+    """Return the path that bytecode knows its source by, which says nothing of where the environment is."""
+    return target.split("/site-packages/", 1)[-1]
+
+
+def is_module(target: str) -> bool:
+    """Tell whether a file is the source of a module that somebody may wait for."""
+    return target.endswith(".py") and not is_test(target)
 
 
 def is_test(target: str) -> bool:

@@ -1,4 +1,4 @@
-"""Which shared libraries a file of machine code asks for: the dynamic section of ELF, read and nothing else.
+"""What a file of machine code says: the shared libraries that it asks for, and its texts. ELF, read and nothing else.
 
 Both word sizes and both byte orders (System V ABI, chapter 5). Files that are no ELF, are cut short or contradict
 themselves have nothing to say; nothing in them can make more be read than their tables of fixed size.
@@ -16,6 +16,7 @@ _NEEDED, _STRING_TABLE, _STRING_BYTES, _SONAME = 1, 5, 10, 14
 _MAX_HEADERS = 4096
 _MAX_DYNAMIC_BYTES = 1 << 20
 _MAX_STRING_BYTES = 1 << 26
+_READ_ONLY = b".rodata\0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,15 @@ def read_dynamic(file: str) -> Dynamic | None:
             return _Reader(stream.fileno()).dynamic()
     except (OSError, struct.error, ValueError):
         return None
+
+
+def read_only_data(file: str) -> bytes:
+    """Return the constants of a file, among them its texts; empty for what is no ELF file that can be read."""
+    try:
+        with open(file, "rb", buffering=0) as stream:
+            return _Reader(stream.fileno()).constants() if stream.read(4) == _MAGIC else b""
+    except (OSError, struct.error, ValueError):
+        return b""
 
 
 class _Reader:
@@ -70,6 +80,25 @@ class _Reader:
             return [_text(strings, value) for tag, value in tags if tag == wanted]
 
         return Dynamic(tuple(texts(_NEEDED)), "".join(texts(_SONAME)[:1]))
+
+    def constants(self) -> bytes:
+        if self._is_wide:
+            (start,) = self._unpack("Q", 40)
+            size, count, names = self._unpack("HHH", 58)
+            form = "IIQQQQ"
+        else:
+            (start,) = self._unpack("I", 32)
+            size, count, names = self._unpack("HHH", 46)
+            form = "IIIIII"
+        if count > _MAX_HEADERS:
+            raise ValueError("too many sections")
+        sections = [self._unpack(form, start + number * size) for number in range(count)]
+        (*_, offset, length) = sections[names] if names < count else (0, 0)
+        texts = self._read(offset, min(length, _MAX_STRING_BYTES))
+        for name, _, _, _, offset, length in sections:
+            if texts.startswith(_READ_ONLY, name):
+                return self._read(offset, min(length, _MAX_STRING_BYTES))
+        return b""
 
     def _headers(self) -> list[tuple[int, int, int, int]]:
         """Return kind, offset, address and size in the file of each program header."""

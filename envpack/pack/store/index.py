@@ -10,6 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from envpack.pack.sources.libraries import LayerLibraries
 from envpack.pack.store.sharing import make_folder
 
 # Part of every key: another form of layers must not find the notes of this one.
-_FORM = "3"
+_FORM = "4"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +54,39 @@ class LayerIndex:
         self._folder = folder
         self._target = target
 
-    def find(self, files: LayerFiles) -> Note | None:
-        """Return what was built from these files, if they are unchanged since."""
+    def find(self, files: LayerFiles, stamps: str) -> Note | None:
+        """Return what was built from these files, if they are unchanged since.
+
+        Args:
+            files: the files.
+            stamps: their `file_stamps`.
+        """
         for folder in (self._folder / str(os.geteuid()), self._folder):
             try:
                 note = _trusted(folder / self._name(files))
-                if note["stamps"] == file_stamps(files):
+                if note["stamps"] == stamps:
                     return _note(note)
             except (OSError, ValueError, KeyError, TypeError):
                 continue  # no note, or one that was cut short: the layer is built again
         return None
+
+    def find_used(self, key: str) -> dict[str, list[str]] | None:
+        """Return which modules of which distribution are used, if that was found before.
+
+        Args:
+            key: what it follows from.
+        """
+        for folder in (self._folder / str(os.geteuid()), self._folder):
+            try:
+                used = _trusted(folder / self._used_name(key))
+                return {name: [str(module) for module in modules] for name, modules in used.items()}
+            except (OSError, ValueError, AttributeError, TypeError):
+                continue
+        return None
+
+    def keep_used(self, key: str, used: Mapping[str, Sequence[str]]) -> None:
+        """Remember which modules of which distribution are used."""
+        self._write(self._used_name(key), {name: list(modules) for name, modules in used.items()})
 
     def keep(self, files: LayerFiles, stamps: str, note: Note) -> None:
         """Remember what was built.
@@ -71,12 +96,6 @@ class LayerIndex:
             stamps: their `file_stamps` from before they were read, so that an edit meanwhile is noticed.
             note: what came of it.
         """
-        folder = self._folder
-        make_folder(folder)
-        if folder.stat().st_uid != os.geteuid():
-            # In a store of somebody else each user has notes of their own: what is another's cannot be replaced.
-            folder = folder / str(os.geteuid())
-            folder.mkdir(0o700, exist_ok=True)
         value = {
             "stamps": stamps,
             "layer": note.ref.to_dict(),
@@ -85,10 +104,21 @@ class LayerIndex:
             "wanted": note.libraries.wanted,
             "offered": note.libraries.offered,
         }
-        file = folder / self._name(files)
-        beside = file.with_name(f"{file.name}.{os.getpid()}.{id(files)}.tmp")
+        self._write(self._name(files), value)
+
+    def _write(self, name: str, value: object) -> None:
+        folder = self._folder
+        make_folder(folder)
+        if folder.stat().st_uid != os.geteuid():
+            # In a store of somebody else each user has notes of their own: what is another's cannot be replaced.
+            folder = folder / str(os.geteuid())
+            folder.mkdir(0o700, exist_ok=True)
+        beside = folder / f"{name}.{os.getpid()}.{threading.get_ident()}.tmp"
         beside.write_bytes(canonical_json(value))
-        os.replace(beside, file)
+        os.replace(beside, folder / name)
+
+    def _used_name(self, key: str) -> str:
+        return f"{hashlib.sha256(f'{_FORM} used {self._target} {key}'.encode()).hexdigest()}.json"
 
     def _name(self, files: LayerFiles) -> str:
         content = hashlib.sha256(files.stamp).hexdigest()
