@@ -38,7 +38,8 @@ def pack(
     """Pack what each TARGET needs into layers, one per distribution and one for local code.
 
     Layers go to the store (ENVPACK_STORE); those that are there are not built again. Each TARGET becomes one
-    environment; its id can be given to `envpack inspect` and `envpack run`.
+    environment; its id can be given to `envpack inspect` and `envpack run`. A TARGET that is an archive, of envpack,
+    conda-pack or venv-pack, is taken as a whole.
     """
     from envpack.errors import UsageError
     from envpack.pack import Store

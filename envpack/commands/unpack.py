@@ -14,6 +14,8 @@ from envpack.commands.output import size_text
 def unpack(file: str, folder: str, python: str | None) -> None:
     """Unpack PACK into the new folder DIR; DIR/bin/python runs without activation, also after DIR is moved.
 
+    PACK is a pack, a plain archive, or an archive by conda-pack or venv-pack.
+
     Some packages of conda have the path of DIR in their files. After a move DIR/bin/envpack-relocate, which is there
     then, writes the new one. Every file is verified while it is written; a pack that is damaged leaves nothing behind.
     """

@@ -5,7 +5,7 @@
 - `sources`: what goes into layers.
 - `store`: the store, safe for many processes and for sudden death.
 - `formats`: files that hold a whole environment.
-- `packing`: the function `pack`; `unpacking`: a pack into a folder of its own.
+- `packing`: the function `pack`; `unpacking`: a pack into a folder of its own; `importing`: a file into a store.
 
 A node that only unpacks and runs needs the store; what builds layers is loaded when it is first used.
 """
@@ -21,6 +21,7 @@ from envpack.pack.manifest import LayerRef, Manifest
 from envpack.pack.store.store import Store, StoreContent, StoredLayer
 
 if TYPE_CHECKING:
+    from envpack.pack.importing import import_environment
     from envpack.pack.packing import LayerEvent, pack
     from envpack.pack.sources.libraries import MissingLibrary
     from envpack.pack.store.collection import Collection
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "pack",
     "unpack",
+    "import_environment",
     "Manifest",
     "LayerRef",
     "LayerEvent",
@@ -44,6 +46,7 @@ _HOMES = {
     "LayerEvent": "packing",
     "MissingLibrary": "sources.libraries",
     "pack": "packing",
+    "import_environment": "importing",
     "unpack": "unpacking",
 }
 

@@ -7,12 +7,14 @@ import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from envpack.discover.dependencies import Dependencies
 from envpack.discover.environment.interpreter import Interpreter, inspect_interpreter
 from envpack.errors import IncompatiblePackError, UsageError
 from envpack.pack.formats.exporting import check_export
+from envpack.pack.importing import import_environment, is_environment_file
 from envpack.pack.manifest import LayerRef, Manifest
 from envpack.pack.sources.bytecode import BytecodeCompiler
 from envpack.pack.sources.conda import CondaFiles
@@ -62,6 +64,18 @@ class LayerEvent:
     total: int
 
 
+class Uses(NamedTuple):
+    """What the user's code says about the modules that it uses.
+
+    Attributes:
+        roots: the modules that it imports.
+        names: the names that stand behind a dot in it.
+    """
+
+    roots: Collection[str]
+    names: set[str]
+
+
 Progress = Callable[[LayerEvent], None]
 
 
@@ -81,7 +95,8 @@ def pack(
     """Build the environment that a target needs.
 
     Args:
-        target: a function, a script, `script.py:function`, or the answer of `analyze`.
+        target: a function, a script, `script.py:function`, the answer of `analyze`, or a file that holds a whole
+            environment: a pack, a plain archive, or an archive by conda-pack or venv-pack.
         python: interpreter whose environment is packed; the running one by default.
         functions: functions of the script, where not the whole script is meant.
         include: distributions to pack besides those that were found.
@@ -105,15 +120,52 @@ def pack(
     """
     if output is not None:
         check_export(output)
+    place = store if isinstance(store, Store) else Store(store)
+    if is_environment_file(target):
+        if functions or include or exclude or mapping:
+            raise UsageError("an environment is given ready, together with options of the analysis", "leave them out")
+        manifest = import_environment(
+            cast("str | os.PathLike[str]", target), place, python=python, progress=progress, warn=warn
+        )
+        if output is not None:
+            place.export(manifest, output)
+        return manifest
     interpreter = inspect_interpreter(python)
     dependencies = _dependencies(target, python, functions, include, exclude, mapping)
     dependencies.raise_broken()
     dependencies.raise_missing()
     _check_same(dependencies, interpreter)
-    place = store if isinstance(store, Store) else Store(store)
     layers = _layers(dependencies, interpreter, exclude)
     files = {one.file for item in dependencies.functions for one in item.evidence} | {*dependencies.local_files}
-    notes = _Builder(interpreter, place).build(layers, _roots(dependencies), attributes(files), progress)
+    uses = Uses(_roots(dependencies), attributes(files))
+    manifest = build(layers, interpreter, place, uses=uses, progress=progress, warn=warn)
+    if output is not None:
+        place.export(manifest, output)
+    return manifest
+
+
+def build(
+    layers: list[LayerFiles],
+    interpreter: Interpreter,
+    store: Store,
+    *,
+    uses: Uses | None = None,
+    progress: Progress | None = None,
+    warn: Callable[[MissingLibrary], None] | None = None,
+    index: Path | None = None,
+) -> Manifest:
+    """Build layers, and the environment that consists of them.
+
+    Args:
+        layers: what goes into each.
+        interpreter: the interpreter that they are for.
+        store: the store to build in.
+        uses: what decides of which modules the bytecode is packed; of all, where there is no such thing.
+        progress: see `pack`.
+        warn: see `pack`.
+        index: folder of what is remembered of the files; by default that of the store.
+    """
+    notes = _Builder(interpreter, store, index or store.folder / "index").build(layers, uses, progress)
     manifest = Manifest(
         python=".".join(interpreter.version.split(".")[:2]),
         implementation=interpreter.implementation,
@@ -122,13 +174,11 @@ def pack(
         layers=tuple(note.ref for note in notes),
         has_interpreter=any(layer.kind == "conda" and "bin/python" in dict(layer.files) for layer in layers),
     )
-    place.add_manifest(manifest)
+    store.add_manifest(manifest)
     for missing in missing_libraries(
         [(str(note.ref), note.libraries) for note in notes], [os.path.join(interpreter.base_prefix, "lib")]
     ):
         (warn or _log_warning)(missing)
-    if output is not None:
-        place.export(manifest, output)
     return manifest
 
 
@@ -195,22 +245,20 @@ class _Builder:
     Args:
         interpreter: the interpreter whose environment is packed.
         store: where the layers go.
+        index: folder of what is remembered of the files.
     """
 
-    def __init__(self, interpreter: Interpreter, store: Store) -> None:
+    def __init__(self, interpreter: Interpreter, store: Store, index: Path) -> None:
         self._interpreter = interpreter
         self._store = store
-        self._index = LayerIndex(store.folder / "index", f"{interpreter.implementation} {interpreter.version}")
+        self._index = LayerIndex(index, f"{interpreter.implementation} {interpreter.version}")
 
-    def build(
-        self, layers: list[LayerFiles], roots: Collection[str], names: set[str], progress: Progress | None
-    ) -> list[Note]:
+    def build(self, layers: list[LayerFiles], uses: Uses | None, progress: Progress | None) -> list[Note]:
         """Build what is not in the store, and the bytecode that the user's code waits for.
 
         Args:
             layers: what goes into the environment.
-            roots: the modules that the user's code imports.
-            names: the names that stand behind a dot in it.
+            uses: what the user's code says; without it somebody may wait for any module.
             progress: called for each layer.
         """
         threads = min(_MAX_THREADS, os.cpu_count() or 1, max(1, len(layers)))
@@ -220,7 +268,7 @@ class _Builder:
         with BytecodeCompiler(self._interpreter) as compiler, ThreadPoolExecutor(threads, "envpack-pack") as pool:
             waiting = [pool.submit(self._build, *layer, compiler) for layer in stamped]
             try:
-                bytecode = self._bytecode(stamped, roots, names, compiler)
+                bytecode = self._bytecode(stamped, uses, compiler)
                 waiting += [pool.submit(self._build, *layer, compiler) for layer in bytecode]
                 for done, one in enumerate(waiting, start=1):
                     note, built = one.result()
@@ -235,12 +283,18 @@ class _Builder:
         return notes
 
     def _bytecode(
-        self, stamped: list[tuple[LayerFiles, str]], roots: Collection[str], names: set[str], compiler: BytecodeCompiler
+        self, stamped: list[tuple[LayerFiles, str]], uses: Uses | None, compiler: BytecodeCompiler
     ) -> list[tuple[LayerFiles, str]]:
         """Return the layers with the bytecode of those whose own have none, each with the stamps of its sources."""
         large = [(layer, stamps) for layer, stamps in stamped if not layer.has_bytecode]
         if not large:
             return []
+        if uses is None:
+            return [
+                (bytecode_layer(layer, [pair for pair in layer.files if is_module(pair[0])]), stamps)
+                for layer, stamps in large
+            ]
+        roots, names = uses
         site = site_packages(".".join(self._interpreter.version.split(".")[:2]))
         modules = {layer.name: modules_of(layer.files, site) for layer, _ in stamped if layer.kind != "local"}
         known: dict[str, tuple[str, str]] = {}

@@ -7,16 +7,18 @@ The path of the folder stands in some files of conda packages. Then the folder g
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
 from envpack.errors import UsageError
-from envpack.pack.formats.opening import OpenEnvironment, open_environment
+from envpack.pack.formats.opening import is_foreign, open_environment
 from envpack.pack.layer.claims import Claims
 from envpack.pack.layer.entries import Placeholder
 from envpack.pack.layer.placeholders import NOTE, PROGRAM, RELOCATE, placed_note, program_source
-from envpack.pack.manifest import Manifest
+from envpack.pack.layer.reader import LayerReader
+from envpack.pack.manifest import LayerRef, Manifest
 from envpack.pack.sources.scripts import RELOCATABLE_HEAD
 from envpack.pack.store.environment import (
     check_base,
@@ -39,7 +41,7 @@ def unpack(file: str | os.PathLike[str], folder: str | os.PathLike[str], *, pyth
     """Unpack a pack into a folder; it is there whole or not at all.
 
     Args:
-        file: the pack, or a plain archive that was exported.
+        file: the pack, a plain archive, or an archive by conda-pack or venv-pack (see `import_environment`).
         folder: the folder to make; it must not exist, or be empty.
         python: interpreter of this machine that it stands on; by default one that fits is looked for.
 
@@ -49,25 +51,62 @@ def unpack(file: str | os.PathLike[str], folder: str | os.PathLike[str], *, pyth
     Raises:
         UsageError: there is no such file, or the folder holds something already.
         PackFormatError: the file holds no environment, is truncated or damaged.
+        DistributionFilesError: the files of a distribution in an archive of another tool cannot be told.
         IncompatiblePackError: this machine has no interpreter that fits.
         PrefixTooLongError: the path of the folder does not fit into files of conda packages.
         LayerConflictError: two layers hold the same path with different content.
         StoreError: the folder cannot be written.
     """
     target = Path(os.path.abspath(folder))
+    if is_foreign(file):
+        return _unpack_foreign(file, target, python)
     with ExitStack() as stack:
         opened = open_environment(stack, file)
-        manifest = opened.manifest
-        base = check_base(manifest, find_executable(manifest, python))
-        _check_free(target)
-        stack.enter_context(store_errors(target.parent, "folder"))
+        return _unpack_layers(opened.manifest, opened.readers(), target, python)
+
+
+def _unpack_foreign(file: str | os.PathLike[str], target: Path, python: str | None) -> Manifest:
+    """Unpack an archive of another tool by way of a store beside the folder, which goes again."""
+    # Only here: what builds layers is not needed for what is built.
+    from envpack.pack.importing import import_environment
+    from envpack.pack.store.store import Store
+
+    with _beside(target) as work:
+        store = Store(work / "store")
+        try:
+            manifest = import_environment(file, store, python=python)
+            blobs = [(ref, store.blob(ref.digest)) for ref in manifest.layers]
+            return _unpack_layers(manifest, _readers(blobs), target, None if manifest.has_interpreter else python)
+        finally:
+            store.release()
+
+
+def _readers(blobs: Iterable[tuple[LayerRef, Path]]) -> Iterator[tuple[LayerRef, LayerReader]]:
+    for ref, blob in blobs:
+        with open(blob, "rb") as stream:
+            yield ref, LayerReader(stream, ref.digest, str(blob), ref)
+
+
+@contextmanager
+def _beside(target: Path) -> Iterator[Path]:
+    """Make a temporary folder beside one that is to be made, on the same file system."""
+    _check_free(target)
+    with store_errors(target.parent, "folder"):
         sweep(target.parent, f".{target.name}.")
-        work = stack.enter_context(temporary_folder(target.parent, f".{target.name}."))
+        with temporary_folder(target.parent, f".{target.name}.") as work:
+            yield work
+
+
+def _unpack_layers(
+    manifest: Manifest, readers: Iterator[tuple[LayerRef, LayerReader]], target: Path, python: str | None
+) -> Manifest:
+    base = check_base(manifest, find_executable(manifest, python))
+    with _beside(target) as work:
         made = work / "environment"
         made.mkdir(0o755)
         write_skeleton(made, manifest, base)
         claims = Claims(manifest, (RELOCATE,))
-        placed = _extract_layers(opened, made, claims, str(target))
+        placed = _extract_layers(readers, made, claims, str(target))
         check_whole(made, manifest)
         _write_place(made, placed, str(target))
         # An empty folder gives way, anything else that came meanwhile does not.
@@ -79,11 +118,13 @@ def unpack(file: str | os.PathLike[str], folder: str | os.PathLike[str], *, pyth
 _Placed = tuple[Placeholder, str]
 
 
-def _extract_layers(opened: OpenEnvironment, folder: Path, claims: Claims, prefix: str) -> list[_Placed]:
+def _extract_layers(
+    readers: Iterator[tuple[LayerRef, LayerReader]], folder: Path, claims: Claims, prefix: str
+) -> list[_Placed]:
     placed: list[_Placed] = []
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        for ref, reader in opened.readers():
+        for ref, reader in readers:
             check_prefix(ref, reader.placeholders, prefix)
             reader.extract(descriptor, read_only=False, wanted=partial(claims.claim, layer=ref))
             digests = {entry.path: entry.sha256 for entry in reader.entries} if reader.placeholders else {}

@@ -157,13 +157,13 @@ class Preparer:
         self._sink.context_prepared(context, environment, boot_frame(self._initializer, request.payload))
 
     def _packed(self, request: Request) -> Environment:
-        from envpack.pack import Store
+        from envpack.pack import Store, import_environment
 
         environment = request.environment
         if environment == "auto":
             return as_environment(self._discovered(request))
         if isinstance(environment, str | os.PathLike):
-            return as_environment(Store(self._store).import_pack(environment))
+            return as_environment(import_environment(environment, Store(self._store)))
         Store(self._store).add_manifest(environment)
         return as_environment(environment)
 

@@ -144,7 +144,7 @@ def test_a_changed_pack_never_enters_a_store(packed, stores) -> None:
     assert len(other.missing(manifest)) == 1
 
 
-@pytest.mark.parametrize("data", [b"", b"PK\x03\x04" + bytes(100), bytes(1000), b"\x28\xb5\x2f\xfd" + bytes(100)])
+@pytest.mark.parametrize("data", [b"", b"text", bytes(1000), b"\x50\x2a\x4d\x18" + bytes(100)])
 def test_what_is_no_pack_is_said_to_be_none(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(data)
     with pytest.raises(PackFormatError, match="not a pack"):

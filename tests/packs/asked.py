@@ -62,6 +62,9 @@ ASKED = {
     "tests/pack/test_used.py": Asked(
         "packs a program that it holds as text", include=("numpy", "scipy"), needs_sources=True
     ),
+    "tests/pack/test_importing.py": Asked(
+        "runs the tools that make the archives, as programs", include=("conda-pack", "venv-pack")
+    ),
     "tests/packs/test_lists.py": Asked("compares these lists with the files of the checkout", left_out=True),
     "tests/packs/test_offline.py": Asked("runs programs of the checkout in packs of their own", left_out=True),
     "tests/house/test_wheel.py": Asked(

@@ -15,8 +15,6 @@ from typing import BinaryIO
 
 from envpack.errors import PackFormatError
 
-MAGIC = b"\x1f\x8b"
-
 # Larger blocks compress no better by 0.1 %, smaller ones worse.
 _BLOCK_BYTES = 1 << 22
 # Level 6 takes half as long again for 4 % (docs/explanation/layers.md).

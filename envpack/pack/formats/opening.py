@@ -7,12 +7,15 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Protocol
 
-from envpack.errors import UsageError
-from envpack.pack.formats.gzipstream import MAGIC as GZIP_MAGIC
+from envpack.errors import PackFormatError, UsageError
+from envpack.pack.formats.magic import GZIP, is_archive
+from envpack.pack.formats.packfile import MAGIC as PACK_MAGIC
 from envpack.pack.formats.packfile import PackFile
-from envpack.pack.formats.plainfile import PlainFile
+from envpack.pack.formats.plainfile import PlainFile, is_plain
 from envpack.pack.layer.reader import LayerReader
 from envpack.pack.manifest import LayerRef, Manifest
+
+_BEGIN_BYTES = 4096
 
 
 class OpenEnvironment(Protocol):
@@ -30,6 +33,34 @@ class OpenEnvironment(Protocol):
         ...
 
 
+def read_begin(file: str | os.PathLike[str]) -> bytes:
+    """Return as many bytes of a file as tell what it is.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    try:
+        with open(file, "rb") as stream:
+            return stream.read(_BEGIN_BYTES)
+    except OSError as error:
+        raise UsageError(f"cannot read pack {os.fspath(file)!r}: {error.strerror}") from error
+
+
+def is_own(begin: bytes) -> bool:
+    """Tell whether a file that begins so is a pack or a plain archive."""
+    return begin.startswith(PACK_MAGIC) or is_plain(begin)
+
+
+def is_foreign(file: str | os.PathLike[str]) -> bool:
+    """Tell whether a file is an archive, and none that was written here.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    begin = read_begin(file)
+    return is_archive(begin) and not is_own(begin)
+
+
 def open_environment(stack: ExitStack, file: str | os.PathLike[str]) -> OpenEnvironment:
     """Open a pack or a plain archive until the stack ends, and read its manifest.
 
@@ -42,6 +73,8 @@ def open_environment(stack: ExitStack, file: str | os.PathLike[str]) -> OpenEnvi
     except OSError as error:
         raise UsageError(f"cannot read pack {os.fspath(file)!r}: {error.strerror}") from error
     stack.enter_context(stream)
-    begin = stream.read(len(GZIP_MAGIC))
+    begin = stream.read(_BEGIN_BYTES)
     stream.seek(0)
-    return PlainFile(stream, str(file)) if begin == GZIP_MAGIC else PackFile(stream, str(file))
+    if is_archive(begin) and not is_own(begin):
+        raise PackFormatError(f"not a pack: {str(file)!r} is an archive of another tool", "pack it: envpack pack -o")
+    return PlainFile(stream, str(file)) if begin.startswith(GZIP) else PackFile(stream, str(file))

@@ -31,6 +31,7 @@ SCHEMA = 1
 
 _SKIPPABLE_MAGIC = 0x184D2A5E
 _HEAD = struct.Struct("<II")
+MAGIC = struct.pack("<I", _SKIPPABLE_MAGIC)
 _MAX_INDEX_BYTES = 1 << 26
 _CHUNK_BYTES = 1 << 20
 _END = zstandard.ZstdCompressor(level=1, write_checksum=False).compress(END_OF_ARCHIVE)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -64,6 +65,18 @@ def write_plain(out: BinaryIO, manifest: Manifest, blobs: Sequence[Path]) -> Non
         for file in last:
             archive.write(_member(file))
         archive.write(END_OF_ARCHIVE)
+
+
+def is_plain(begin: bytes) -> bool:
+    """Tell whether a file that begins so is such an archive.
+
+    Args:
+        begin: some thousand bytes.
+    """
+    try:
+        return zlib.decompressobj(31).decompress(begin, BLOCK_BYTES).startswith(_INDEX.encode() + b"\0")
+    except zlib.error:
+        return False
 
 
 class PlainFile:

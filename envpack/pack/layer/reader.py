@@ -133,7 +133,7 @@ class LayerReader:
             OSError: the disk refused; what was written so far stays, for the caller to remove.
         """
         mask = 0o555 if read_only else 0o777
-        with _FolderStack(folder) as folders:
+        with FolderStack(folder) as folders:
             for entry in self.entries:
                 self.expect_header(entry)
                 if wanted is None or wanted(entry):
@@ -318,7 +318,7 @@ class ExactStream:
         return self._readinto(self._view[position : position + _BUFFER_BYTES])
 
 
-class _FolderStack:
+class FolderStack:
     """Open descriptors of the folders from the root to the present one; sorted entries open each about once."""
 
     def __init__(self, root: int) -> None:
@@ -328,7 +328,7 @@ class _FolderStack:
         self._parent = ""
         self._made: set[str] = set()
 
-    def __enter__(self) -> _FolderStack:
+    def __enter__(self) -> FolderStack:
         return self
 
     def __exit__(self, *exc: object) -> None:

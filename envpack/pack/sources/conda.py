@@ -44,13 +44,15 @@ class CondaRecord:
 
     Attributes:
         path: of its record, in the environment.
-        prefix: the folder that it was installed into.
+        prefix: the folder that it lies in.
+        written: the folder whose path stands in its files.
         content: the record.
         paths: what the record says about each file, by path.
     """
 
     path: str
     prefix: str
+    written: str
     content: Mapping[str, Any]
     paths: Mapping[str, Mapping[str, Any]]
 
@@ -85,10 +87,14 @@ class CondaFiles:
         prefix: its folder; that of any other environment has no packages.
         index: the distributions in it.
         markers: the environment in which markers of requirements are evaluated.
+        written: the folder whose path stands in its files, where it was moved since it was made; may be empty.
     """
 
-    def __init__(self, prefix: str, index: DistributionIndex, markers: Mapping[str, str]) -> None:
+    def __init__(
+        self, prefix: str, index: DistributionIndex, markers: Mapping[str, str], written: str | None = None
+    ) -> None:
         self._prefix = prefix
+        self._written = prefix if written is None else written
         self._folder = os.path.join(prefix, "conda-meta")
         self._index = index
         self._markers = markers
@@ -132,6 +138,10 @@ class CondaFiles:
                 else:
                     others[item.name] = item
         return Needed(tuple(sorted(packages)), tuple(others.values()))
+
+    def as_installed(self) -> list[str]:
+        """Return the names of all packages that nothing has replaced."""
+        return sorted(name for name in self._packages if self.replacing(name) is None)
 
     def _package(self, item: InstalledDistribution) -> str:
         """Return the package that a distribution is of."""
@@ -205,7 +215,9 @@ class CondaFiles:
                 f"record of conda package {package.name!r} cannot be read: {package.record!r}: {error}",
                 "install the package anew",
             ) from error
-        return CondaRecord(f"conda-meta/{os.path.basename(package.record)}", self._prefix, content, paths)
+        return CondaRecord(
+            f"conda-meta/{os.path.basename(package.record)}", self._prefix, self._written, content, paths
+        )
 
     def _no_record(self, name: str, needed_by: str) -> CondaRecordError:
         return CondaRecordError(
@@ -223,6 +235,19 @@ class CondaFiles:
             return ""
         broken = ", ".join(repr(name) for name in names if name not in known)
         return f"; not readable there: {broken}" if broken else ""
+
+
+def package_placeholders(prefix: str) -> set[str]:
+    """Return what stands in files of the packages in place of their folder, by their records."""
+    found: set[str] = set()
+    for package in conda_packages(prefix):
+        try:
+            with open(package.record, "rb") as stream:
+                listed = json.load(stream)["paths_data"]["paths"]
+            found.update(text for item in listed if isinstance(text := item.get("prefix_placeholder"), str))
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            continue  # said when its files are looked for
+    return found
 
 
 def _sources(
@@ -285,7 +310,7 @@ def _placed(
 
 def _original(file: str, record: CondaRecord, path: str, placeholder: tuple[str, str]) -> bytes:
     mode, text = placeholder
-    return emptied(_read(file), mode, text.encode(), os.fsencode(record.prefix), record.digest(path))[0]
+    return emptied(_read(file), mode, text.encode(), os.fsencode(record.written), record.digest(path))[0]
 
 
 def _note_change(

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,13 +61,12 @@ class LayerIndex:
             files: the files.
             stamps: their `file_stamps`.
         """
-        for folder in (self._folder / str(os.geteuid()), self._folder):
+        for note in self._notes(self._name(files)):
             try:
-                note = _trusted(folder / self._name(files))
                 if note["stamps"] == stamps:
                     return _note(note)
             except (OSError, ValueError, KeyError, TypeError):
-                continue  # no note, or one that was cut short: the layer is built again
+                continue  # one of another form: the layer is built again
         return None
 
     def find_used(self, key: str) -> dict[str, list[str]] | None:
@@ -76,11 +75,10 @@ class LayerIndex:
         Args:
             key: what it follows from.
         """
-        for folder in (self._folder / str(os.geteuid()), self._folder):
+        for used in self._notes(self._used_name(key)):
             try:
-                used = _trusted(folder / self._used_name(key))
                 return {name: [str(module) for module in modules] for name, modules in used.items()}
-            except (OSError, ValueError, AttributeError, TypeError):
+            except (AttributeError, TypeError):
                 continue
         return None
 
@@ -106,6 +104,33 @@ class LayerIndex:
         }
         self._write(self._name(files), value)
 
+    def find_archive(self, file: str) -> str:
+        """Return the id of the environment that an archive of another tool gave, if it is unchanged; else nothing."""
+        for note in self._notes(self._archive_name(file)):
+            try:
+                if note["stamps"] == archive_stamps(file):
+                    return str(note["id"])
+            except (OSError, KeyError, TypeError):
+                continue
+        return ""
+
+    def keep_archive(self, file: str, stamps: str, id: str) -> None:
+        """Remember which environment an archive gave.
+
+        Args:
+            file: the archive.
+            stamps: its `archive_stamps` from before it was read.
+            id: the id of the environment.
+        """
+        self._write(self._archive_name(file), {"stamps": stamps, "id": id})
+
+    def _notes(self, name: str) -> Iterator[Any]:
+        for folder in (self._folder / str(os.geteuid()), self._folder):
+            try:
+                yield _trusted(folder / name)
+            except (OSError, ValueError):
+                continue  # no note, or one that was cut short
+
     def _write(self, name: str, value: object) -> None:
         folder = self._folder
         make_folder(folder)
@@ -119,6 +144,10 @@ class LayerIndex:
 
     def _used_name(self, key: str) -> str:
         return f"{hashlib.sha256(f'{_FORM} used {self._target} {key}'.encode()).hexdigest()}.json"
+
+    def _archive_name(self, file: str) -> str:
+        key = f"{_FORM}\0archive\0{os.path.realpath(file)}\0{self._target}"
+        return f"{hashlib.sha256(key.encode('utf-8', 'surrogateescape')).hexdigest()}.json"
 
     def _name(self, files: LayerFiles) -> str:
         content = hashlib.sha256(files.stamp).hexdigest()
@@ -142,6 +171,12 @@ def _trusted(file: Path) -> Any:
         if os.fstat(stream.fileno()).st_uid not in (os.geteuid(), os.stat(file.parent).st_uid):
             raise PermissionError(f"{str(file)!r} is another user's")
         return json.loads(stream.read())
+
+
+def archive_stamps(file: str) -> str:
+    """Return what changes when a file does: size, time stamps and inode."""
+    status = os.stat(file)
+    return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
 
 
 def file_stamps(files: LayerFiles) -> str:

@@ -17,7 +17,7 @@ import json
 import logging
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -96,6 +96,14 @@ class Store:
 
     def __repr__(self) -> str:
         return f"Store({str(self.folder)!r})"
+
+    def work(self) -> AbstractContextManager[Path]:
+        """Make a temporary folder in the store, which goes when the context ends, or when its owner has died.
+
+        Raises:
+            StoreError: the store cannot be written.
+        """
+        return self._layers.work()
 
     # Layers
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.option("--limits", "limits_text", metavar="LIMITS", help="What ends it early, such as memory=2GB,wall=60s.")
 @click.option("--category", metavar="NAME", help="Under which name its usage is remembered.")
 def run(target: str, command: tuple[str, ...], limits_text: str | None, category: str | None) -> int:
-    """Run COMMAND in the environment of a pack file, of a script or function, or of an id in the store.
+    """Run COMMAND in the environment of a pack or other archive, of a script or function, or of an id in the store.
 
     The environment is unpacked once per store. COMMAND finds its `python` and scripts first, and sees no other
     packages. Exit code: 0 if the command's is 0, 1 if it failed, 2 if there is no such command, 3 if a limit was
@@ -43,11 +43,11 @@ def run(target: str, command: tuple[str, ...], limits_text: str | None, category
 
 def _manifest(target: str, store: Store) -> Manifest:
     """Find out whether a target is a pack, an id or a program, and return its environment."""
-    from envpack.pack import pack
+    from envpack.pack import import_environment, pack
     from envpack.pack.manifest import is_digest
 
     if os.path.isfile(target) and not target.endswith((".py", ".ipynb")):
-        return store.import_pack(target)
+        return import_environment(target, store)
     if not os.path.exists(target) and is_digest(target):
         return store.manifest(target)
     return pack(target, store=store)
