@@ -187,9 +187,15 @@ def _add(source: Source, frame: _Frame) -> Entry | None:
         frame.feed(member_header(entry))
         return entry
     try:
+        if source.follow or not os.path.islink(source.file):
+            descriptor = os.open(source.file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            try:
+                status = os.fstat(descriptor)
+                if stat.S_ISREG(status.st_mode):
+                    return _add_file(source, status, descriptor, frame)
+            finally:
+                os.close(descriptor)
         status = os.stat(source.file, follow_symlinks=source.follow)
-        if stat.S_ISREG(status.st_mode):
-            return _add_file(source, status.st_size, frame)
         if stat.S_ISLNK(status.st_mode):
             entry = Entry(source.path, LINK, 0, "", os.readlink(source.file))
         elif stat.S_ISDIR(status.st_mode):
@@ -202,22 +208,25 @@ def _add(source: Source, frame: _Frame) -> Entry | None:
     return entry
 
 
-def _add_file(source: Source, size: int, frame: _Frame) -> Entry:
+def _add_file(source: Source, status: os.stat_result, descriptor: int, frame: _Frame) -> Entry:
     """Stream one file into the frame; its header, which needs the size but not the digest, goes first."""
-    with open(source.file, "rb", buffering=0) as stream:
-        mode = EXECUTABLE if os.fstat(stream.fileno()).st_mode & 0o100 else FILE
-        frame.feed(member_header(Entry(source.path, mode, size, "", "")))
-        digest = hashlib.sha256()
-        left = size
+    mode = EXECUTABLE if status.st_mode & 0o100 else FILE
+    size = left = status.st_size
+    frame.feed(member_header(Entry(source.path, mode, size, "", "")))
+    digest = hashlib.sha256()
+    while True:
         # One byte more than is expected, so that a file that grows is noticed without another call.
-        while data := stream.read(min(left + 1, _CHUNK_BYTES)):
-            left -= len(data)
-            if left < 0:
-                break
-            digest.update(data)
-            frame.feed(data)
-        if left:
-            raise DistributionFilesError(f"file changed while it was packed: {source.file!r}", "pack again")
+        asked = min(left + 1, _CHUNK_BYTES)
+        data = os.read(descriptor, asked)
+        left -= len(data)
+        if left < 0:
+            break
+        digest.update(data)
+        frame.feed(data)
+        if not data or (left == 0 and len(data) < asked):
+            break
+    if left:
+        raise DistributionFilesError(f"file changed while it was packed: {source.file!r}", "pack again")
     frame.feed(padding(size))
     return Entry(source.path, mode, size, digest.hexdigest(), "")
 

@@ -33,6 +33,7 @@ _CONSTANT = opcode.opmap["LOAD_CONST"]
 _SMALL_NUMBER = opcode.opmap.get("LOAD_SMALL_INT", -1)  # from Python 3.14 on
 _NAMES = (opcode.opmap["LOAD_NAME"], opcode.opmap["LOAD_GLOBAL"])
 _SKIPS = {code for name, code in opcode.opmap.items() if name.startswith("POP_JUMP") and name.endswith("IF_FALSE")}
+_CONVERTS = [opcode.opmap[name] for name in ("TO_BOOL", "NOT_TAKEN") if name in opcode.opmap]
 _IS_FUNCTION = 0x02  # CO_NEWLOCALS together with CO_OPTIMIZED, which class bodies lack
 _IS_OPTIMIZED = 0x01
 
@@ -112,27 +113,17 @@ class _Reader:
                 self.read(constant, deep, runs and (deep or not is_function))
 
     def _statements(self, code: CodeType) -> None:
-        words = code.co_code
-        extended, until, checking = 0, 0, False
-        last: object = None
-        before: object = None
-        for place in range(0, len(words), 2):
-            operation, argument = words[place], words[place + 1] | extended
-            extended = argument << 8 if operation == _EXTENDED else 0
-            if operation == _CONSTANT:
-                before, last = last, code.co_consts[argument]
-            elif operation == _SMALL_NUMBER:
-                before, last = last, argument
-            elif operation == _IMPORT and place >= until:
-                level = before if isinstance(before, int) else 0
-                self.modules.append((level, code.co_names[argument], last if isinstance(last, tuple) else ()))
-            elif operation in _SKIPS and checking:
-                until = place + 2 + 2 * argument
-            if operation in _NAMES:
-                number = argument >> 1 if operation == _NAMES[1] else argument
-                checking = number < len(code.co_names) and code.co_names[number] == "TYPE_CHECKING"
-            elif operation and operation != _EXTENDED:  # 0 is the room that the interpreter keeps for its caches
-                checking = checking and operation not in _SKIPS
+        operations, arguments = code.co_code[::2], code.co_code[1::2]
+        skipped = _skipped(code) if "TYPE_CHECKING" in code.co_names else ()
+        place = operations.find(_IMPORT)
+        while place >= 0:
+            if not any(place in some for some in skipped):
+                name, before = _argument(operations, arguments, place)
+                taken, before = _constant(code, operations, arguments, before)
+                level, _ = _constant(code, operations, arguments, before)
+                words = taken if isinstance(taken, tuple) else ()
+                self.modules.append((level if isinstance(level, int) else 0, code.co_names[name], words))
+            place = operations.find(_IMPORT, place + 1)
 
     def _texts(self, code: CodeType) -> None:
         is_dynamic = not _DYNAMIC.isdisjoint(code.co_names)
@@ -142,6 +133,48 @@ class _Reader:
                     self.modules.append((1, text[1:], ()) if text[0] == "." else (0, text, ()))
                 elif text[0] != ".":
                     self.texts.add(text)
+
+
+def _argument(operations: bytes, arguments: bytes, place: int) -> tuple[int, int]:
+    """Return the argument of an instruction, and the place before it and what extends it."""
+    value, shift = arguments[place], 8
+    place -= 1
+    while place >= 0 and operations[place] == _EXTENDED:
+        value |= arguments[place] << shift
+        shift += 8
+        place -= 1
+    return value, place
+
+
+def _constant(code: CodeType, operations: bytes, arguments: bytes, place: int) -> tuple[object, int]:
+    """Return what the instruction at a place loads, if it is a constant, and the place before it."""
+    if place < 0:
+        return None, place
+    value, before = _argument(operations, arguments, place)
+    if operations[place] == _CONSTANT:
+        return code.co_consts[value], before
+    return (value if operations[place] == _SMALL_NUMBER else None), before
+
+
+def _skipped(code: CodeType) -> list[range]:
+    """Return the places of instructions that only a type checker takes as run."""
+    operations, arguments = code.co_code[::2], code.co_code[1::2]
+    found = []
+    for place, operation in enumerate(operations):
+        if operation not in _NAMES:
+            continue
+        number, _ = _argument(operations, arguments, place)
+        number = number >> 1 if operation == _NAMES[1] else number
+        if number >= len(code.co_names) or code.co_names[number] != "TYPE_CHECKING":
+            continue
+        jump = place + 1
+        # 0 is the room that the interpreter keeps for its caches.
+        while jump < len(operations) and operations[jump] in (0, _EXTENDED, *_CONVERTS):
+            jump += 1
+        if jump < len(operations) and operations[jump] in _SKIPS:
+            length, _ = _argument(operations, arguments, jump)
+            found.append(range(jump, jump + 1 + length))
+    return found
 
 
 def named_in(constants: bytes, tops: Iterable[str], known: Container[str]) -> set[str]:
