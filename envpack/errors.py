@@ -187,6 +187,14 @@ class DistributionFilesError(EnvpackError):
     """The files of an installed distribution cannot be told: not installed there, or without a list of its files."""
 
 
+class TargetDistributionError(DistributionFilesError):
+    """A distribution cannot be had for the machine that is packed for: no wheel, or machine code of this one."""
+
+
+class RegistryError(EnvpackError):
+    """The package index cannot be asked: not reached, not allowed, or not understood. A retry may help."""
+
+
 class CondaRecordError(DistributionFilesError):
     """What conda noted of a package that is needed is not there or cannot be read, so its files cannot be told."""
 

@@ -5,6 +5,9 @@
 | `ENVPACK_STORE` | folder of the store | `$XDG_CACHE_HOME/envpack`, else `~/.cache/envpack` |
 | `ENVPACK_SYNC` | `0`: a store does not wait for the disk, and a power failure may damage layers | `1` |
 | `ENVPACK_INDEX_CACHE` | folder of what is known of environments; empty: none | `envpack-index` beside the store's |
+| `UV_*` | configuration of uv, which fetches what is packed for another machine | that of pip |
+| `PIP_INDEX_URL`, `PIP_EXTRA_INDEX_URL`, `PIP_FIND_LINKS`, `PIP_NO_INDEX` | where uv is to look | pip's files |
+| `PIP_CERT`, `PIP_TRUSTED_HOST`, `PIP_CONFIG_FILE` | how uv gets there, and which file says all of it | pip's files |
 | `PIP_INDEX_URL` | index that is asked for addresses and hashes of a lock file | none: `--format pylock` needs it |
 """
 

@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("targets", metavar="TARGET[:FUNCTION]...", nargs=-1, required=True)
-@click.option("--python", metavar="PYTHON", help="Interpreter whose environment is packed.  [default: this one]")
+@click.option(
+    "--python",
+    metavar="PYTHON",
+    help="Interpreter whose environment is packed, or a version such as 3.12 to pack for.  [default: this one]",
+)
+@click.option("--platform", metavar="PLATFORM", help="Another machine to pack for, such as manylinux_2_28_aarch64.")
 @click.option(
     "-o",
     "--output",
@@ -29,6 +34,7 @@ if TYPE_CHECKING:
 def pack(
     targets: tuple[str, ...],
     python: str | None,
+    platform: str | None,
     output: str | None,
     include: tuple[str, ...],
     exclude: tuple[str, ...],
@@ -40,6 +46,9 @@ def pack(
     Layers go to the store (ENVPACK_STORE); those that are there are not built again. Each TARGET becomes one
     environment; its id can be given to `envpack inspect` and `envpack run`. A TARGET that is an archive, of envpack,
     conda-pack or venv-pack, is taken as a whole.
+
+    With a version or a platform that are not those of the interpreter, the same distributions are fetched for such a
+    machine, from the index that uv or pip is configured with.
     """
     from envpack.errors import UsageError
     from envpack.pack import Store
@@ -55,6 +64,7 @@ def pack(
             manifest = build(
                 target,
                 python=python,
+                platform=platform,
                 include=include,
                 exclude=exclude,
                 mapping=mapping,

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -28,6 +29,7 @@ from envpack.pack.sources.distributions import (
     site_packages,
 )
 from envpack.pack.sources.libraries import LayerLibraries, MissingLibrary, layer_libraries, missing_libraries
+from envpack.pack.sources.targets import PackTarget, is_version, pack_target
 from envpack.pack.sources.used import UsedModules, attributes, modules_of
 from envpack.pack.store.index import LayerIndex, Note, file_stamps
 from envpack.pack.store.store import Store
@@ -83,6 +85,7 @@ def pack(
     target: Target,
     *,
     python: str | None = None,
+    platform: str | None = None,
     functions: Sequence[str | Callable[..., Any]] = (),
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
@@ -97,7 +100,9 @@ def pack(
     Args:
         target: a function, a script, `script.py:function`, the answer of `analyze`, or a file that holds a whole
             environment: a pack, a plain archive, or an archive by conda-pack or venv-pack.
-        python: interpreter whose environment is packed; the running one by default.
+        python: interpreter whose environment is packed; the running one by default. A version such as `3.12` means
+            the running one's distributions for such a Python, which need not be here.
+        platform: platform to pack for, such as `manylinux_2_28_aarch64`; that of the interpreter by default.
         functions: functions of the script, where not the whole script is meant.
         include: distributions to pack besides those that were found.
         exclude: distributions to leave out.
@@ -115,6 +120,8 @@ def pack(
         UsageError: the name of the output tells no format, or there is no such folder.
         ModuleNotInstalledError: the code imports what the interpreter does not have.
         DistributionFilesError: the files of a distribution cannot be told or read.
+        TargetDistributionError: a distribution cannot be had for another version or platform.
+        RegistryError: no index can be asked for the distributions of another version or platform.
         CondaRecordError: a package of conda that is needed has no record that can be read.
         StoreError: the store cannot be written.
     """
@@ -122,7 +129,7 @@ def pack(
         check_export(output)
     place = store if isinstance(store, Store) else Store(store)
     if is_environment_file(target):
-        if functions or include or exclude or mapping:
+        if functions or include or exclude or mapping or platform:
             raise UsageError("an environment is given ready, together with options of the analysis", "leave them out")
         manifest = import_environment(
             cast("str | os.PathLike[str]", target), place, python=python, progress=progress, warn=warn
@@ -130,15 +137,25 @@ def pack(
         if output is not None:
             place.export(manifest, output)
         return manifest
-    interpreter = inspect_interpreter(python)
-    dependencies = _dependencies(target, python, functions, include, exclude, mapping)
+    version = python if python is not None and is_version(python) else ""
+    source = None if version else python
+    interpreter = inspect_interpreter(source)
+    elsewhere = _elsewhere(interpreter, version, platform)
+    dependencies = _dependencies(target, source, functions, include, exclude, mapping)
     dependencies.raise_broken()
     dependencies.raise_missing()
     _check_same(dependencies, interpreter)
-    layers = _layers(dependencies, interpreter, exclude)
     files = {one.file for item in dependencies.functions for one in item.evidence} | {*dependencies.local_files}
     uses = Uses(_roots(dependencies), attributes(files))
-    manifest = build(layers, interpreter, place, uses=uses, progress=progress, warn=warn)
+    if elsewhere is None:
+        layers = _layers(dependencies, interpreter, exclude)
+        manifest = build(layers, interpreter, place, uses=uses, progress=progress, warn=warn)
+    else:
+        from envpack.pack.sources.fetching import target_interpreter, target_layers
+
+        there = target_interpreter(elsewhere, interpreter)
+        with target_layers(dependencies, interpreter, elsewhere, exclude) as layers:
+            manifest = build(layers, there, place, uses=uses, progress=progress, warn=warn)
     if output is not None:
         place.export(manifest, output)
     return manifest
@@ -158,7 +175,7 @@ def build(
 
     Args:
         layers: what goes into each.
-        interpreter: the interpreter that they are for.
+        interpreter: the interpreter that they are for; there will be no bytecode where it has no executable.
         store: the store to build in.
         uses: what decides of which modules the bytecode is packed; of all, where there is no such thing.
         progress: see `pack`.
@@ -175,11 +192,22 @@ def build(
         has_interpreter=any(layer.kind == "conda" and "bin/python" in dict(layer.files) for layer in layers),
     )
     store.add_manifest(manifest)
-    for missing in missing_libraries(
-        [(str(note.ref), note.libraries) for note in notes], [os.path.join(interpreter.base_prefix, "lib")]
-    ):
+    own = [os.path.join(interpreter.base_prefix, "lib")] if interpreter.base_prefix else []
+    for missing in missing_libraries([(str(note.ref), note.libraries) for note in notes], own):
         (warn or _log_warning)(missing)
     return manifest
+
+
+def _elsewhere(interpreter: Interpreter, version: str, platform: str | None) -> PackTarget | None:
+    """Return the target, or None where the interpreter's own environment is what is asked for."""
+    own = ".".join(interpreter.version.split(".")[:2])
+    if platform is None and version in ("", own, interpreter.version):
+        return None
+    if platform is None:
+        from envpack.pack.sources.fetching import own_glibc
+
+        return pack_target(version, interpreter.platform, own_glibc())
+    return pack_target(version or own, platform)
 
 
 def _log_warning(missing: MissingLibrary) -> None:
@@ -243,7 +271,7 @@ class _Builder:
     """Builds the layers of one environment, several at a time; what was built before is found.
 
     Args:
-        interpreter: the interpreter whose environment is packed.
+        interpreter: the interpreter whose environment is packed; without an executable it compiles nothing.
         store: where the layers go.
         index: folder of what is remembered of the files.
     """
@@ -251,7 +279,8 @@ class _Builder:
     def __init__(self, interpreter: Interpreter, store: Store, index: Path) -> None:
         self._interpreter = interpreter
         self._store = store
-        self._index = LayerIndex(index, f"{interpreter.implementation} {interpreter.version}")
+        built_for = f"{interpreter.implementation} {interpreter.version}"
+        self._index = LayerIndex(index, built_for if interpreter.executable else f"{built_for} without bytecode")
 
     def build(self, layers: list[LayerFiles], uses: Uses | None, progress: Progress | None) -> list[Note]:
         """Build what is not in the store, and the bytecode that the user's code waits for.
@@ -265,7 +294,10 @@ class _Builder:
         # The largest number of files first, so that no long one is left for the end.
         stamped = [(layer, file_stamps(layer)) for layer in sorted(layers, key=lambda layer: -len(layer.files))]
         notes: list[Note] = []
-        with BytecodeCompiler(self._interpreter) as compiler, ThreadPoolExecutor(threads, "envpack-pack") as pool:
+        with (
+            BytecodeCompiler(self._interpreter) if self._interpreter.executable else nullcontext() as compiler,
+            ThreadPoolExecutor(threads, "envpack-pack") as pool,
+        ):
             waiting = [pool.submit(self._build, *layer, compiler) for layer in stamped]
             try:
                 bytecode = self._bytecode(stamped, uses, compiler)
@@ -283,11 +315,11 @@ class _Builder:
         return notes
 
     def _bytecode(
-        self, stamped: list[tuple[LayerFiles, str]], uses: Uses | None, compiler: BytecodeCompiler
+        self, stamped: list[tuple[LayerFiles, str]], uses: Uses | None, compiler: BytecodeCompiler | None
     ) -> list[tuple[LayerFiles, str]]:
         """Return the layers with the bytecode of those whose own have none, each with the stamps of its sources."""
         large = [(layer, stamps) for layer, stamps in stamped if not layer.has_bytecode]
-        if not large:
+        if not large or compiler is None:
             return []
         if uses is None:
             return [
@@ -323,7 +355,7 @@ class _Builder:
         named = [name for root in roots for name in modules.get(root, ()) if "." not in name]
         return [*roots, *named]
 
-    def _build(self, layer: LayerFiles, stamps: str, compiler: BytecodeCompiler) -> tuple[Note, bool]:
+    def _build(self, layer: LayerFiles, stamps: str, compiler: BytecodeCompiler | None) -> tuple[Note, bool]:
         """Return the note about a layer and whether it had to be built."""
         note = self._index.find(layer, stamps)
         if note is not None and self._store.hold_blob(note.ref.digest):

@@ -65,6 +65,12 @@ ASKED = {
     "tests/pack/test_importing.py": Asked(
         "runs the tools that make the archives, as programs", include=("conda-pack", "venv-pack")
     ),
+    "tests/pack/test_targets.py": Asked(
+        "runs uv, which no file imports, as a command if there is one", include=("uv",)
+    ),
+    "tests/pack/test_targets_of_an_index.py": Asked(
+        "runs uv, and packs a program that it holds as text", include=("uv", "numpy", "PyYAML")
+    ),
     "tests/packs/test_lists.py": Asked("compares these lists with the files of the checkout", left_out=True),
     "tests/packs/test_offline.py": Asked("runs programs of the checkout in packs of their own", left_out=True),
     "tests/house/test_wheel.py": Asked(

@@ -81,6 +81,11 @@ class InstalledDistribution:
         """The tags of the wheel that it was installed from, such as `py3-none-any`; empty for other installs."""
         return tuple(parse_headers(self._text("WHEEL")).get("tag", ()))
 
+    @property
+    def requires_python(self) -> str:
+        """The versions of Python that it is for, such as `>=3.11`; empty where it does not say."""
+        return _first(parse_headers(self._text("METADATA") or self._text("PKG-INFO")), "requires-python")
+
     @cached_property
     def project_folder(self) -> str | None:
         """Folder of the project that an editable install points at."""

@@ -41,6 +41,7 @@ class LayerFiles:
         files: path in the environment and path on disk, sorted.
         recorded: sha256 (hexadecimal) that RECORD promises, by path in the environment.
         missing: files that RECORD names and the disk does not have.
+        identity: what the files are, where that is known without looking at them: the RECORD of what was just fetched.
         make: gives what is written into the layer, where that is more than the files as they are; it brings `recorded`
             up to date for what is packed otherwise.
     """
@@ -52,6 +53,7 @@ class LayerFiles:
     files: tuple[tuple[str, str], ...]
     recorded: dict[str, str] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
+    identity: bytes = b""
     make: Callable[[BytecodeCompiler], Iterator[Source]] | None = None
 
     @property
@@ -197,9 +199,9 @@ def local_layer(files: Iterable[str], roots: Iterable[str], python: str) -> Laye
     return LayerFiles("local", "local", "", b"", tuple(sorted(placed)))
 
 
-def layer_sources(layer: LayerFiles, compiler: BytecodeCompiler) -> Iterator[Source]:
-    """Yield what is written into the layer: the files, scripts that can be moved, bytecode of the modules."""
-    if layer.make is not None:
+def layer_sources(layer: LayerFiles, compiler: BytecodeCompiler | None) -> Iterator[Source]:
+    """Yield what is written into the layer: the files, scripts that can be moved, bytecode if there is a compiler."""
+    if layer.make is not None and compiler is not None:
         yield from layer.make(compiler)
         return
     has_bytecode = layer.has_bytecode
@@ -211,7 +213,7 @@ def layer_sources(layer: LayerFiles, compiler: BytecodeCompiler) -> Iterator[Sou
             yield Source(target, make=partial(_record, target, file, layer))
             continue
         yield Source(target, file, follow=True)
-        if has_bytecode and is_module(target):
+        if has_bytecode and compiler is not None and is_module(target):
             yield bytecode_source(target, file, compiler)
 
 
@@ -228,7 +230,7 @@ def bytecode_layer(layer: LayerFiles, files: Iterable[tuple[str, str]]) -> Layer
             yield bytecode_source(target, file, compiler)
 
     chosen = tuple(sorted(files))
-    return LayerFiles("bytecode", layer.name, layer.version, layer.stamp, chosen, make=make)
+    return LayerFiles("bytecode", layer.name, layer.version, layer.stamp, chosen, identity=layer.identity, make=make)
 
 
 def _script(target: str, file: str) -> Source:

@@ -121,7 +121,7 @@ def _check_machine(manifest: Manifest) -> None:
     import sysconfig
 
     met = sysconfig.get_platform()
-    if met != manifest.platform:
+    if not fits_platform(manifest.platform, met):
         raise IncompatiblePackError(
             f"pack needs {manifest.platform}, this machine is {met}", "pack again on a machine like this one"
         )
@@ -132,11 +132,21 @@ def _fits_running(manifest: Manifest) -> bool:
     return (running, sys.implementation.name) == (manifest.python, manifest.implementation)
 
 
+def fits_platform(needed: str, met: str) -> bool:
+    """Tell whether an interpreter of a platform runs what was packed for one.
+
+    Of macOS the machine alone counts: the release in the name is the oldest that the interpreter was built for.
+    """
+    if needed.startswith("macosx-") and met.startswith("macosx-"):
+        return met.rpartition("-")[2] in (needed.rpartition("-")[2], "universal2")
+    return met == needed
+
+
 def _checked(interpreter: Interpreter, manifest: Manifest) -> BaseInterpreter:
     version = ".".join(interpreter.version.split(".")[:2])
     met = (interpreter.implementation, version, interpreter.abi, interpreter.platform)
     needed = (manifest.implementation, manifest.python, manifest.abi, manifest.platform)
-    if met != needed:
+    if met[:3] != needed[:3] or not fits_platform(manifest.platform, interpreter.platform):
         raise IncompatiblePackError(
             f"pack needs {' '.join(needed)}, {interpreter.executable} is {' '.join(met)}",
             "name another interpreter, or pack again for this machine",

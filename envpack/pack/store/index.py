@@ -151,7 +151,9 @@ class LayerIndex:
 
     def _name(self, files: LayerFiles) -> str:
         content = hashlib.sha256(files.stamp).hexdigest()
-        places = hashlib.sha256("\0".join(f"{target}\0{file}" for target, file in files.files).encode()).hexdigest()
+        # What was fetched lies in another folder each time.
+        listed = [target if files.identity else f"{target}\0{file}" for target, file in files.files]
+        places = hashlib.sha256("\0".join(listed).encode()).hexdigest()
         key = f"{_FORM}\0{files.kind}\0{files.name}\0{files.version}\0{content}\0{places}\0{self._target}"
         return f"{hashlib.sha256(key.encode()).hexdigest()}.json"
 
@@ -180,7 +182,9 @@ def archive_stamps(file: str) -> str:
 
 
 def file_stamps(files: LayerFiles) -> str:
-    """Return a digest of size, time stamps and inode of all files of a layer."""
+    """Return a digest of size, time stamps and inode of all files of a layer, or of what says the same."""
+    if files.identity:
+        return hashlib.sha256(files.identity).hexdigest()
     parts: list[str] = []
     for _, file in files.files:
         try:
