@@ -187,11 +187,12 @@ bench-discovery: ## compare what is discovered with other tools over our cases
 	$(call filled,$(PEERS),$(DISCOVERY)/peers.txt)
 	$(BIN)/python $(DISCOVERY)/compare.py --python $(CORPUS)/bin/python --peers $(PEERS)/bin $(ARGS)
 
-PACKING := cold repack unpack environments imports memory identical
+PACKING := cold repack unpack environments imports memory identical conda_prefix
 
 .PHONY: bench-packing
 bench-packing: ## compare packing and unpacking with other tools, claim by claim
 	$(call setup,bench)
+	@$(call group,test)
 	@for name in $(PACKING); do $(BIN)/python benchmarks/packing/$$name.py $(ARGS) || exit 1; echo; done
 
 .PHONY: docs

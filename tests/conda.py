@@ -12,9 +12,11 @@ import subprocess
 import sys
 import sysconfig
 import tarfile
+import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import files as files_of
 from importlib.metadata import version as version_of
 from pathlib import Path
@@ -180,7 +182,12 @@ def python_package(*, small: bool = False) -> Package:
     base = Path(sys.base_prefix)
     files = dict(_library(base, small))
     program = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
-    files[f"bin/{TAG}"] = File(_without_run_path(program.read_bytes(), base), executable=True)
+    built = built_interpreter(base)
+    files[f"bin/{TAG}"] = (
+        File(built, executable=True, mode="binary")
+        if built
+        else File(_without_run_path(program.read_bytes(), base), executable=True)
+    )
     for name in ("python", "python3"):
         files[f"bin/{name}"] = File(link=TAG)
     # As the build tool of conda does it.
@@ -218,6 +225,28 @@ def _is_in_small(path: str) -> bool:
     return name in _SMALL.split() or name.startswith("_sysconfigdata")
 
 
+@cache
+def built_interpreter(base: Path) -> bytes:
+    """Return an interpreter with the placeholder in it, as conda's own are; it says so in BUILT_PREFIX.
+
+    Empty where there is no compiler, or no library of Python to link with.
+    """
+    if not has_compiler() or not (base / "lib" / f"lib{TAG}.so").exists():
+        return b""
+    with tempfile.TemporaryDirectory() as folder:
+        source, program = Path(folder, "python.c"), Path(folder, TAG)
+        source.write_text(
+            "#include <stdlib.h>\nint Py_BytesMain(int, char **);\n"
+            f'static const char prefix[] = "{PLACEHOLDER}";\n'
+            "int main(int count, char **words) {\n"
+            '    setenv("BUILT_PREFIX", prefix, 1);\n'
+            "    return Py_BytesMain(count, words);\n}\n"
+        )
+        library = [f"-L{base}/lib", f"-l{TAG}", "-Wl,-rpath,$ORIGIN/../lib"]
+        subprocess.run(["cc", "-O0", "-o", program, source, *library], check=True, timeout=60)
+        return program.read_bytes()
+
+
 def _without_run_path(program: bytes, base: Path) -> bytes:
     """Let the program find its library beside itself, as those of conda do, and not in the folder it was built for."""
     found = os.fsencode(base / "lib") + b"\0"
@@ -227,8 +256,7 @@ def _without_run_path(program: bytes, base: Path) -> bytes:
 
 def _library_file(folder: Path) -> bytes:
     """Return a library that tells the prefix that it was built for; without a compiler, a file that has it."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
+    if not has_compiler():
         return b"\x7fNOT-ELF\0" + PLACEHOLDER.encode() + b"/share/where\0\0after\0"
     source = folder / "where.c"
     source.write_text(
@@ -236,14 +264,30 @@ def _library_file(folder: Path) -> bytes:
         f'const char *where_both(void) {{ return "{PLACEHOLDER}/lib:{PLACEHOLDER}/lib64"; }}\n'
         'const char *where_else(void) { return "/usr/bin/env"; }\n'
     )
-    built = folder / "libwhere.so.1"
-    command = [compiler, "-shared", "-fPIC", "-O0", "-fno-merge-constants", "-o", built, source]
+    return _linked(folder, source, "libwhere.so.1")
+
+
+def _run_path_files(folder: Path) -> dict[str, File]:
+    """Return two libraries of which one finds the other by a run path in the prefix that it was built for."""
+    if not has_compiler():
+        return {}
+    deep, near = folder / "deep.c", folder / "near.c"
+    deep.write_text("int deep(void) { return 42; }\n")
+    near.write_text("int deep(void);\nint near_and_deep(void) { return deep(); }\n")
+    found = {"lib/libdeep.so.2": File(_linked(folder, deep, "libdeep.so.2", "-Wl,-soname,libdeep.so.2"))}
+    words = (f"-Wl,-rpath,{PLACEHOLDER}/lib", f"-L{folder}", "-l:libdeep.so.2")
+    found["lib/libnear.so"] = File(_linked(folder, near, "libnear.so", *words), mode="binary")
+    return found
+
+
+def _linked(folder: Path, source: Path, name: str, *words: str) -> bytes:
+    command = ["cc", "-shared", "-fPIC", "-O0", "-fno-merge-constants", "-o", folder / name, source, *words]
     subprocess.run(command, check=True, timeout=60)
-    return built.read_bytes()
+    return (folder / name).read_bytes()
 
 
 def has_compiler() -> bool:
-    return bool(shutil.which("cc") or shutil.which("gcc"))
+    return bool(shutil.which("cc"))
 
 
 BINDING = """
@@ -272,6 +316,7 @@ def main():
 def where_packages(folder: Path) -> list[Package]:
     """Return a C library, a module that loads it, a noarch tool on top, and what they need besides."""
     library = {
+        **_run_path_files(folder),
         "lib/libwhere.so.1": File(_library_file(folder), executable=True, mode="binary"),
         "lib/libwhere.so": File(link="libwhere.so.1"),
         "lib/pkgconfig/where.pc": File(f"prefix={PLACEHOLDER}\nlibs=-L{PLACEHOLDER}/lib\n".encode(), mode="text"),

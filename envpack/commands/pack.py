@@ -11,7 +11,13 @@ from envpack.commands.options import selection_options
 from envpack.commands.output import note, print_json, print_table, size_text
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from envpack.pack import LayerEvent, Manifest, MissingLibrary
+
+
+# Files of one distribution that a warning lists.
+_SHOWN = 50
 
 
 @click.command()
@@ -30,6 +36,7 @@ if TYPE_CHECKING:
     help="Export to FILE: .tar.zst, or plain .tar.gz.",
 )
 @selection_options
+@click.option("--accept-edited", is_flag=True, help="Do not warn of files that were edited or removed since installed.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def pack(
     targets: tuple[str, ...],
@@ -39,6 +46,7 @@ def pack(
     include: tuple[str, ...],
     exclude: tuple[str, ...],
     mapping: dict[str, str],
+    accept_edited: bool,
     as_json: bool,
 ) -> None:
     """Pack what each TARGET needs into layers, one per distribution and one for local code.
@@ -73,7 +81,8 @@ def pack(
                 progress=progress,
                 warn=missing.append,
             )
-        _warn(progress.events)
+        if not accept_edited:
+            _warn(progress.events)
         for library in missing:
             note(f"warning: {library}")
         answers.append(_answer(target, manifest, progress.events, output) | {"missing_libraries": _told(missing)})
@@ -119,11 +128,17 @@ class _Progress:
 def _warn(events: list[LayerEvent]) -> None:
     for event in events:
         if event.edited:
-            shown = ", ".join(event.edited[:3])
-            note(f"warning: {event.ref}: not as in RECORD, packed as they are: {len(event.edited)} files: {shown}")
+            note(f"warning: {event.ref}: not as in RECORD, packed as they are: {_listed(event.edited)}")
         if event.missing:
-            shown = ", ".join(event.missing[:3])
-            note(f"warning: {event.ref}: in RECORD, not on disk: {len(event.missing)} files: {shown}")
+            note(f"warning: {event.ref}: in RECORD, not on disk: {_listed(event.missing)}")
+    if any(event.edited or event.missing for event in events):
+        note("install these anew, or say --accept-edited where it is meant so")
+
+
+def _listed(files: Sequence[str]) -> str:
+    """Return how many files there are, and each in a line of its own; of very many the first, --json has them all."""
+    more = [f"... and {len(files) - _SHOWN} more"] if len(files) > _SHOWN else []
+    return "\n  ".join([f"{len(files)} files:", *files[:_SHOWN], *more])
 
 
 def _print(target: str, manifest: Manifest, events: list[LayerEvent]) -> None:

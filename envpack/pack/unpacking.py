@@ -108,7 +108,7 @@ def _unpack_layers(
         claims = Claims(manifest, (RELOCATE,))
         placed = _extract_layers(readers, made, claims, str(target))
         check_whole(made, manifest)
-        _write_place(made, placed, str(target))
+        _write_place(made, placed, str(target), str(work / "placed"))
         # An empty folder gives way, anything else that came meanwhile does not.
         os.rename(made, target)
     return manifest
@@ -135,12 +135,15 @@ def _extract_layers(
     return list({placeholder.path: (placeholder, digest) for placeholder, digest in placed}.values())
 
 
-def _write_place(folder: Path, placed: list[_Placed], prefix: str) -> None:
+def _write_place(folder: Path, placed: list[_Placed], prefix: str, beside: str) -> None:
     """Write the place of the environment into its files, and the program that does it again after a move."""
     if not placed:
         return
     for placeholder, _ in placed:
-        write_prefix(folder, placeholder, prefix)
+        file = str(folder / placeholder.path)
+        write_prefix(file, beside, placeholder, prefix)
+        os.chmod(beside, os.stat(file).st_mode & 0o777)
+        os.replace(beside, file)
     (folder / NOTE).parent.mkdir(exist_ok=True)
     files = [(*placeholder, digest) for placeholder, digest in placed]
     (folder / NOTE).write_text(placed_note(files, prefix))

@@ -48,7 +48,7 @@ from envpack.errors import (
 from envpack.pack import Store, unpack
 from envpack.pack.layer.entries import FOLDER, LINK
 from envpack.pack.layer.reader import ChunkStream, LayerReader
-from tests.pack.hostile import hostile_layer, hostile_pack
+from tests.pack.hostile import hostile_layer, hostile_pack, hostile_plain
 
 CPU_LIMIT_S = 10
 MEMORY_LIMIT_BYTES = 1500 << 20
@@ -146,7 +146,7 @@ class Arena:
             Exception: anything that is no error of envpack.
         """
         chance = Random(f"{seed}/{number}")
-        way = chance.choices((self._extract, self._verify, self._unpack, self._import), (29, 1, 3, 1))[0]
+        way = chance.choices((self._extract, self._verify, self._unpack, self._import), (28, 1, 5, 2))[0]
         with _limited(), self._watch.only_in(str(self._deep)):
             try:
                 ending = f"{way.__name__[1:]}: {way(chance)}"
@@ -181,7 +181,7 @@ class Arena:
         return "taken"
 
     def _unpack(self, chance: Random) -> str:
-        file = self._write(hostile_pack(chance, self.outside))
+        file = self._write(chance)
         try:
             unpack(file, self.target)
         except BaseException:
@@ -193,7 +193,7 @@ class Arena:
         return "taken"
 
     def _import(self, chance: Random) -> str:
-        file = self._write(hostile_pack(chance, self.outside))
+        file = self._write(chance)
         self._store = Store(self._deep / "store")
         try:
             made = self._store.materialise(self._store.import_pack(file))
@@ -211,7 +211,9 @@ class Arena:
                 raise BrokenLawError(f"left in the store: {left}")
         return "taken"
 
-    def _write(self, data: bytes) -> str:
+    def _write(self, chance: Random) -> str:
+        """Write a pack, or a plain archive."""
+        data = chance.choice((hostile_pack, hostile_plain))(chance, self.outside)
         file = str(self._deep / "pack")
         with open(file, "wb") as stream:
             stream.write(data)

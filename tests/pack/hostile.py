@@ -7,6 +7,7 @@ more of the levels. The same chance gives the same bytes.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import struct
@@ -40,11 +41,13 @@ class Layer:
     """A layer file and what its receiver was told of it.
 
     Attributes:
+        archive: the file before it was compressed.
         data: the file.
         digest: the layer that it is said to be.
         ref: what a manifest says about it.
     """
 
+    archive: bytes
     data: bytes
     digest: str
     ref: LayerRef
@@ -73,26 +76,55 @@ def hostile_layer(chance: Random, outside: str) -> Layer:
     if "zstd" in levels:
         for _ in range(chance.choice((0, 1, 1, 3))):
             data = _damaged(chance, data or b"\0")
-    return Layer(data, digest, _ref(chance, digest, tree, "ref" in levels))
+    return Layer(archive, data, digest, _ref(chance, digest, tree, "ref" in levels))
 
 
 def hostile_pack(chance: Random, outside: str) -> bytes:
     """Return a pack whose layers, manifest, index or end are wrong."""
-    platform = sysconfig.get_platform()
-    layers = [_valid_layer(chance) for _ in range(chance.choice((1, 1, 2, 3)))]
-    if chance.random() < 0.4:
-        layers[0] = hostile_layer(chance, outside)
-    refs = [layer.ref for layer in layers]
-    manifest = Manifest("3.11", "cpython", "cp311", platform, tuple(refs), has_interpreter=chance.random() < 0.8)
-    # The manifest sorts its layers, and their files follow it.
-    order = {layer.digest: layer.data for layer in layers}
-    blobs = [order[ref.digest] for ref in manifest.layers]
+    manifest, layers = _environment(chance, outside)
+    blobs = [layer.data for layer in layers]
     value = json.loads(PackIndex(manifest, tuple(map(len, blobs))).to_bytes()[8:])
     if chance.random() < 0.5:
         for _ in range(chance.choice((1, 1, 2))):
             chance.choice(_INDEX_CHANGES)(chance, value, outside)
     data = _index_bytes(chance, value) + b"".join(blobs) + zstandard.compress(END_OF_ARCHIVE, 1)
     return _damaged(chance, data) if chance.random() < 0.2 else data
+
+
+def hostile_plain(chance: Random, outside: str) -> bytes:
+    """Return a plain archive whose layers, manifest, index or other files are wrong."""
+    manifest, layers = _environment(chance, outside)
+    tree = make_tree(chance)
+    tree.value = {"entries": tree.entries}
+    if chance.random() < 0.2:
+        chance.choice(LIST_CHANGES)(chance, tree, outside)
+    value: dict[str, Any] = {"format": "envpack-plain", "schema": 1, "id": manifest.id, "manifest": manifest.to_dict()}
+    value["sizes"] = []  # what changes an index looks for it
+    value["frame"] = tree.value["entries"] if isinstance(tree.value, dict) and "entries" in tree.value else tree.value
+    if chance.random() < 0.4:
+        chance.choice((_change_index, _change_manifest, _change_layers))(chance, value, outside)
+    del value["sizes"]
+    index = _plain_index(chance, value)
+    head = member_header(Entry(".envpack/manifest.json", FILE, len(index), "", ""))
+    frame, heads = _members(tree)
+    archive = head + index + padding(len(index)) + b"".join(layer.archive for layer in layers) + frame + END_OF_ARCHIVE
+    if chance.random() < 0.3:
+        archive = chance.choice(_TAR_CHANGES)(chance, archive, [0, *heads])
+    cut = chance.randrange(len(archive) + 1)
+    data = b"".join(gzip.compress(piece, 1, mtime=0) for piece in (archive[:cut], archive[cut:]))
+    return _damaged(chance, data) if chance.random() < 0.2 else data
+
+
+def _environment(chance: Random, outside: str) -> tuple[Manifest, list[Layer]]:
+    """Return a manifest and its layers in the order that it brings them into."""
+    layers = [_valid_layer(chance) for _ in range(chance.choice((1, 1, 2, 3)))]
+    if chance.random() < 0.4:
+        layers[0] = hostile_layer(chance, outside)
+    refs = tuple(layer.ref for layer in layers)
+    brings = chance.random() < 0.8
+    manifest = Manifest("3.11", "cpython", "cp311", sysconfig.get_platform(), refs, has_interpreter=brings)
+    order = {layer.digest: layer for layer in layers}
+    return manifest, [order[ref.digest] for ref in manifest.layers]
 
 
 def _valid_layer(chance: Random) -> Layer:
@@ -105,7 +137,7 @@ def _valid_layer(chance: Random) -> Layer:
     listing = canonical_json(tree.value)
     digest = hashlib.sha256(listing).hexdigest()
     archive, _ = _archive(listing, digest, tree)
-    return Layer(zstandard.compress(archive, 1), digest, _ref(chance, digest, tree, False))
+    return Layer(archive, zstandard.compress(archive, 1), digest, _ref(chance, digest, tree, False))
 
 
 def _ref(chance: Random, digest: str, tree: Tree, is_wrong: bool) -> LayerRef:
@@ -136,9 +168,17 @@ def _listing_bytes(chance: Random, value: object) -> bytes:
 
 
 def _archive(listing: bytes, digest: str, tree: Tree) -> tuple[bytes, list[int]]:
-    """Return the bytes of a tar archive, and where its headers begin."""
-    parts = [member_header(list_member(digest, len(listing))), listing, padding(len(listing))]
-    heads, length = [0], sum(map(len, parts))
+    """Return the bytes of a layer as a tar archive, and where its headers begin."""
+    begin = member_header(list_member(digest, len(listing))) + listing + padding(len(listing))
+    members, heads = _members(tree)
+    return begin + members, [0, *(len(begin) + head for head in heads)]
+
+
+def _members(tree: Tree) -> tuple[bytes, list[int]]:
+    """Return the files of a tree as they stand in a tar archive, and where their headers begin."""
+    parts: list[bytes] = []
+    heads: list[int] = []
+    length = 0
     for row in tree.entries:
         content = tree.contents.get(row[0], b"") if isinstance(row, list) and row and isinstance(row[0], str) else b""
         try:
@@ -279,6 +319,13 @@ def _change_layers(chance: Random, value: Any, outside: str) -> None:
 
 
 _INDEX_CHANGES = (_change_index, _change_sizes, _change_manifest, _change_manifest, _change_layers, _change_layers)
+
+
+def _plain_index(chance: Random, value: Any) -> bytes:
+    """Return the index of a plain archive, its id made right again."""
+    if chance.random() < 0.9:
+        value["id"] = hashlib.sha256(_json(value["manifest"])).hexdigest()
+    return _json(value) if chance.random() < 0.95 else json.dumps(value).encode()
 
 
 def _index_bytes(chance: Random, value: Any) -> bytes:

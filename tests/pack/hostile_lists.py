@@ -155,7 +155,7 @@ def _change_whole(chance: Random, tree: Tree, outside: str) -> None:
             tree.value["entries"] = odd_value(chance)
         case 3:
             tree.value[chance.choice(("more", "placeholders", "case_matters"))] = odd_value(chance)
-        case _:
+        case _ if tree.value:
             del tree.value[chance.choice(sorted(tree.value))]
 
 

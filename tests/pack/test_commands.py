@@ -155,12 +155,27 @@ def test_ages_are_written_as_people_read_them(age_s: float, text: str) -> None:
     assert age_text(time.time() - age_s) == text
 
 
-def test_edited_files_are_noted_on_stderr(prefix, script: Path, capsys) -> None:
+def test_edited_and_missing_files_are_noted_one_by_one_until_they_are_accepted(prefix, script: Path, capsys) -> None:
     prefix.install("one", "1.0", {"one.py": "value = 1\n"})
     (prefix.site / "one.py").write_text("value = 2\n")
     script.write_text("import one\n")
     assert main(["pack", "script.py", "--python", prefix.python]) == 0
-    assert "warning: one 1.0: not as in RECORD, packed as they are: 1 files: " in capsys.readouterr().err
+    files = {f"part{number}.py": "" for number in range(60)}
+    prefix.install("two", "1.0", files)
+    for file in files:
+        (prefix.site / file).unlink()
+    script.write_text("import one, part0\n")
+    assert main(["pack", "script.py", "--python", prefix.python, "--include", "two", "--map", "part0=two"]) == 0
+    told = capsys.readouterr().err.splitlines()
+    site = f"lib/{prefix.site.parent.name}/site-packages"
+    assert "envpack: warning: one 1.0: not as in RECORD, packed as they are: 1 files:" in told
+    assert f"  {site}/one.py" in told
+    assert "envpack: warning: two 1.0: in RECORD, not on disk: 60 files:" in told
+    assert f"  {prefix.site}/part11.py" in told
+    assert "  ... and 10 more" in told
+    assert "envpack: install these anew, or say --accept-edited where it is meant so" in told
+    assert main(["pack", "script.py", "--python", prefix.python, "--map", "part0=two", "--accept-edited"]) == 0
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(

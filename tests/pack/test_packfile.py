@@ -197,6 +197,17 @@ def forged(file: Path, manifest: Manifest, **changes: object) -> None:
     file.write_bytes(data[:4] + struct.pack("<I", len(index)) + index + data[8 + size :])
 
 
+def test_sizes_of_layers_beyond_any_file_are_refused(packed, tmp_path: Path, stores) -> None:
+    file, manifest = packed
+    data = file.read_bytes()
+    (size,) = struct.unpack("<I", data[4:8])
+    for sizes in ((1 << 62, 1 << 62), (10**30, 1)):
+        file.write_bytes(PackIndex(manifest, sizes).to_bytes() + data[8 + size :])
+        for read in (lambda: unpack(file, tmp_path / "dir"), lambda: stores().import_pack(file)):
+            with pytest.raises(PackFormatError, match="is damaged or of another version"):
+                read()
+
+
 @pytest.mark.parametrize("python", ["/../../../../evil", "3.11/../../../../../evil", "3.11\0", ""])
 def test_a_version_of_python_that_leads_elsewhere_is_refused(packed, python: str, tmp_path: Path, stores) -> None:
     file, manifest = packed

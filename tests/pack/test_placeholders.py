@@ -75,6 +75,13 @@ def test_short_folder_inside_of_other_paths_stays_as_it_is() -> None:
     assert emptied(filled(binary, "binary", LONG, b"/env"), "binary", LONG, b"/env", sha256(binary)) == (binary, True)
 
 
+def test_file_that_nothing_was_written_into_stays_as_it_is() -> None:
+    text = b"prefix=" + LONG + b"\n"
+    assert emptied(text, "text", LONG, b"", sha256(text)) == (text, True)
+    assert emptied(text, "text", LONG, b"", sha256(b"")) == (text, False)
+    assert emptied(text, "binary", LONG, b"") == (text, True)
+
+
 def test_edited_file_is_told() -> None:
     text = b"prefix=" + LONG + b"\n"
     content, is_right = emptied(b"prefix=/opt/e\nmore\n", "text", LONG, b"/opt/e", sha256(text))

@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 import zstandard
 
 from envpack.errors import EnvpackError, PackFormatError
+from envpack.pack.layer.entries import MAX_SIZE_BYTES
 from envpack.pack.layer.reader import ChunkStream, LayerReader
 from envpack.pack.layer.tarformat import END_OF_ARCHIVE
 from envpack.pack.manifest import LayerRef, Manifest, canonical_json
@@ -188,7 +189,8 @@ def _parse_index(data: bytes, head: bytes, source: str) -> PackIndex:
         whole = known and index.to_bytes() == head + data
     except (ValueError, TypeError, KeyError, RecursionError, EnvpackError) as error:
         raise PackFormatError(f"index of pack {source!r} is damaged: {error}", "fetch it again") from error
-    sane = all(type(size) is int and size > 0 for size in index.sizes)
+    # All together, too, must be a place in a file.
+    sane = all(type(size) is int and size > 0 for size in index.sizes) and sum(index.sizes) <= MAX_SIZE_BYTES
     if not whole or not sane or len(index.sizes) != len(index.manifest.layers):
         raise PackFormatError(
             f"index of pack {source!r} is damaged or of another version than schema {SCHEMA}", "fetch it again"

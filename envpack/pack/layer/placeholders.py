@@ -3,7 +3,8 @@
 Packages of conda are built with a long placeholder in place of the folder that they will be installed into, and the
 installer writes that folder into their files. `emptied` undoes this, `filled` does it again for another folder, and
 each gives back exactly what the other was given. A text gets longer or shorter; in a binary file each string keeps its
-length, filled up with NULs, so the folder may not be longer than the placeholder.
+length, filled up with NULs, so the folder may not be longer than the placeholder. A file of any size is rewritten in
+pieces of a few megabytes, which end where no line of a text and no string of a binary file is cut.
 
 Needs nothing but the standard library: an unpacked environment carries this file, for its program
 `bin/envpack-relocate`.
@@ -16,7 +17,8 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 NOTE = ".envpack/placeholders.json"
 PROGRAM = ".envpack/placeholders.py"
@@ -34,11 +36,21 @@ _BEFORE = rb"(?:(?<![\w./-])|(?<=-[ILR]))"
 _AROUND = ((b"", b""), (b"", _AFTER), (_BEFORE, _AFTER))
 
 
+PIECE_BYTES = 1 << 22
+# So many NULs behind a string are more than any needs to grow.
+_ROOM_BYTES = 1 << 16
+
+
 def filled(data: bytes, mode: str, placeholder: bytes, prefix: bytes) -> bytes:
-    """Return the content of a file with a folder in place of the placeholder.
+    """Return the content of a file with a folder in place of the placeholder; see `fill`."""
+    return b"".join(fill([data], mode, placeholder, prefix))
+
+
+def fill(pieces: Iterable[bytes], mode: str, placeholder: bytes, prefix: bytes) -> Iterator[bytes]:
+    """Yield the content of a file with a folder in place of the placeholder.
 
     Args:
-        data: the content.
+        pieces: the content, as `file_pieces` gives it.
         mode: `text` or `binary`.
         placeholder: what to replace.
         prefix: the absolute path of the folder.
@@ -47,36 +59,95 @@ def filled(data: bytes, mode: str, placeholder: bytes, prefix: bytes) -> bytes:
         ValueError: the folder is longer than the placeholder in a binary file.
     """
     if mode == "text":
-        first, newline, rest = _short_shebang(data, placeholder, prefix).partition(b"\n")
-        return first.replace(placeholder, prefix) + newline + rest.replace(placeholder, prefix)
+        for number, piece in enumerate(pieces):
+            text = piece if number else _short_shebang(piece, placeholder, prefix)
+            yield text.replace(placeholder, prefix)
+        return
     if len(prefix) > len(placeholder):
         raise ValueError(f"{len(prefix)} bytes met, room for {len(placeholder)}")
     strings = re.compile(re.escape(placeholder) + rb"[^\0]*")
-    return strings.sub(lambda match: match[0].replace(placeholder, prefix).ljust(len(match[0]), b"\0"), data)
+    for piece in pieces:
+        yield strings.sub(lambda match: match[0].replace(placeholder, prefix).ljust(len(match[0]), b"\0"), piece)
 
 
 def emptied(data: bytes, mode: str, placeholder: bytes, prefix: bytes, sha256: str = "") -> tuple[bytes, bool]:
-    """Return the content of a file with the placeholder in place of a folder.
+    """Return the content of a file with the placeholder in place of a folder; see `empty`."""
+    again, is_right = empty(lambda: [data], mode, placeholder, prefix, sha256)
+    return b"".join(again()), is_right
+
+
+def empty(
+    read: Callable[[], Iterable[bytes]], mode: str, placeholder: bytes, prefix: bytes, sha256: str = ""
+) -> tuple[Callable[[], Iterator[bytes]], bool]:
+    """Return what gives the content of a file with the placeholder in place of a folder.
 
     Args:
-        data: the content.
+        read: gives the content in pieces, as `file_pieces` does; called several times.
         mode: `text` or `binary`.
         placeholder: what stood there.
-        prefix: the absolute path of the folder that stands there now.
+        prefix: the absolute path of the folder that stands there now; empty where none was written.
         sha256: digest that the content had; where it is not known, any content is right.
 
     Returns:
-        The content, and whether it is what it was; if not, the file was edited.
+        What gives the content, and whether it is what it was; if not, the file was edited.
     """
-    found = data
+    if not prefix:
+        return lambda: iter(read()), not sha256 or _digest(read()) == sha256
     for before, after in _AROUND:
         pattern = re.compile(before + re.escape(prefix) + after)
-        for text in _before_shortening(data, placeholder, prefix) if mode == "text" else (data,):
-            found = pattern.sub(lambda _: placeholder, text) if mode == "text" else _grown(text, pattern, placeholder)
-            if sha256 and hashlib.sha256(found).hexdigest() == sha256:
-                return found, True
+        for is_shortened in (False, True) if mode == "text" else (False,):
+            again = partial(_emptied, read, mode, placeholder, prefix, pattern, is_shortened)
+            if sha256 and _digest(again()) == sha256:
+                return again, True
     # Nothing fits: the strictest, which touches the least, of the text as it is.
-    return (pattern.sub(lambda _: placeholder, data) if mode == "text" else found), not sha256
+    return partial(_emptied, read, mode, placeholder, prefix, pattern, False), not sha256
+
+
+def _emptied(
+    read: Callable[[], Iterable[bytes]],
+    mode: str,
+    placeholder: bytes,
+    prefix: bytes,
+    pattern: re.Pattern[bytes],
+    is_shortened: bool,
+) -> Iterator[bytes]:
+    for number, piece in enumerate(read()):
+        if mode == "text":
+            text = _before_shortening(piece, placeholder, prefix) if is_shortened and not number else piece
+            yield pattern.sub(lambda _: placeholder, text)
+        else:
+            yield _grown(piece, pattern, placeholder)
+
+
+def file_pieces(file: str, mode: str) -> Iterator[bytes]:
+    """Yield a file in pieces that `fill` and `empty` may look at one by one.
+
+    Args:
+        file: the file.
+        mode: `text` or `binary`.
+    """
+    held = bytearray()
+    with open(file, "rb") as stream:
+        while data := stream.read(PIECE_BYTES):
+            held += data
+            end = held.rfind(b"\n") + 1 if mode == "text" else _end_of_string(held)
+            if end:
+                yield bytes(held[:end])
+                del held[:end]
+    yield bytes(held)
+
+
+def _end_of_string(held: bytearray) -> int:
+    """Return where the NULs behind the last whole string end; 0 if there is none."""
+    used = len(held.rstrip(b"\0"))
+    return len(held) if len(held) - used >= _ROOM_BYTES else held.rfind(b"\0", 0, used) + 1
+
+
+def _digest(pieces: Iterable[bytes]) -> str:
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(piece)
+    return digest.hexdigest()
 
 
 def _short_shebang(data: bytes, placeholder: bytes, prefix: bytes) -> bytes:
@@ -90,14 +161,12 @@ def _short_shebang(data: bytes, placeholder: bytes, prefix: bytes) -> bytes:
     return _BY_ENV + program.rpartition(b"/")[2] + (b" " + words if words else b"") + newline + rest
 
 
-def _before_shortening(data: bytes, placeholder: bytes, prefix: bytes) -> list[bytes]:
-    """Return a text as it is, and as it was if an installer has let `env` or the shell find its program."""
+def _before_shortening(data: bytes, placeholder: bytes, prefix: bytes) -> bytes:
+    """Return a text as it was if an installer has let `env` or the shell find its program; else as it is."""
     if data.startswith(_BY_ENV):
-        return [data, b"#!" + placeholder + b"/bin/" + data[len(_BY_ENV) :]]
+        return b"#!" + placeholder + b"/bin/" + data[len(_BY_ENV) :]
     started = re.match(_BY_SHELL % re.escape(prefix), data)
-    if started is not None:
-        return [data, b"#!" + placeholder + started[1] + b"\n" + data[started.end() :]]
-    return [data]
+    return b"#!" + placeholder + started[1] + b"\n" + data[started.end() :] if started is not None else data
 
 
 def _grown(data: bytes, pattern: re.Pattern[bytes], placeholder: bytes) -> bytes:
@@ -138,7 +207,7 @@ def relocate(root: str) -> int:
     if wrong:
         raise ValueError("; ".join(wrong))
     if note["prefix"] != root:
-        _replace(os.path.join(root, NOTE), json.dumps({**note, "prefix": root}).encode())
+        _replace(os.path.join(root, NOTE), [json.dumps({**note, "prefix": root}).encode()])
     return changed
 
 
@@ -153,29 +222,30 @@ def placed_note(files: Iterable[tuple[str, str, str, str]], prefix: str = "") ->
 
 
 def _rewrite(file: str, mode: str, placeholder: str, sha256: str, known: tuple[str, ...], prefix: str) -> bool:
-    with open(file, "rb") as stream:
-        data = stream.read()
     text = os.fsencode(placeholder)
-    content = filled(_as_packed(data, mode, text, sha256, known), mode, text, os.fsencode(prefix))
-    if content != data:
-        _replace(file, content)
-    return content != data
+    read = partial(file_pieces, file, mode)
+    met = _digest(read())
+    original = read if met == sha256 else _as_packed(read, mode, text, sha256, known)
+    if _digest(fill(original(), mode, text, os.fsencode(prefix))) == met:
+        return False
+    _replace(file, fill(original(), mode, text, os.fsencode(prefix)))
+    return True
 
 
-def _as_packed(data: bytes, mode: str, text: bytes, sha256: str, known: tuple[str, ...]) -> bytes:
-    if hashlib.sha256(data).hexdigest() == sha256:
-        return data
+def _as_packed(
+    read: Callable[[], Iterator[bytes]], mode: str, text: bytes, sha256: str, known: tuple[str, ...]
+) -> Callable[[], Iterator[bytes]]:
     for place in filter(None, known):
-        original, is_right = emptied(data, mode, text, os.fsencode(place), sha256)
+        original, is_right = empty(read, mode, text, os.fsencode(place), sha256)
         if is_right:
             return original
     raise ValueError("edited since it was unpacked; unpack again")
 
 
-def _replace(file: str, content: bytes) -> None:
+def _replace(file: str, content: Iterable[bytes]) -> None:
     beside = f"{file}.{os.getpid()}.tmp"
     with open(beside, "wb") as stream:
-        stream.write(content)
+        stream.writelines(content)
     os.chmod(beside, os.stat(file).st_mode & 0o777)
     os.replace(beside, file)
 

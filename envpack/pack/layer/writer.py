@@ -55,6 +55,7 @@ class Source:
         follow: whether a link is packed as what it leads to (some installers link every file into their cache).
         placeholder: mode and text of the placeholder in the content, where there is one.
         target: where a link is to lead, where not as it does on disk.
+        pieces: gives content that is made and may be large, the same each time.
     """
 
     path: str
@@ -64,6 +65,7 @@ class Source:
     follow: bool = False
     placeholder: tuple[str, str] | None = None
     target: str = ""
+    pieces: Callable[[], Iterator[bytes]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +184,8 @@ def _add(source: Source, frame: _Frame) -> Entry | None:
         entry = Entry(source.path, mode, len(data), hashlib.sha256(data).hexdigest(), "")
         frame.feed(member_header(entry) + data + padding(len(data)))
         return entry
+    if source.pieces is not None:
+        return _add_pieces(source, source.pieces, frame)
     if source.target:
         entry = Entry(source.path, LINK, 0, "", source.target)
         frame.feed(member_header(entry))
@@ -206,6 +210,23 @@ def _add(source: Source, frame: _Frame) -> Entry | None:
         raise DistributionFilesError(f"cannot read {source.file!r}: {error.strerror}") from error
     frame.feed(member_header(entry))
     return entry
+
+
+def _add_pieces(source: Source, pieces: Callable[[], Iterator[bytes]], frame: _Frame) -> Entry:
+    """Make content twice, rather than hold all of it: its size has to be known first."""
+    mode = EXECUTABLE if source.executable else FILE
+    size = sum(len(piece) for piece in pieces())
+    frame.feed(member_header(Entry(source.path, mode, size, "", "")))
+    digest = hashlib.sha256()
+    left = size
+    for piece in pieces():
+        digest.update(piece)
+        frame.feed(piece)
+        left -= len(piece)
+    if left:
+        raise DistributionFilesError(f"file changed while it was packed: {source.path!r}", "pack again")
+    frame.feed(padding(size))
+    return Entry(source.path, mode, size, digest.hexdigest(), "")
 
 
 def _add_file(source: Source, status: os.stat_result, descriptor: int, frame: _Frame) -> Entry:

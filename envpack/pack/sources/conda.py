@@ -24,7 +24,7 @@ from envpack.discover.environment.distributions import DistributionIndex
 from envpack.discover.environment.metadata import InstalledDistribution
 from envpack.discover.environment.names import normalized
 from envpack.errors import CondaRecordError
-from envpack.pack.layer.placeholders import emptied
+from envpack.pack.layer.placeholders import PIECE_BYTES, empty, file_pieces
 from envpack.pack.layer.writer import Source
 from envpack.pack.manifest import canonical_json
 from envpack.pack.sources.bytecode import BytecodeCompiler
@@ -295,6 +295,9 @@ def _placed(
     """Return a file with the placeholder in it again; a script that starts with Python's path finds it by itself."""
     mode, text = placeholder
     executable = bool(os.stat(file).st_mode & 0o100)
+    if os.path.getsize(file) > PIECE_BYTES:
+        large = partial(_original_pieces, file, record, path, placeholder)
+        return Source(path, pieces=large, executable=executable, placeholder=placeholder)
     original = partial(_original, file, record, path, placeholder)
     if mode == "text" and executable and _is_script(file):
         data = original()
@@ -309,8 +312,13 @@ def _placed(
 
 
 def _original(file: str, record: CondaRecord, path: str, placeholder: tuple[str, str]) -> bytes:
+    return b"".join(_original_pieces(file, record, path, placeholder))
+
+
+def _original_pieces(file: str, record: CondaRecord, path: str, placeholder: tuple[str, str]) -> Iterator[bytes]:
     mode, text = placeholder
-    return emptied(_read(file), mode, text.encode(), os.fsencode(record.written), record.digest(path))[0]
+    read = partial(file_pieces, file, mode)
+    return empty(read, mode, text.encode(), os.fsencode(record.written), record.digest(path))[0]()
 
 
 def _note_change(

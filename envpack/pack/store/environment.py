@@ -27,7 +27,7 @@ from envpack.errors import (
 )
 from envpack.pack.layer.claims import Claims
 from envpack.pack.layer.entries import EXECUTABLE, FOLDER, LINK, Listing, Placeholder
-from envpack.pack.layer.placeholders import filled
+from envpack.pack.layer.placeholders import file_pieces, fill
 from envpack.pack.manifest import LayerRef, Manifest
 
 if TYPE_CHECKING:
@@ -219,8 +219,7 @@ def link_layer(layer: LayerRef, listing: Listing, source: Path, folder: Path, cl
         elif entry.mode == LINK:
             os.symlink(entry.target, f"{folder}/{entry.path}")
         elif entry.path in rewritten:
-            shutil.copyfile(f"{source}/{entry.path}", f"{folder}/{entry.path}")
-            write_prefix(folder, rewritten[entry.path], prefix)
+            write_prefix(f"{source}/{entry.path}", f"{folder}/{entry.path}", rewritten[entry.path], prefix)
             os.chmod(f"{folder}/{entry.path}", 0o555 if entry.mode == EXECUTABLE else 0o444)
         else:
             place(f"{source}/{entry.path}", f"{folder}/{entry.path}")
@@ -242,11 +241,20 @@ def check_prefix(layer: LayerRef, placeholders: Iterable[Placeholder], prefix: s
             )
 
 
-def write_prefix(folder: Path, placeholder: Placeholder, prefix: str) -> None:
-    """Write the place of an environment into one of its files, which nothing else links to."""
-    file = folder / placeholder.path
-    text = placeholder.text.encode()
-    file.write_bytes(filled(file.read_bytes(), placeholder.mode, text, os.fsencode(prefix)))
+def write_prefix(source: str, target: str, placeholder: Placeholder, prefix: str) -> None:
+    """Write a file with the place of an environment in it.
+
+    Args:
+        source: the file with the placeholder.
+        target: the file to make.
+        placeholder: what is replaced, and how.
+        prefix: the place.
+    """
+    content = fill(
+        file_pieces(source, placeholder.mode), placeholder.mode, placeholder.text.encode(), os.fsencode(prefix)
+    )
+    with open(target, "xb") as stream:
+        stream.writelines(content)
 
 
 def _link(source: str, target: str) -> None:
