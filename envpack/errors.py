@@ -199,6 +199,10 @@ class CondaRecordError(DistributionFilesError):
     """What conda noted of a package that is needed is not there or cannot be read, so its files cannot be told."""
 
 
+class InterpreterNotMovableError(EnvpackError):
+    """The interpreter is to be packed and would not run from another folder; the message says why."""
+
+
 class PrefixTooLongError(UsageError):
     """The path of a folder is longer than what packages of conda have kept free for it in their binary files."""
 

@@ -36,6 +36,7 @@ _SHOWN = 50
     help="Export to FILE: .tar.zst, or plain .tar.gz.",
 )
 @selection_options
+@click.option("--with-interpreter", is_flag=True, help="Bring the interpreter along, as a layer.")
 @click.option("--accept-edited", is_flag=True, help="Do not warn of files that were edited or removed since installed.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def pack(
@@ -46,6 +47,7 @@ def pack(
     include: tuple[str, ...],
     exclude: tuple[str, ...],
     mapping: dict[str, str],
+    with_interpreter: bool,
     accept_edited: bool,
     as_json: bool,
 ) -> None:
@@ -76,6 +78,7 @@ def pack(
                 include=include,
                 exclude=exclude,
                 mapping=mapping,
+                interpreter=with_interpreter,
                 store=store,
                 output=output,
                 progress=progress,

@@ -20,7 +20,7 @@ SCHEMA = 1
 INTERPRETER_SCHEMA = 2
 
 # Of `bytecode` are the compiled modules of a distribution whose sources are a layer of their own.
-LayerKind = Literal["wheel", "conda", "editable", "local", "system", "bytecode"]
+LayerKind = Literal["wheel", "conda", "editable", "local", "system", "bytecode", "interpreter"]
 
 T = TypeVar("T")
 

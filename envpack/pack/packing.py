@@ -17,6 +17,7 @@ from envpack.errors import IncompatiblePackError, UsageError
 from envpack.pack.formats.exporting import check_export
 from envpack.pack.importing import import_environment, is_environment_file
 from envpack.pack.manifest import LayerRef, Manifest
+from envpack.pack.sources.base import base_layer
 from envpack.pack.sources.bytecode import BytecodeCompiler
 from envpack.pack.sources.conda import CondaFiles
 from envpack.pack.sources.distributions import (
@@ -90,6 +91,7 @@ def pack(
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     mapping: Mapping[str, str] | None = None,
+    interpreter: bool = False,
     store: Store | str | os.PathLike[str] | None = None,
     output: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
@@ -107,6 +109,8 @@ def pack(
         include: distributions to pack besides those that were found.
         exclude: distributions to leave out.
         mapping: distribution for an import name, where the installed metadata does not tell.
+        interpreter: whether the pack brings the interpreter that the environment stands on, so that the machine need
+            not have a Python; a conda environment always brings its own.
         store: the store to build in; the default one by default.
         output: a file to export the environment to; see `Store.export`.
         progress: called once for each layer, one call at a time.
@@ -118,6 +122,7 @@ def pack(
 
     Raises:
         UsageError: the name of the output tells no format, or there is no such folder.
+        InterpreterNotMovableError: it is to be packed, and would not run elsewhere.
         ModuleNotInstalledError: the code imports what the interpreter does not have.
         DistributionFilesError: the files of a distribution cannot be told or read.
         TargetDistributionError: a distribution cannot be had for another version or platform.
@@ -129,7 +134,7 @@ def pack(
         check_export(output)
     place = store if isinstance(store, Store) else Store(store)
     if is_environment_file(target):
-        if functions or include or exclude or mapping or platform:
+        if functions or include or exclude or mapping or platform or interpreter:
             raise UsageError("an environment is given ready, together with options of the analysis", "leave them out")
         manifest = import_environment(
             cast("str | os.PathLike[str]", target), place, python=python, progress=progress, warn=warn
@@ -139,22 +144,24 @@ def pack(
         return manifest
     version = python if python is not None and is_version(python) else ""
     source = None if version else python
-    interpreter = inspect_interpreter(source)
-    elsewhere = _elsewhere(interpreter, version, platform)
+    environment = inspect_interpreter(source)
+    elsewhere = _elsewhere(environment, version, platform)
+    if elsewhere is not None and interpreter:
+        raise UsageError("interpreter of this machine asked for, in a pack for another one", "leave one of the two out")
     dependencies = _dependencies(target, source, functions, include, exclude, mapping)
     dependencies.raise_broken()
     dependencies.raise_missing()
-    _check_same(dependencies, interpreter)
+    _check_same(dependencies, environment)
     files = {one.file for item in dependencies.functions for one in item.evidence} | {*dependencies.local_files}
     uses = Uses(_roots(dependencies), attributes(files))
     if elsewhere is None:
-        layers = _layers(dependencies, interpreter, exclude)
-        manifest = build(layers, interpreter, place, uses=uses, progress=progress, warn=warn)
+        layers = _layers(dependencies, environment, exclude, with_interpreter=interpreter)
+        manifest = build(layers, environment, place, uses=uses, progress=progress, warn=warn)
     else:
         from envpack.pack.sources.fetching import target_interpreter, target_layers
 
-        there = target_interpreter(elsewhere, interpreter)
-        with target_layers(dependencies, interpreter, elsewhere, exclude) as layers:
+        there = target_interpreter(elsewhere, environment)
+        with target_layers(dependencies, environment, elsewhere, exclude) as layers:
             manifest = build(layers, there, place, uses=uses, progress=progress, warn=warn)
     if output is not None:
         place.export(manifest, output)
@@ -189,10 +196,11 @@ def build(
         abi=interpreter.abi,
         platform=interpreter.platform,
         layers=tuple(note.ref for note in notes),
-        has_interpreter=any(layer.kind == "conda" and "bin/python" in dict(layer.files) for layer in layers),
+        has_interpreter=any(_is_interpreter(layer) for layer in layers),
     )
     store.add_manifest(manifest)
-    own = [os.path.join(interpreter.base_prefix, "lib")] if interpreter.base_prefix else []
+    is_brought = any(layer.kind == "interpreter" for layer in layers)
+    own = [os.path.join(interpreter.base_prefix, "lib")] if interpreter.base_prefix and not is_brought else []
     for missing in missing_libraries([(str(note.ref), note.libraries) for note in notes], own):
         (warn or _log_warning)(missing)
     return manifest
@@ -208,6 +216,10 @@ def _elsewhere(interpreter: Interpreter, version: str, platform: str | None) -> 
 
         return pack_target(version, interpreter.platform, own_glibc())
     return pack_target(version or own, platform)
+
+
+def _is_interpreter(layer: LayerFiles) -> bool:
+    return layer.kind == "interpreter" or (layer.kind == "conda" and "bin/python" in dict(layer.files))
 
 
 def _log_warning(missing: MissingLibrary) -> None:
@@ -247,7 +259,9 @@ def _roots(dependencies: Dependencies) -> set[str]:
     return modules | {one.module for item in dependencies.distributions for one in item.evidence}
 
 
-def _layers(dependencies: Dependencies, interpreter: Interpreter, exclude: Sequence[str]) -> list[LayerFiles]:
+def _layers(
+    dependencies: Dependencies, interpreter: Interpreter, exclude: Sequence[str], *, with_interpreter: bool
+) -> list[LayerFiles]:
     installed = InstalledFiles(interpreter)
     found = [installed.find(item.name, item.version) for item in dependencies.distributions]
     has_conda = os.path.isdir(os.path.join(interpreter.prefix, "conda-meta"))
@@ -255,12 +269,14 @@ def _layers(dependencies: Dependencies, interpreter: Interpreter, exclude: Seque
         interpreter.prefix if has_conda else interpreter.base_prefix, installed.index, dict(interpreter.markers)
     )
     # A virtual environment stands on the interpreter of a machine, also where conda installed that.
-    is_own = interpreter.prefix == interpreter.base_prefix
+    is_own = with_interpreter or interpreter.prefix == interpreter.base_prefix
     asked = [item for item in found if item.source == "conda"]
     needed = conda.needed(asked, interpreter=is_own, exclude=exclude)
     plain = {item.name: item for item in found if item.source != "conda"}
     plain.update((item.name, item) for item in needed.distributions)
     layers = [installed.layer(item) for item in plain.values()] + [conda.layer(name) for name in needed.packages]
+    if with_interpreter and "python" not in needed.packages:
+        layers.append(base_layer(interpreter))
     if dependencies.local_files:
         python = ".".join(interpreter.version.split(".")[:2])
         layers.append(local_layer(dependencies.local_files, dependencies.local_roots, python))

@@ -294,6 +294,18 @@ def test_virtual_environment_on_conda_stands_on_the_machine(
     assert (manifest.has_interpreter, events) == (False, {})
 
 
+def test_interpreter_of_conda_is_brought_as_its_packages(
+    common: Path, script: Path, shared: Store, tmp_path: Path
+) -> None:
+    script.write_text("import json\n\nprint(json.dumps([1]))\n")
+    run(python_of(common), "-m", "venv", "--without-pip", tmp_path / "venv")
+    expected, _ = packed(script, common, shared)
+    assert packed(script, common, shared, interpreter=True)[0] == expected
+    manifest, events = packed(script, tmp_path / "venv", shared, interpreter=True)
+    assert set(events) == {"python", "libzlib-like"}
+    assert manifest == expected
+
+
 def test_base_interpreter_cannot_be_named_for_a_pack_with_its_own(done: Packed, shared: Store) -> None:
     with pytest.raises(UsageError, match="brings its own interpreter"):
         shared.materialise(done.manifest, python=sys.executable)

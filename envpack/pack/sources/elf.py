@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 _MAGIC = b"\x7fELF"
 _LOAD, _DYNAMIC = 1, 2
-_NEEDED, _STRING_TABLE, _STRING_BYTES, _SONAME = 1, 5, 10, 14
+_NEEDED, _STRING_TABLE, _STRING_BYTES, _SONAME, _RPATH, _RUNPATH = 1, 5, 10, 14, 15, 29
 _MAX_HEADERS = 4096
 _MAX_DYNAMIC_BYTES = 1 << 20
 _MAX_STRING_BYTES = 1 << 26
@@ -26,10 +26,12 @@ class Dynamic:
     Attributes:
         needed: names of the libraries that it is linked with.
         soname: the name that it goes by itself; empty where it has none.
+        search: the lists of folders in which its libraries are looked for, each with its place in the file.
     """
 
     needed: tuple[str, ...] = ()
     soname: str = ""
+    search: tuple[tuple[int, str], ...] = ()
 
 
 def read_dynamic(file: str) -> Dynamic | None:
@@ -79,7 +81,8 @@ class _Reader:
         def texts(wanted: int) -> list[str]:
             return [_text(strings, value) for tag, value in tags if tag == wanted]
 
-        return Dynamic(tuple(texts(_NEEDED)), "".join(texts(_SONAME)[:1]))
+        search = tuple((start + value, _text(strings, value)) for tag, value in tags if tag in (_RPATH, _RUNPATH))
+        return Dynamic(tuple(texts(_NEEDED)), "".join(texts(_SONAME)[:1]), search)
 
     def constants(self) -> bytes:
         if self._is_wide:
