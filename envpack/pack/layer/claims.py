@@ -26,6 +26,7 @@ class Claims:
 
     def __init__(self, manifest: Manifest, more: Iterable[str] = ()) -> None:
         taken = {*skeleton_paths(manifest), *more}
+        self._taken: dict[str, tuple[Entry, LayerRef | str]]
         self._taken = dict.fromkeys(taken, (Entry("", 0, 0, "", ""), "envpack"))
         library = f"lib/python{manifest.python}"
         self.folders: set[str] = {"", "bin", "lib", library, f"{library}/site-packages"}
@@ -39,7 +40,7 @@ class Claims:
         Raises:
             LayerConflictError: another layer has put something else there.
         """
-        other, owner = self._taken.setdefault(entry.path, (entry, str(layer)))
+        other, owner = self._taken.setdefault(entry.path, (entry, layer))
         if other is entry:
             self._claim_parents(entry, layer)
             return entry.mode != FOLDER or entry.path not in self.folders

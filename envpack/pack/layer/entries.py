@@ -115,11 +115,12 @@ def parse_entries(data: bytes) -> list[Entry]:
     return parse_listing(data).entries
 
 
-def parse_listing(data: bytes) -> Listing:
+def parse_listing(data: bytes, *, judged: bool = False) -> Listing:
     """Read and judge an entry list with its placeholders.
 
     Args:
         data: the canonical bytes.
+        judged: whether this was done before, as with the list of a layer that was unpacked: it is only read.
 
     Returns:
         The entries, sorted by path, safe to extract, and what is rewritten.
@@ -131,12 +132,13 @@ def parse_listing(data: bytes) -> Listing:
         raw = json.loads(data)
         placeholders = tuple(Placeholder(*item) for item in raw.get("placeholders", ()))
         listing = Listing([Entry(*item) for item in raw["entries"]], placeholders, raw.get("case_matters", False))
-        canonical = raw["schema"] in (SCHEMA, PLACEHOLDER_SCHEMA) and listing.canonical() == data
+        canonical = judged or (raw["schema"] in (SCHEMA, PLACEHOLDER_SCHEMA) and listing.canonical() == data)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise PackFormatError(f"entry list is not readable: {type(error).__name__}: {error}") from error
     if not canonical:
         raise PackFormatError(f"entry list is not in canonical form of schema {SCHEMA} or {PLACEHOLDER_SCHEMA}")
-    check_listing(listing)
+    if not judged:
+        check_listing(listing)
     return listing
 
 

@@ -259,7 +259,7 @@ class Store:
                 write_skeleton(made, manifest, base)
                 claims = Claims(manifest)
                 for ref, folder in zip(manifest.layers, folders, strict=True):
-                    listing = parse_listing(self._layers.listing(ref.digest))
+                    listing = parse_listing(self._layers.listing(ref.digest), judged=True)
                     link_layer(ref, listing, folder, made, claims, str(target))
                 check_whole(made, manifest)
                 share_tree(made, self.folder)
