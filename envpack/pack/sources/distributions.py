@@ -23,7 +23,7 @@ from envpack.pack.sources.record import ORIGIN, is_installed_note, is_local_orig
 from envpack.pack.sources.scripts import relocatable
 from envpack.pack.sources.trees import editable_files, module_files, tree_files
 
-_TEST_FOLDERS = ("tests", "test")
+_TEST_FOLDERS = ("/tests/", "/test/")
 
 # Of more modules than this a program uses a part, and which depends on the program: their bytecode is another layer.
 _MOST_WITH_BYTECODE = 64
@@ -278,7 +278,7 @@ def is_module(target: str) -> bool:
 
 def is_test(target: str) -> bool:
     """Tell whether a module is part of a test suite: it travels, but nobody waits for its import."""
-    return any(part in _TEST_FOLDERS for part in target.split("/")[:-1])
+    return any(folder in target for folder in _TEST_FOLDERS)
 
 
 def _is_below(path: str) -> bool:
