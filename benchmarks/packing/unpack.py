@@ -24,7 +24,7 @@ from rounds import SCRIPT, Subject, make_environment, options, process, show, ta
 from rounds import work as work_folder
 
 from envpack.pack import pack, unpack
-from envpack.pack.formats.packfile import open_pack, pairs
+from envpack.pack.formats.opening import open_environment
 from envpack.pack.layer.entries import Entry
 from envpack.pack.layer.reader import LayerReader
 from envpack.pack.layer.tarformat import member_header, padding
@@ -36,9 +36,8 @@ def read_layers(file: Path) -> list[Layer]:
     """Return each layer file with its entries and where their content begins in its decoded bytes."""
     found: list[Layer] = []
     with ExitStack() as stack:
-        stream, index = open_pack(stack, file)
-        for ref, size in pairs(index):
-            data = stream.read(size)
+        for ref, chunks in open_environment(stack, file).layer_files():
+            data = b"".join(chunks)
             reader = LayerReader(io.BytesIO(data), ref.digest, str(file), ref)
             # Behind the list of entries, which is a member of its own.
             position = 512 + len(reader.listing) + len(padding(len(reader.listing)))

@@ -12,6 +12,7 @@ from envpack_monitor import CommandResult, Limits, run_command
 from envpack_monitor.cgroup import Cgroup
 from envpack_monitor.errors import CommandNotFoundError, FormatError, MechanismError
 from envpack_monitor.supervise import Mechanism
+from envpack_monitor.tree import peak_kib
 from tests.monitor.helpers import MB, is_alive, wait_until
 
 SPIKE = "import mmap; m = mmap.mmap(-1, {size})\nfor i in range(0, {size}, 4096): m[i] = 1\nm.close()"
@@ -39,19 +40,18 @@ def peak(result: CommandResult) -> int:
 
 
 @both
-def test_spike_of_a_command_is_exact(mechanism: Mechanism) -> None:
-    base = python("import mmap", mechanism)
-    # By /proc alone the end may come before the last look; then the quality says so, and it is tried again.
-    for _ in range(30):
-        result = python(SPIKE.format(size=200 * MB), mechanism)
+@pytest.mark.parametrize("ballast_bytes", [0, 300 * MB], ids=["small", "large"])
+def test_spike_of_a_command_is_exact_however_large_this_process_is(mechanism: Mechanism, ballast_bytes: int) -> None:
+    ballast = bytearray(ballast_bytes)
+    # A command begins as a copy of this process: what is smaller than that, /proc alone cannot tell from it.
+    begin = peak_kib(os.getpid()) * 1024 if mechanism == "proc" else 0
+    small, large = (python(SPIKE.format(size=begin + more), mechanism) for more in (50 * MB, 250 * MB))
+    for result in (small, large):
         assert (result.exit_code, result.mechanism) == (0, mechanism)
-        if mechanism == "cgroup" or result.usage.quality_of("peak_memory_bytes") == "exact":
-            break
-    else:
-        pytest.skip("this machine was too busy for a last look before the end, 30 times")
-    assert result.usage.quality_of("peak_memory_bytes") == "exact"
+        assert result.usage.quality_of("peak_memory_bytes") == "exact"
     # Two runs of an interpreter differ by some hundred kilobytes themselves.
-    assert abs(peak(result) - peak(base) - 200 * MB) < (2 * MB if mechanism == "cgroup" else 8 * MB)
+    assert abs(peak(large) - peak(small) - 200 * MB) < (2 * MB if mechanism == "cgroup" else 8 * MB)
+    assert len(ballast) == ballast_bytes
 
 
 @needs_cgroup

@@ -1,10 +1,12 @@
 """Disks that are full or read-only, and folders of others."""
 
+import ctypes
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,9 +18,23 @@ from envpack.pack.store.locks import locked, sweep, temporary_folder
 is_root = os.geteuid() == 0
 
 
+_CLONE_NEWNS = 0x20000
+
+
+@cache
+def _has_mounts_of_its_own() -> bool:
+    """Give this process mounts that nobody else sees and that go with it, however it ends; tell whether that worked."""
+    library = ctypes.CDLL(None)
+    if library.unshare(_CLONE_NEWNS):
+        return False
+    return not subprocess.run(["mount", "--make-rprivate", "/"], capture_output=True).returncode
+
+
 @contextmanager
 def small_disk(folder: Path, size: str) -> Iterator[Path]:
     folder.mkdir()
+    if not _has_mounts_of_its_own():
+        pytest.skip("no mounts of its own for a process here")
     done = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True, text=True
     )
@@ -28,6 +44,14 @@ def small_disk(folder: Path, size: str) -> Iterator[Path]:
         yield folder
     finally:
         subprocess.run(["umount", folder], check=True)
+
+
+@pytest.mark.skipif(not is_root, reason="mounts a small file system")
+def test_a_small_disk_is_seen_by_this_process_alone(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "1m") as disk:
+        assert str(disk) in Path("/proc/self/mountinfo").read_text()
+        others = Path(f"/proc/{os.getppid()}/mountinfo")
+        assert not os.getppid() or str(disk) not in others.read_text(), "it goes when this process is killed"
 
 
 @pytest.fixture
