@@ -198,6 +198,7 @@ def channel(tmp_path_factory: pytest.TempPathFactory) -> Channel:
     return Channel(folder / "channel").add([python_package(small=True), *where_packages(folder)])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not has_compiler(), reason="no C compiler to make a library with")
 @pytest.mark.parametrize(("form", "cached"), [("tar.gz", True), ("zip", False)])
 def test_archive_by_conda_pack_gives_the_layers_of_its_environment(
@@ -228,6 +229,7 @@ def test_archive_by_conda_pack_gives_the_layers_of_its_environment(
     assert not list((tmp_path / "one" / "bin").glob("conda*"))
 
 
+@pytest.mark.slow
 def test_archive_by_conda_pack_for_one_place_is_refused(channel: Channel, shared: Store, tmp_path: Path) -> None:
     prefix = with_links(channel.install(tmp_path / "prefix"), cached=True)
     made_by("conda_pack.cli", "-q", "-p", prefix, "-o", tmp_path / "x.tar.gz", "--dest-prefix", "/opt/there")
