@@ -49,6 +49,7 @@ ASKED = {
         exclude=("no_such_package_anywhere",),
         needs_sources=True,
     ),
+    "tests/house/test_benchmarks.py": Asked("starts the programs of the checkout", left_out=True),
     "tests/house/test_dependencies.py": Asked("reads the imports of the sources", needs_sources=True),
     "tests/house/test_documentation.py": Asked(
         "runs the programs of the documentation", include=("envpack-hpc", "numpy")
