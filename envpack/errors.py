@@ -191,6 +191,10 @@ class TargetDistributionError(DistributionFilesError):
     """A distribution cannot be had for the machine that is packed for: no wheel, or machine code of this one."""
 
 
+class TrimError(EnvpackError):
+    """The program does not run in its pack, or no more where files that it had not opened were left out."""
+
+
 class RegistryError(EnvpackError):
     """The package index cannot be asked: not reached, not allowed, or not understood. A retry may help."""
 

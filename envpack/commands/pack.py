@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from envpack.commands.options import selection_options
+from envpack.commands.options import ARGUMENTS, CommandWithArguments, selection_options
 from envpack.commands.output import note, print_json, print_table, size_text
 
 if TYPE_CHECKING:
@@ -20,7 +20,16 @@ if TYPE_CHECKING:
 _SHOWN = 50
 
 
-@click.command()
+class _PackCommand(CommandWithArguments):
+    """Lets `--trim` stand for `--trim=tests`: what follows it may be a target."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        end = args.index("--") if "--" in args else len(args)
+        args = ["--trim=tests" if word == "--trim" else word for word in args[:end]] + args[end:]
+        return super().parse_args(ctx, args)
+
+
+@click.command(cls=_PackCommand)
 @click.argument("targets", metavar="TARGET[:FUNCTION]...", nargs=-1, required=True)
 @click.option(
     "--python",
@@ -35,15 +44,28 @@ _SHOWN = 50
     type=click.Path(dir_okay=False),
     help="Export to FILE: .tar.zst, or plain .tar.gz.",
 )
+@click.option("--run", is_flag=True, help="Also run TARGET, with ARGS behind --, and count what it is seen to use.")
+@click.option("--call", metavar="EXPR", help="Also call the one FUNCTION: 'FUNCTION(1, k=2)', evaluated in the script.")
+@click.option(
+    "--trim",
+    metavar="[=tests|files]",
+    type=click.Choice(["tests", "files"]),
+    help="Leave out test suites that nothing refers to; or each file that --run or --call does not open.",
+)
 @selection_options
 @click.option("--with-interpreter", is_flag=True, help="Bring the interpreter along, as a layer.")
 @click.option("--accept-edited", is_flag=True, help="Do not warn of files that were edited or removed since installed.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.pass_context
 def pack(
+    ctx: click.Context,
     targets: tuple[str, ...],
     python: str | None,
     platform: str | None,
     output: str | None,
+    run: bool,
+    call: str | None,
+    trim: Literal["tests", "files"] | None,
     include: tuple[str, ...],
     exclude: tuple[str, ...],
     mapping: dict[str, str],
@@ -64,6 +86,10 @@ def pack(
     from envpack.pack import Store
     from envpack.pack import pack as build
 
+    if ARGUMENTS in ctx.meta and not run:
+        raise click.UsageError("words behind -- are arguments of a run: --run expected")
+    if (run or call is not None) and len(targets) > 1:
+        raise UsageError(f"{len(targets)} targets to be run", "pack them one by one")
     if output is not None and len(targets) > 1:
         raise UsageError(f"{len(targets)} targets and one output file {output!r}", "pack them one by one")
     store = Store()
@@ -79,6 +105,9 @@ def pack(
                 exclude=exclude,
                 mapping=mapping,
                 interpreter=with_interpreter,
+                run=ctx.meta.get(ARGUMENTS, ()) if run else None,
+                sample=call,
+                trim=trim,
                 store=store,
                 output=output,
                 progress=progress,
@@ -171,6 +200,10 @@ def _print(target: str, manifest: Manifest, events: list[LayerEvent]) -> None:
     )
     click.echo(f"{target}: Python {manifest.python}, {manifest.abi}, {manifest.platform}")
     print_table(("layer", "version", "kind", "unpacked", "packed", "", "digest"), rows, right=(3, 4))
+    if manifest.left_out_bytes:
+        trimmed = sorted((ref for ref in manifest.layers if ref.left_out_bytes), key=lambda ref: -ref.left_out_bytes)
+        shown = ", ".join(f"{size_text(ref.left_out_bytes)} of {ref.name}" for ref in trimmed[:5])
+        click.echo(f"left out {size_text(manifest.left_out_bytes)}: {shown}{', ...' if trimmed[5:] else ''}")
     click.echo(f"environment {manifest.id}")
 
 

@@ -18,6 +18,8 @@ from envpack.errors import ManifestFormatError
 SCHEMA = 1
 # Of an environment that brings its interpreter; an older envpack would lend it one.
 INTERPRETER_SCHEMA = 2
+# Of one with layers that do not hold all of their distributions; an older envpack would not say so.
+TRIMMED_SCHEMA = 3
 
 # Of `bytecode` are the compiled modules of a distribution whose sources are a layer of their own.
 LayerKind = Literal["wheel", "conda", "editable", "local", "system", "bytecode", "interpreter"]
@@ -47,6 +49,7 @@ class LayerRef:
         version: version of the distribution; empty where there is none.
         size_bytes: sum of the sizes of its files, unpacked.
         files: number of its files, folders and links.
+        left_out_bytes: size of the files of the distribution that were left out; 0 if it is whole.
     """
 
     digest: str
@@ -55,9 +58,10 @@ class LayerRef:
     version: str
     size_bytes: int
     files: int
+    left_out_bytes: int = 0
 
     def __str__(self) -> str:
-        what = " (bytecode)" if self.kind == "bytecode" else ""
+        what = " (bytecode)" if self.kind == "bytecode" else " (trimmed)" if self.left_out_bytes else ""
         return f"{self.name} {self.version}".rstrip() + what
 
     def to_dict(self) -> dict[str, Any]:
@@ -69,6 +73,7 @@ class LayerRef:
             "version": self.version,
             "size_bytes": self.size_bytes,
             "files": self.files,
+            **({"left_out_bytes": self.left_out_bytes} if self.left_out_bytes else {}),
         }
 
     @classmethod
@@ -88,6 +93,7 @@ class LayerRef:
             version=_name(data, "version", where),
             size_bytes=_count(data, "size_bytes", where),
             files=_count(data, "files", where),
+            left_out_bytes=_count(data, "left_out_bytes", where) if "left_out_bytes" in cast(Any, data) else 0,
         )
 
 
@@ -118,6 +124,8 @@ class Manifest:
     @property
     def schema(self) -> int:
         """The version of its form: the oldest that can say what it says."""
+        if self.left_out_bytes:
+            return TRIMMED_SCHEMA
         return INTERPRETER_SCHEMA if self.has_interpreter else SCHEMA
 
     @property
@@ -136,6 +144,11 @@ class Manifest:
     def size_bytes(self) -> int:
         """Size of all files of all layers, unpacked."""
         return sum(ref.size_bytes for ref in self.layers)
+
+    @property
+    def left_out_bytes(self) -> int:
+        """Size of the files of its distributions that trimming has left out."""
+        return sum(ref.left_out_bytes for ref in self.layers)
 
     def canonical(self) -> bytes:
         """Return the manifest as canonical JSON."""
@@ -161,9 +174,9 @@ class Manifest:
             ManifestFormatError: a field is absent or has a wrong value, or the schema is not known.
         """
         schema = _typed(data, "schema", int, "manifest")
-        if schema not in (SCHEMA, INTERPRETER_SCHEMA):
+        if schema not in (SCHEMA, INTERPRETER_SCHEMA, TRIMMED_SCHEMA):
             raise ManifestFormatError(
-                f"manifest.schema: {schema} met, {SCHEMA} or {INTERPRETER_SCHEMA} expected",
+                f"manifest.schema: {schema} met, {SCHEMA}, {INTERPRETER_SCHEMA} or {TRIMMED_SCHEMA} expected",
                 "read it with the envpack that wrote it",
             )
         layers = _typed(data, "layers", list, "manifest")
@@ -175,7 +188,7 @@ class Manifest:
             layers=tuple(
                 LayerRef.from_dict(layer, f"manifest.layers[{position}]") for position, layer in enumerate(layers)
             ),
-            has_interpreter=schema == INTERPRETER_SCHEMA,
+            has_interpreter=schema == INTERPRETER_SCHEMA or cast(Any, data).get("has_interpreter") is True,
         )
 
 

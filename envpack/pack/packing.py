@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 from envpack.discover.dependencies import Dependencies
 from envpack.discover.environment.interpreter import Interpreter, inspect_interpreter
@@ -80,6 +81,7 @@ class Uses(NamedTuple):
 
 
 Progress = Callable[[LayerEvent], None]
+Trim = Literal["tests", "files"]
 
 
 def pack(
@@ -92,6 +94,9 @@ def pack(
     exclude: Sequence[str] = (),
     mapping: Mapping[str, str] | None = None,
     interpreter: bool = False,
+    run: Sequence[str] | None = None,
+    sample: str | Sequence[Any] | None = None,
+    trim: Trim | None = None,
     store: Store | str | os.PathLike[str] | None = None,
     output: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
@@ -111,6 +116,11 @@ def pack(
         mapping: distribution for an import name, where the installed metadata does not tell.
         interpreter: whether the pack brings the interpreter that the environment stands on, so that the machine need
             not have a Python; a conda environment always brings its own.
+        run: also run the target with these arguments, and count what it is seen to use; see `analyze`.
+        sample: also call the one function with these arguments; see `analyze`.
+        trim: `tests` leaves out the test suites of distributions that nothing refers to. `files` leaves out every file
+            that is not opened in a run or sample call of the pack, which it needs, and tries the rest by another one.
+            How many bytes were left out stands in the layers of the manifest.
         store: the store to build in; the default one by default.
         output: a file to export the environment to; see `Store.export`.
         progress: called once for each layer, one call at a time.
@@ -121,8 +131,9 @@ def pack(
         The manifest; its layers are in the store.
 
     Raises:
-        UsageError: the name of the output tells no format, or there is no such folder.
+        UsageError: the name of the output tells no format, or there is no such folder; it cannot be trimmed like this.
         InterpreterNotMovableError: it is to be packed, and would not run elsewhere.
+        TrimError: the target fails in its pack, or with nothing but the files that it had opened there.
         ModuleNotInstalledError: the code imports what the interpreter does not have.
         DistributionFilesError: the files of a distribution cannot be told or read.
         TargetDistributionError: a distribution cannot be had for another version or platform.
@@ -134,7 +145,8 @@ def pack(
         check_export(output)
     place = store if isinstance(store, Store) else Store(store)
     if is_environment_file(target):
-        if functions or include or exclude or mapping or platform or interpreter:
+        is_run = run is not None or sample is not None
+        if functions or include or exclude or mapping or platform or interpreter or trim or is_run:
             raise UsageError("an environment is given ready, together with options of the analysis", "leave them out")
         manifest = import_environment(
             cast("str | os.PathLike[str]", target), place, python=python, progress=progress, warn=warn
@@ -148,21 +160,34 @@ def pack(
     elsewhere = _elsewhere(environment, version, platform)
     if elsewhere is not None and interpreter:
         raise UsageError("interpreter of this machine asked for, in a pack for another one", "leave one of the two out")
-    dependencies = _dependencies(target, source, functions, include, exclude, mapping)
+    choices: dict[str, Any] = {"include": include, "exclude": exclude, "mapping": mapping, "run": run, "sample": sample}
+    if trim == "files":
+        _check_trial(target, elsewhere, is_run=run is not None or sample is not None)
+    dependencies = _dependencies(target, source, functions, choices)
     dependencies.raise_broken()
     dependencies.raise_missing()
     _check_same(dependencies, environment)
     files = {one.file for item in dependencies.functions for one in item.evidence} | {*dependencies.local_files}
     uses = Uses(_roots(dependencies), attributes(files))
     if elsewhere is None:
+        make = partial(build, interpreter=environment, store=place, uses=uses)
         layers = _layers(dependencies, environment, exclude, with_interpreter=interpreter)
-        manifest = build(layers, environment, place, uses=uses, progress=progress, warn=warn)
+        if trim == "files":
+            from envpack.pack.trial import built_by_trial
+
+            asked = target if callable(target) else os.fspath(cast("str | os.PathLike[str]", target))
+            final = partial(make, progress=progress, warn=warn)
+            whole = partial(make, warn=lambda missing: None)  # the final one will tell
+            manifest = built_by_trial(layers, asked, functions, environment, run, sample, place, whole, final)
+        else:
+            manifest = make(_trimmed(layers, trim, uses, files), progress=progress, warn=warn)
     else:
         from envpack.pack.sources.fetching import target_interpreter, target_layers
 
         there = target_interpreter(elsewhere, environment)
         with target_layers(dependencies, environment, elsewhere, exclude) as layers:
-            manifest = build(layers, there, place, uses=uses, progress=progress, warn=warn)
+            kept = _trimmed(layers, trim, uses, files)
+            manifest = build(kept, there, place, uses=uses, progress=progress, warn=warn)
     if output is not None:
         place.export(manifest, output)
     return manifest
@@ -206,6 +231,24 @@ def build(
     return manifest
 
 
+def _trimmed(layers: list[LayerFiles], trim: Trim | None, uses: Uses, code: Iterable[str]) -> list[LayerFiles]:
+    if trim is None:
+        return layers
+    from envpack.pack.sources.trimming import without_tests
+
+    return without_tests(layers, uses.roots, code)
+
+
+def _check_trial(target: Target, elsewhere: PackTarget | None, *, is_run: bool) -> None:
+    """Refuse to look for the files that a target opens where it cannot be run."""
+    if not is_run:
+        raise UsageError("files can be left out only by what a run has opened", "add --run or --call, or trim tests")
+    if elsewhere is not None:
+        raise UsageError(f"files can be left out only by a run, and {elsewhere} is not at hand", "trim tests")
+    if isinstance(target, Dependencies):
+        raise UsageError("files can be left out only by a run, and an answer cannot be run", "name the target")
+
+
 def _elsewhere(interpreter: Interpreter, version: str, platform: str | None) -> PackTarget | None:
     """Return the target, or None where the interpreter's own environment is what is asked for."""
     own = ".".join(interpreter.version.split(".")[:2])
@@ -230,17 +273,15 @@ def _dependencies(
     target: Target,
     python: str | None,
     functions: Sequence[str | Callable[..., Any]],
-    include: Sequence[str],
-    exclude: Sequence[str],
-    mapping: Mapping[str, str] | None,
+    choices: Mapping[str, Any],
 ) -> Dependencies:
     if isinstance(target, Dependencies):
-        if functions or include or exclude or mapping:
+        if functions or any(choice not in (None, ()) and choice != [] for choice in choices.values()):
             raise UsageError("dependencies are given ready, together with options of the analysis", "pass them there")
         return target
     from envpack.discover import analyze
 
-    return analyze(target, functions=functions, python=python, include=include, exclude=exclude, mapping=mapping)
+    return analyze(target, functions=functions, python=python, **choices)
 
 
 def _check_same(dependencies: Dependencies, interpreter: Interpreter) -> None:
@@ -384,6 +425,7 @@ class _Builder:
             version=layer.version,
             size_bytes=sum(entry.size for entry in written.entries),
             files=len(written.entries),
+            left_out_bytes=layer.left_out_bytes,
         )
         met = {entry.path: entry.sha256 for entry in written.entries}
         differing = (path for path, digest in layer.recorded.items() if met.get(path) not in (digest, ""))

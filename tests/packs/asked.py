@@ -66,6 +66,7 @@ ASKED = {
     "tests/pack/test_importing.py": Asked(
         "runs the tools that make the archives, as programs", include=("conda-pack", "venv-pack")
     ),
+    "tests/pack/test_trimming.py": Asked("packs a program that it holds as text", include=("numpy", "scipy")),
     "tests/pack/test_targets.py": Asked(
         "runs uv, which no file imports, as a command if there is one", include=("uv",)
     ),

@@ -42,6 +42,7 @@ class LayerFiles:
         recorded: sha256 (hexadecimal) that RECORD promises, by path in the environment.
         missing: files that RECORD names and the disk does not have.
         identity: what the files are, where that is known without looking at them: the RECORD of what was just fetched.
+        left_out_bytes: size of the files that were left out of it; 0 if it is whole.
         make: gives what is written into the layer, where that is more than the files as they are; it brings `recorded`
             up to date for what is packed otherwise.
     """
@@ -54,6 +55,7 @@ class LayerFiles:
     recorded: dict[str, str] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
     identity: bytes = b""
+    left_out_bytes: int = 0
     make: Callable[[BytecodeCompiler], Iterator[Source]] | None = None
 
     @property
@@ -243,7 +245,7 @@ def _script(target: str, file: str) -> Source:
 
 
 def _record(target: str, file: str, layer: LayerFiles) -> bytes:
-    """Return the RECORD of a layer, in which the scripts, and of an editable one all files, are those that were packed.
+    """Return the RECORD of a layer; its scripts, and of an editable or trimmed one all files, are those packed.
 
     Without them an analysis in the packed environment would take the distribution's own modules for local files.
     """
@@ -253,7 +255,8 @@ def _record(target: str, file: str, layer: LayerFiles) -> bytes:
         for script, path in layer.files
         if script.startswith("bin/")
     }
-    packed = {os.path.relpath(path, site) for path, _ in layer.files} if layer.kind == "editable" else None
+    is_other = layer.kind == "editable" or layer.left_out_bytes > 0
+    packed = {os.path.relpath(path, site) for path, _ in layer.files} if is_other else None
     origin = f"{target.rsplit('/', 1)[0]}/{ORIGIN}"
     left_out = () if any(path == origin for path, _ in layer.files) else (os.path.relpath(origin, site),)
     return portable_record(_read(file), scripts, packed, left_out)
