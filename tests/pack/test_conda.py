@@ -277,6 +277,17 @@ def test_program_of_the_standard_library_alone_brings_the_interpreter(
     assert run(python_of(shared.materialise(manifest)), script) == "[1]"
 
 
+@needs_compiler
+def test_what_a_run_does_not_open_is_left_out_of_packages_too(common: Path, script: Path, shared: Store) -> None:
+    manifest, _ = packed(script, common, shared, run=(), trim="files")
+    whole, _ = packed(script, common, shared)
+    assert {ref.name for ref in manifest.layers if ref.left_out_bytes} >= {"python", "tool"}
+    assert 0 < manifest.size_bytes < whole.size_bytes
+    made = shared.materialise(manifest)
+    assert run(python_of(made), script) == f"tool at {made}/share/where"
+    assert (made / "lib" / "libwhere.so").readlink() == Path("libwhere.so.1")
+
+
 def test_excluded_interpreter_is_lent_by_the_machine(common: Path, script: Path, shared: Store) -> None:
     manifest, events = packed(script, common, shared, exclude=["python", "libwhere"])
     assert set(events) == {"where", "tool"}
