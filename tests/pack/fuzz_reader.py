@@ -17,6 +17,7 @@ that says what is wrong with it; and then all of this must hold:
 from __future__ import annotations
 
 import argparse
+import errno
 import hashlib
 import io
 import multiprocessing
@@ -46,9 +47,10 @@ from envpack.errors import (
     StoreError,
 )
 from envpack.pack import Store, unpack
+from envpack.pack.formats import foreign
 from envpack.pack.layer.entries import FOLDER, LINK
 from envpack.pack.layer.reader import ChunkStream, LayerReader
-from tests.pack.hostile import hostile_layer, hostile_pack, hostile_plain
+from tests.pack.hostile import hostile_foreign, hostile_layer, hostile_pack, hostile_plain
 
 CPU_LIMIT_S = 10
 MEMORY_LIMIT_BYTES = 1500 << 20
@@ -146,7 +148,9 @@ class Arena:
             Exception: anything that is no error of envpack.
         """
         chance = Random(f"{seed}/{number}")
-        way = chance.choices((self._extract, self._verify, self._unpack, self._import), (28, 1, 5, 2))[0]
+        way = chance.choices(
+            (self._extract, self._verify, self._unpack, self._import, self._take_apart), (28, 1, 5, 2, 3)
+        )[0]
         with _limited(), self._watch.only_in(str(self._deep)):
             try:
                 ending = f"{way.__name__[1:]}: {way(chance)}"
@@ -180,8 +184,22 @@ class Arena:
         LayerReader(_stream(chance, layer.data), layer.digest, "fuzz", layer.ref).check()
         return "taken"
 
+    def _take_apart(self, chance: Random) -> str:
+        """Unpack an archive of another tool."""
+        file = self._write(hostile_foreign(chance, self.outside))
+        os.mkdir(self.target)
+        try:
+            foreign.extract(file, self.target)
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            return "name too long"
+        finally:
+            os.unlink(file)
+        return "taken"
+
     def _unpack(self, chance: Random) -> str:
-        file = self._write(chance)
+        file = self._write(self._any_pack(chance))
         try:
             unpack(file, self.target)
         except BaseException:
@@ -193,7 +211,7 @@ class Arena:
         return "taken"
 
     def _import(self, chance: Random) -> str:
-        file = self._write(chance)
+        file = self._write(self._any_pack(chance))
         self._store = Store(self._deep / "store")
         try:
             made = self._store.materialise(self._store.import_pack(file))
@@ -211,9 +229,10 @@ class Arena:
                 raise BrokenLawError(f"left in the store: {left}")
         return "taken"
 
-    def _write(self, chance: Random) -> str:
-        """Write a pack, or a plain archive."""
-        data = chance.choice((hostile_pack, hostile_plain))(chance, self.outside)
+    def _any_pack(self, chance: Random) -> bytes:
+        return chance.choice((hostile_pack, hostile_plain))(chance, self.outside)
+
+    def _write(self, data: bytes) -> str:
         file = str(self._deep / "pack")
         with open(file, "wb") as stream:
             stream.write(data)

@@ -7,11 +7,15 @@ more of the levels. The same chance gives the same bytes.
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import hashlib
+import io
 import json
+import lzma
 import struct
 import sysconfig
+import tarfile
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -19,7 +23,7 @@ from typing import Any
 import zstandard
 
 from envpack.pack.formats.packfile import PackIndex
-from envpack.pack.layer.entries import EXECUTABLE, FILE, Entry
+from envpack.pack.layer.entries import EXECUTABLE, FILE, FOLDER, LINK, Entry
 from envpack.pack.layer.tarformat import BLOCK_BYTES, END_OF_ARCHIVE, member_header, padding
 from envpack.pack.layer.writer import list_member
 from envpack.pack.manifest import LayerRef, Manifest, canonical_json
@@ -113,6 +117,39 @@ def hostile_plain(chance: Random, outside: str) -> bytes:
     cut = chance.randrange(len(archive) + 1)
     data = b"".join(gzip.compress(piece, 1, mtime=0) for piece in (archive[:cut], archive[cut:]))
     return _damaged(chance, data) if chance.random() < 0.2 else data
+
+
+def hostile_foreign(chance: Random, outside: str) -> bytes:
+    """Return an archive as other tools make them, whose names, links, kinds or headers are wrong."""
+    tree = make_tree(chance)
+    for _ in range(chance.choice((0, 1, 2, 4))):
+        chance.choice(LIST_CHANGES)(chance, tree, outside)
+    raw = io.BytesIO()
+    form = chance.choice((tarfile.PAX_FORMAT, tarfile.GNU_FORMAT))
+    with tarfile.open(fileobj=raw, mode="w", format=form, errors="surrogateescape") as archive:
+        for row in tree.entries:
+            if isinstance(row, list) and len(row) == 5 and all(isinstance(row[place], str) for place in (0, 4)):
+                _add_foreign(chance, archive, row, tree.contents.get(row[0], b""))
+    data = raw.getvalue()
+    if chance.random() < 0.3:
+        data = chance.choice(_TAR_CHANGES)(chance, data, [0])
+    compress = chance.choice((gzip.compress, lzma.compress, bz2.compress, zstandard.compress, bytes))
+    return _damaged(chance, compress(data)) if chance.random() < 0.2 else compress(data)
+
+
+def _add_foreign(chance: Random, archive: tarfile.TarFile, row: list[Any], content: bytes) -> None:
+    kinds = {FILE: tarfile.REGTYPE, EXECUTABLE: tarfile.REGTYPE, FOLDER: tarfile.DIRTYPE, LINK: tarfile.SYMTYPE}
+    odd = (tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.SYMTYPE, tarfile.DIRTYPE, tarfile.AREGTYPE)
+    member = tarfile.TarInfo(row[0])
+    kind = kinds.get(row[1], tarfile.REGTYPE) if isinstance(row[1], int) else tarfile.REGTYPE
+    member.type = kind if chance.random() < 0.9 else chance.choice(odd)
+    member.linkname = row[4] if chance.random() < 0.9 else chance.choice(("a", "b", "/etc/passwd", "../x"))
+    member.mode = chance.choice((0o644, 0o755, 0o700, 0o777) * 5 + (0o4755,))
+    member.size = len(content) if member.isreg() else 0
+    try:
+        archive.addfile(member, io.BytesIO(content))
+    except (ValueError, OverflowError):
+        pass  # a name that no tar archive can hold
 
 
 def _environment(chance: Random, outside: str) -> tuple[Manifest, list[Layer]]:

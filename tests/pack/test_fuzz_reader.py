@@ -10,7 +10,7 @@ import pytest
 from tests.fuzzing import times
 from tests.pack import fuzz_reader
 from tests.pack.fuzz_reader import Arena, BrokenLawError
-from tests.pack.hostile import hostile_layer, hostile_pack, hostile_plain
+from tests.pack.hostile import hostile_foreign, hostile_layer, hostile_pack, hostile_plain
 
 
 def test_no_hostile_input_writes_outside_hangs_crashes_or_leaves_anything(tmp_path: Path) -> None:
@@ -31,11 +31,11 @@ def try_some(arena: Arena) -> None:
         arena.try_one(3, number)
 
 
-WAYS = ("extract", "verify", "unpack", "import")
+WAYS = ("extract", "verify", "unpack", "import", "take_apart")
 
 
 def test_the_same_seed_makes_the_same_inputs() -> None:
-    for make in (hostile_layer, hostile_pack, hostile_plain):
+    for make in (hostile_layer, hostile_pack, hostile_plain, hostile_foreign):
         assert make(Random("1/2"), "/out") == make(Random("1/2"), "/out")
         assert len({str(make(Random(f"1/{number}"), "/out")) for number in range(20)}) > 10
 

@@ -144,7 +144,7 @@ class _Extraction:
 
     def _link(self, member: _Member, name: str, parent: int) -> None:
         """Make another name of a file that came before: its parents are folders that were made here."""
-        known = self._entries.get(member.same_as)
+        known = self._entries.get(member.same_as) if member.same_as != member.path else None
         if known is None or known.mode not in (FILE, EXECUTABLE):
             raise PackFormatError(f"link to what is no file of the archive: {member.path!r} to {member.same_as!r}")
         self._entries[member.path] = known._replace(path=member.path)
