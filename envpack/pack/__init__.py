@@ -5,7 +5,8 @@
 - `sources`: what goes into layers.
 - `store`: the store, safe for many processes and for sudden death.
 - `formats`: files that hold a whole environment.
-- `packing`: the function `pack`; `unpacking`: a pack into a folder of its own; `importing`: a file into a store.
+- `packing`: the function `pack`; `building`: layers from their sources.
+- `unpacking`: a pack into a folder of its own; `importing`: a file into a store.
 
 A node that only unpacks and runs needs the store; what builds layers is loaded when it is first used.
 """
@@ -21,8 +22,9 @@ from envpack.pack.manifest import LayerRef, Manifest
 from envpack.pack.store.store import Store, StoreContent, StoredLayer
 
 if TYPE_CHECKING:
+    from envpack.pack.building import LayerEvent
     from envpack.pack.importing import import_environment
-    from envpack.pack.packing import LayerEvent, pack
+    from envpack.pack.packing import pack
     from envpack.pack.sources.libraries import MissingLibrary
     from envpack.pack.store.collection import Collection
     from envpack.pack.unpacking import unpack
@@ -43,7 +45,7 @@ __all__ = [
 
 _HOMES = {
     "Collection": "store.collection",
-    "LayerEvent": "packing",
+    "LayerEvent": "building",
     "MissingLibrary": "sources.libraries",
     "pack": "packing",
     "import_environment": "importing",

@@ -30,7 +30,7 @@ from envpack.pack.store.store import Store
 if TYPE_CHECKING:
     import ast
 
-    from envpack.pack.packing import Progress
+    from envpack.pack.building import Progress
 
 _UNPACK = "bin/conda-unpack"
 _LIBRARY = re.compile(r"python(\d+\.\d+)t?")
@@ -100,7 +100,7 @@ def _known(id: str, store: Store) -> Manifest | None:
 
 
 def _tell(manifest: Manifest, store: Store, progress: Progress | None) -> None:
-    from envpack.pack.packing import LayerEvent
+    from envpack.pack.building import LayerEvent
 
     if progress is None:
         return
@@ -117,8 +117,8 @@ def _cut(
     warn: Callable[[MissingLibrary], None] | None,
 ) -> Manifest:
     """Cut an archive of another tool into layers."""
+    from envpack.pack.building import build
     from envpack.pack.formats.foreign import extract
-    from envpack.pack.packing import build
 
     with store.work() as folder:
         (folder / "archive").mkdir()
