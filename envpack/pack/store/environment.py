@@ -14,7 +14,6 @@ import shutil
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
-from errno import EMLINK, ENOTSUP, EPERM, EXDEV
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,11 +28,10 @@ from envpack.pack.layer.claims import Claims
 from envpack.pack.layer.entries import EXECUTABLE, FOLDER, LINK, Listing, Placeholder
 from envpack.pack.layer.placeholders import file_pieces, fill
 from envpack.pack.manifest import LayerRef, Manifest
+from envpack.pack.store.linking import link
 
 if TYPE_CHECKING:
     from envpack.discover.environment.interpreter import Interpreter
-
-_CANNOT_LINK = (EXDEV, EMLINK, EPERM, ENOTSUP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +204,6 @@ def link_layer(layer: LayerRef, listing: Listing, source: Path, folder: Path, cl
     check_prefix(layer, listing.placeholders, prefix)
     rewritten = {placeholder.path: placeholder for placeholder in listing.placeholders}
     made = {""}
-    place = _link
     for entry in listing.entries:
         if not claims.claim(entry, layer):
             continue
@@ -222,7 +219,7 @@ def link_layer(layer: LayerRef, listing: Listing, source: Path, folder: Path, cl
             write_prefix(f"{source}/{entry.path}", f"{folder}/{entry.path}", rewritten[entry.path], prefix)
             os.chmod(f"{folder}/{entry.path}", 0o555 if entry.mode == EXECUTABLE else 0o444)
         else:
-            place(f"{source}/{entry.path}", f"{folder}/{entry.path}")
+            link(f"{source}/{entry.path}", f"{folder}/{entry.path}")
 
 
 def check_prefix(layer: LayerRef, placeholders: Iterable[Placeholder], prefix: str) -> None:
@@ -255,12 +252,3 @@ def write_prefix(source: str, target: str, placeholder: Placeholder, prefix: str
     )
     with open(target, "xb") as stream:
         stream.writelines(content)
-
-
-def _link(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError as error:
-        if error.errno not in _CANNOT_LINK:
-            raise
-        shutil.copy2(source, target)
