@@ -91,8 +91,8 @@ test-packs: ## run each test file and example where nothing but its pack is inst
 	$(BIN)/python -m pytest -q tests/packs/check_tests.py tests/packs/check_examples.py $(ARGS)
 
 .PHONY: test-packs-short
-test-packs-short: ## the same, but no test function once more by itself
-	@$(MAKE) --no-print-directory test-packs ARGS="--alone 0 $(ARGS)"
+test-packs-short: ## the same, but without slow tests of files that have others, and no function once more by itself
+	@$(MAKE) --no-print-directory test-packs ARGS="--alone 0 --without-slow $(ARGS)"
 
 .PHONY: test-pythons
 test-pythons: ## run the short form under each other Python found of 3.11, 3.12 and 3.13

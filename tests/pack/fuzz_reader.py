@@ -70,6 +70,8 @@ class _Watch:
 
     def __init__(self) -> None:
         self._inside = ""
+        # What is known of interpreters is kept; hostile input may be the first to ask.
+        self._known = os.environ.get("ENVPACK_INDEX_CACHE", "") or "/nowhere"
         self.strange: list[str] = []
         sys.addaudithook(self._see)
 
@@ -102,6 +104,8 @@ class _Watch:
             return True
         if "/" not in text:
             return text not in ("", ".", "..")
+        if text == self._known or text.startswith(self._known + "/"):
+            return True
         return text.startswith(self._inside + "/") and ".." not in text.split("/")
 
 

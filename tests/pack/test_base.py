@@ -78,6 +78,7 @@ def run(*command: str | Path, prefix: list[str] | None = None) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.slow
 def test_environment_runs_where_there_is_no_python(prefix, shared: Store, needs, tmp_path: Path) -> None:
     console = f"#!{prefix.python}\nimport one, sys\nprint(one.value, sys.prefix)\n"
     prefix.install("one", "1.0", {"one.py": "value = 1\n", "../../../bin/one": console})
@@ -218,6 +219,7 @@ def test_search_path_of_a_library_leads_to_where_it_lies_itself(tmp_path: Path) 
         base.edits("lib/deep/liba.so", short)
 
 
+@pytest.mark.slow
 def test_command_brings_the_interpreter(shared: Store, script: Path, tmp_path: Path, capsys, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ENVPACK_STORE", str(shared.folder))

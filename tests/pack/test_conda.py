@@ -132,6 +132,7 @@ def test_environment_runs_when_the_packed_one_is_gone(done: Packed, shared: Stor
 
 
 @needs_compiler
+@pytest.mark.slow
 def test_unpacked_folder_runs_after_each_move(
     channel: Channel, shared: Store, script: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
@@ -162,6 +163,7 @@ def test_unpacked_folder_runs_after_each_move(
 
 
 @needs_compiler
+@pytest.mark.slow
 def test_plain_archive_needs_tar_and_a_shell_and_can_be_moved(
     done: Packed, shared: Store, script: Path, tmp_path: Path
 ) -> None:
@@ -199,6 +201,7 @@ def test_plain_archive_that_stands_on_the_machine_has_its_path_written_too(
 
 
 @pytest.mark.parametrize("name", ["a place of quite another length " * 4, "l" * 120])
+@pytest.mark.slow
 def test_layers_are_the_same_wherever_the_prefix_lies(
     name: str, channel: Channel, done: Packed, script: Path, shared: Store, tmp_path: Path
 ) -> None:
@@ -207,6 +210,7 @@ def test_layers_are_the_same_wherever_the_prefix_lies(
     assert manifest == done.manifest
 
 
+@pytest.mark.slow
 def test_what_was_made_from_a_pack_gives_the_same_pack(
     done: Packed, script: Path, shared: Store, tmp_path: Path
 ) -> None:
@@ -268,6 +272,7 @@ def test_edited_and_missing_files_are_reported(channel: Channel, script: Path, s
     assert (made / "lib" / "libwhere.so").readlink() == Path("libwhere.so.1"), "no link leads out"
 
 
+@pytest.mark.slow
 def test_program_of_the_standard_library_alone_brings_the_interpreter(
     common: Path, script: Path, shared: Store
 ) -> None:
@@ -278,6 +283,7 @@ def test_program_of_the_standard_library_alone_brings_the_interpreter(
 
 
 @needs_compiler
+@pytest.mark.slow
 def test_what_a_run_does_not_open_is_left_out_of_packages_too(common: Path, script: Path, shared: Store) -> None:
     manifest, _ = packed(script, common, shared, run=(), trim="files")
     whole, _ = packed(script, common, shared)

@@ -87,6 +87,20 @@ def test_an_edit_of_the_same_size_with_the_old_time_stamp_is_noticed(prefix, sto
     assert pack(needs(("one", "1.0")), python=prefix.python, store=store).id != first.id
 
 
+def test_links_to_files_of_a_packed_environment_are_no_edits(prefix, stores, needs) -> None:
+    """An environment of a store is packed like any other; the next one of the same layers links to the same files."""
+    prefix.install("one", "1.0", {"one/__init__.py": "value = 1\n"})
+    prefix.install("two", "1.0", {"two.py": "value = 2\n"})
+    first, second = stores(), stores()
+    environment = first.materialise(pack(needs(("one", "1.0")), python=prefix.python, store=first))
+    built: list[bool] = []
+    for others in ((), (("two", "1.0"),)):
+        first.materialise(pack(needs(("one", "1.0"), *others), python=prefix.python, store=first))
+        python = str(environment / "bin" / "python")
+        pack(needs(("one", "1.0")), python=python, store=second, progress=lambda event: built.append(event.built))
+    assert built == [True, False]
+
+
 def test_the_same_content_gives_the_same_bytes_in_another_place(stores, needs, tmp_path: Path, prefix) -> None:
     other = type(prefix)(tmp_path / "elsewhere" / "in a longer folder" / "venv")
     answers = set()

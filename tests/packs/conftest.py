@@ -18,6 +18,7 @@ EXAMPLES = sorted(str(file.relative_to(ROOT)) for file in (ROOT / "examples").rg
 def pytest_addoption(parser: pytest.Parser) -> None:
     help_text = "how many functions of each test file are run alone (default: 1)"
     parser.addoption("--alone", type=int, default=1, metavar="N", help=help_text)
+    parser.addoption("--without-slow", action="store_true", help="leave out slow tests of files that have others")
 
 
 @pytest.fixture(scope="session")
@@ -29,6 +30,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 @pytest.fixture(scope="session")
 def runs(request: pytest.FixtureRequest, store: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
     wanted = {item.callspec.params.get("file") for item in request.session.items if hasattr(item, "callspec")}
-    made = Runs(tmp_path_factory.mktemp("packs"), store, [file for file in RUN_FILES if file in wanted])
+    files = [file for file in RUN_FILES if file in wanted]
+    has_slow = not request.config.getoption("--without-slow")
+    made = Runs(tmp_path_factory.mktemp("packs"), store, files, has_slow=has_slow)
     yield made
     made.close()

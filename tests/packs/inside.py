@@ -113,7 +113,9 @@ def main(request_file: str) -> int:
     importlib.import_module(package)
     witness = Witness(request["is_alone"])
     words = ["-o", "pythonpath=", "-o", "timeout=300", "--tb=short", "-q", "-p", "no:cacheprovider", *request["tests"]]
-    status = pytest.main(words, plugins=[witness])
+    status = pytest.main([*words, *([] if request["has_slow"] else ["-m", "not slow"])], plugins=[witness])
+    if status == pytest.ExitCode.NO_TESTS_COLLECTED:
+        status = pytest.main(words, plugins=[witness])  # all are slow
     report = {
         "status": int(status),
         "tests": witness.tests,

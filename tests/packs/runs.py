@@ -67,10 +67,12 @@ class Runs:
         folder: the copies go there.
         store: holds the environments.
         files: the test files, relative to the project.
+        has_slow: whether slow tests run where a file has others.
     """
 
-    def __init__(self, folder: Path, store: Store, files: list[str]) -> None:
+    def __init__(self, folder: Path, store: Store, files: list[str], *, has_slow: bool = True) -> None:
         self._folder = folder
+        self._has_slow = has_slow
         self._store = store
         self._pool = ThreadPoolExecutor(2, "packs")
         self._whole: dict[str, Future[Run]] = {file: self._pool.submit(self._run, file) for file in files}
@@ -109,6 +111,7 @@ class Runs:
             "file": file,
             "tests": tests,
             "is_alone": is_alone,
+            "has_slow": self._has_slow or is_alone,
             "report": str(report),
             "forbidden": [f"{folder}/" for folder in (ROOT, sys.prefix, *(copied / name for name in _SOURCES))],
         }

@@ -191,5 +191,9 @@ def file_stamps(files: LayerFiles) -> str:
             status = os.stat(file)
         except FileNotFoundError:
             status = os.lstat(file)  # a link of a conda package may lead to what another one holds
-        parts.append(f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}")
+        # Each link to a file gives it a new time of change, and an environment of a store is packed like any other. A
+        # file that has several names and that nobody may write does not change in place.
+        is_fixed = status.st_nlink > 1 and not status.st_mode & 0o222
+        changed_ns = 0 if is_fixed else status.st_ctime_ns
+        parts.append(f"{status.st_size} {status.st_mtime_ns} {changed_ns} {status.st_ino} {status.st_mode}")
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
