@@ -71,8 +71,19 @@ demo: ## run the main job on real data: examples/inference
 	$(call setup,demo)
 	$(BIN)/python examples/inference/run.py $(ARGS)
 
+# The tests in their packs run beside the others and give way to them: most tests wait, for processes and for disks.
 .PHONY: test
-test: test-main test-packs-short test-pythons ## run all tests, then again in their packs, then their short form under other Pythons
+test: ## run all tests and, beside them, those in their packs; then their short form under other Pythons
+	$(call setup,test)
+	@trap 'trap - INT TERM; kill 0' INT TERM; \
+	echo "make: tests in their packs run beside the others, shown when they are done"; \
+	nice -n 10 $(MAKE) --no-print-directory test-packs-short >$(VENV)-packs.log 2>&1 & packs=$$!; \
+	status=0; \
+	$(MAKE) --no-print-directory test-main || status=1; \
+	wait $$packs || status=1; \
+	echo "make: tests in their packs"; cat $(VENV)-packs.log; \
+	$(MAKE) --no-print-directory test-pythons || status=1; \
+	exit $$status
 
 .PHONY: test-main
 test-main: ## run all tests under one Python

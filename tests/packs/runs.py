@@ -14,13 +14,14 @@ import subprocess
 import sys
 import tempfile
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from envpack import Dependencies, Store, analyze, pack
 from envpack.discover import inspect_interpreter
+from envpack.discover.combine import combine
 from envpack.discover.environment.distributions import installed_distributions
 from envpack.pack.sources.distributions import InstalledFiles
 from tests.packs.asked import RUNNER, asked_for
@@ -91,9 +92,7 @@ class Runs:
     def _run(self, file: str, alone: str = "") -> Run:
         asked = asked_for(file)
         needs = needed(file)
-        manifests = [pack(each, store=self._store) for each in needs.values()]
-        layers = dict.fromkeys(layer for manifest in manifests for layer in manifest.layers)
-        prefix = self._store.materialise(replace(manifests[0], layers=tuple(layers)))
+        prefix = self._store.materialise(pack(combine(file, list(needs.values())), store=self._store))
         name = hashlib.sha256(f"{file} {alone}".encode()).hexdigest()[:12]
         copied = copy_project(self._folder / name, [file, *needs], with_sources=asked.needs_sources)
         run = self._start(prefix, copied, file, needs, [alone or file], bool(alone))
