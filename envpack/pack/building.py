@@ -182,7 +182,7 @@ class _Builder:
         used = self._index.find_used(key)
         if used is None:
             follower = UsedModules(known, compiler, self._interpreter)
-            met = follower.follow(self._starts(roots, modules), telling)
+            met = follower.follow(_starts(roots, modules), telling)
             used = {layer.name: sorted(met & modules[layer.name].keys()) for layer, _ in large}
             self._index.keep_used(key, used)
         found = []
@@ -192,11 +192,6 @@ class _Builder:
             if chosen:
                 found.append((bytecode_layer(layer, chosen), stamps))
         return found
-
-    def _starts(self, roots: Collection[str], modules: Mapping[str, Collection[str]]) -> list[str]:
-        """Return the modules to begin with; of a distribution that was asked for by name those that have no dot."""
-        named = [name for root in roots for name in modules.get(root, ()) if "." not in name]
-        return [*roots, *named]
 
     def _build(self, layer: LayerFiles, stamps: str, compiler: BytecodeCompiler | None) -> tuple[Note, bool]:
         """Return the note about a layer and whether it had to be built."""
@@ -221,3 +216,9 @@ class _Builder:
         note = Note(ref, edited, layer.missing, libraries)
         self._index.keep(layer, stamps, note)
         return note, True
+
+
+def _starts(roots: Collection[str], modules: Mapping[str, Collection[str]]) -> list[str]:
+    """Return the modules to begin with; of a distribution that was asked for by name those that have no dot."""
+    named = [name for root in roots for name in modules.get(root, ()) if "." not in name]
+    return [*roots, *named]

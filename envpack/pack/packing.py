@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 from envpack.discover.dependencies import Dependencies
 from envpack.discover.environment.interpreter import Interpreter, inspect_interpreter
@@ -88,53 +88,100 @@ def pack(
     if output is not None:
         check_export(output)
     place = store if isinstance(store, Store) else Store(store)
+    choices = {"include": include, "exclude": exclude, "mapping": mapping, "run": run, "sample": sample}
     if is_environment_file(target):
-        is_run = run is not None or sample is not None
-        if functions or include or exclude or mapping or platform or interpreter or trim or is_run:
-            raise UsageError("an environment is given ready, together with options of the analysis", "leave them out")
-        manifest = import_environment(
-            cast("str | os.PathLike[str]", target), place, python=python, progress=progress, warn=warn
-        )
-        if output is not None:
-            place.export(manifest, output)
-        return manifest
+        _check_ready(functions, choices, platform, interpreter, trim)
+        file = cast("str | os.PathLike[str]", target)
+        manifest = import_environment(file, place, python=python, progress=progress, warn=warn)
+    else:
+        order = _Order(target, functions, choices, interpreter, trim, place, progress, warn)
+        manifest = _packed(order, python, platform)
+    if output is not None:
+        place.export(manifest, output)
+    return manifest
+
+
+class _Order(NamedTuple):
+    """What `pack` was asked for; see there."""
+
+    target: Target
+    functions: Sequence[str | Callable[..., Any]]
+    choices: Mapping[str, Any]
+    with_interpreter: bool
+    trim: Trim | None
+    store: Store
+    progress: Progress | None
+    warn: Callable[[MissingLibrary], None] | None
+
+
+def _packed(order: _Order, python: str | None, platform: str | None) -> Manifest:
+    """Analyse a target and build its environment, for this machine or another one."""
     version = python if python is not None and is_version(python) else ""
     source = None if version else python
     environment = inspect_interpreter(source)
     elsewhere = _elsewhere(environment, version, platform)
-    if elsewhere is not None and interpreter:
+    if elsewhere is not None and order.with_interpreter:
         raise UsageError("interpreter of this machine asked for, in a pack for another one", "leave one of the two out")
-    choices: dict[str, Any] = {"include": include, "exclude": exclude, "mapping": mapping, "run": run, "sample": sample}
-    if trim == "files":
-        _check_trial(target, elsewhere, is_run=run is not None or sample is not None)
-    dependencies = _dependencies(target, source, functions, choices)
+    if order.trim == "files":
+        _check_trial(order, elsewhere)
+    dependencies = _dependencies(order, source)
     dependencies.raise_broken()
     dependencies.raise_missing()
     _check_same(dependencies, environment)
-    files = {one.file for item in dependencies.functions for one in item.evidence} | {*dependencies.local_files}
-    uses = Uses(_roots(dependencies), attributes(files))
-    if elsewhere is None:
-        make = partial(build, interpreter=environment, store=place, uses=uses)
-        layers = _layers(dependencies, environment, exclude, with_interpreter=interpreter)
-        if trim == "files":
-            from envpack.pack.trial import built_by_trial
+    code = {one.file for item in dependencies.functions for one in item.evidence} | {*dependencies.local_files}
+    uses = Uses(_roots(dependencies), attributes(code))
+    make = partial(build, store=order.store, uses=uses)
+    kept = partial(_trimmed, trim=order.trim, uses=uses, code=code)
+    if elsewhere is not None:
+        return _built_elsewhere(order, dependencies, environment, elsewhere, make, kept)
+    layers = _layers(dependencies, environment, order.choices["exclude"], with_interpreter=order.with_interpreter)
+    if order.trim == "files":
+        return _built_by_trial(order, layers, environment, make)
+    return make(kept(layers), environment, progress=order.progress, warn=order.warn)
 
-            asked = target if callable(target) else os.fspath(cast("str | os.PathLike[str]", target))
-            final = partial(make, progress=progress, warn=warn)
-            whole = partial(make, warn=lambda missing: None)  # the final one will tell
-            manifest = built_by_trial(layers, asked, functions, environment, run, sample, place, whole, final)
-        else:
-            manifest = make(_trimmed(layers, trim, uses, files), progress=progress, warn=warn)
-    else:
-        from envpack.pack.sources.fetching import target_interpreter, target_layers
 
-        there = target_interpreter(elsewhere, environment)
-        with target_layers(dependencies, environment, elsewhere, exclude) as layers:
-            kept = _trimmed(layers, trim, uses, files)
-            manifest = build(kept, there, place, uses=uses, progress=progress, warn=warn)
-    if output is not None:
-        place.export(manifest, output)
-    return manifest
+def _built_elsewhere(
+    order: _Order,
+    dependencies: Dependencies,
+    environment: Interpreter,
+    elsewhere: PackTarget,
+    make: Callable[..., Manifest],
+    kept: Callable[[list[LayerFiles]], list[LayerFiles]],
+) -> Manifest:
+    from envpack.pack.sources.fetching import target_interpreter, target_layers
+
+    there = target_interpreter(elsewhere, environment)
+    with target_layers(dependencies, environment, elsewhere, order.choices["exclude"]) as layers:
+        return make(kept(layers), there, progress=order.progress, warn=order.warn)
+
+
+def _built_by_trial(
+    order: _Order, layers: list[LayerFiles], environment: Interpreter, make: Callable[..., Manifest]
+) -> Manifest:
+    from envpack.pack.trial import built_by_trial
+
+    target = order.target if callable(order.target) else os.fspath(cast("str | os.PathLike[str]", order.target))
+    final = partial(make, interpreter=environment, progress=order.progress, warn=order.warn)
+    whole = partial(make, interpreter=environment, warn=lambda missing: None)  # the final one will tell
+    run, sample = order.choices["run"], order.choices["sample"]
+    return built_by_trial(layers, target, order.functions, environment, run, sample, order.store, whole, final)
+
+
+def _check_ready(
+    functions: Sequence[object], choices: Mapping[str, Any], platform: str | None, interpreter: bool, trim: Trim | None
+) -> None:
+    """Refuse options of the analysis where the target is an environment."""
+    if functions or platform or interpreter or trim or _are_chosen(choices):
+        raise UsageError("an environment is given ready, together with options of the analysis", "leave them out")
+
+
+def _are_chosen(choices: Mapping[str, Any]) -> bool:
+    # A run without arguments is one, too.
+    return _is_run(choices) or any(choices[name] for name in ("include", "exclude", "mapping"))
+
+
+def _is_run(choices: Mapping[str, Any]) -> bool:
+    return choices["run"] is not None or choices["sample"] is not None
 
 
 def _trimmed(layers: list[LayerFiles], trim: Trim | None, uses: Uses, code: Iterable[str]) -> list[LayerFiles]:
@@ -145,13 +192,13 @@ def _trimmed(layers: list[LayerFiles], trim: Trim | None, uses: Uses, code: Iter
     return without_tests(layers, uses.roots, code)
 
 
-def _check_trial(target: Target, elsewhere: PackTarget | None, *, is_run: bool) -> None:
+def _check_trial(order: _Order, elsewhere: PackTarget | None) -> None:
     """Refuse to look for the files that a target opens where it cannot be run."""
-    if not is_run:
+    if not _is_run(order.choices):
         raise UsageError("files can be left out only by what a run has opened", "add --run or --call, or trim tests")
     if elsewhere is not None:
         raise UsageError(f"files can be left out only by a run, and {elsewhere} is not at hand", "trim tests")
-    if isinstance(target, Dependencies):
+    if isinstance(order.target, Dependencies):
         raise UsageError("files can be left out only by a run, and an answer cannot be run", "name the target")
 
 
@@ -167,19 +214,14 @@ def _elsewhere(interpreter: Interpreter, version: str, platform: str | None) -> 
     return pack_target(version or own, platform)
 
 
-def _dependencies(
-    target: Target,
-    python: str | None,
-    functions: Sequence[str | Callable[..., Any]],
-    choices: Mapping[str, Any],
-) -> Dependencies:
-    if isinstance(target, Dependencies):
-        if functions or any(choice not in (None, ()) and choice != [] for choice in choices.values()):
+def _dependencies(order: _Order, python: str | None) -> Dependencies:
+    if isinstance(order.target, Dependencies):
+        if order.functions or _are_chosen(order.choices):
             raise UsageError("dependencies are given ready, together with options of the analysis", "pass them there")
-        return target
+        return order.target
     from envpack.discover import analyze
 
-    return analyze(target, functions=functions, python=python, **choices)
+    return analyze(order.target, functions=order.functions, python=python, **order.choices)
 
 
 def _check_same(dependencies: Dependencies, interpreter: Interpreter) -> None:

@@ -19,7 +19,7 @@ from envpack.errors import DistributionFilesError
 from envpack.pack.layer.writer import Source
 from envpack.pack.manifest import LayerKind
 from envpack.pack.sources.bytecode import BytecodeCompiler
-from envpack.pack.sources.record import ORIGIN, is_installed_note, is_local_origin, portable_record, rows
+from envpack.pack.sources.record import ORIGIN, content_of, is_installed_note, is_local_origin, portable_record, rows
 from envpack.pack.sources.scripts import relocatable
 from envpack.pack.sources.trees import editable_files, module_files, tree_files
 
@@ -105,7 +105,7 @@ class InstalledFiles:
             DistributionFilesError: its files cannot be told.
         """
         name, version = installed.name, installed.version
-        record = _read(os.path.join(installed.metadata, "RECORD"))
+        record = content_of(os.path.join(installed.metadata, "RECORD"))
         if not record:
             return self._unlisted(installed)
         if installed.is_editable:
@@ -124,7 +124,7 @@ class InstalledFiles:
             if is_installed_note(path):
                 continue
             target, file = self._place(location, path)
-            if is_local_origin(path, partial(_read, file)):
+            if is_local_origin(path, partial(content_of, file)):
                 continue
             if not os.path.exists(file):
                 missing.append(file)
@@ -251,7 +251,7 @@ def _record(target: str, file: str, layer: LayerFiles) -> bytes:
     """
     site = target.rsplit("/", 2)[0]
     scripts = {
-        os.path.relpath(script, site): relocatable(_read(path))
+        os.path.relpath(script, site): relocatable(content_of(path))
         for script, path in layer.files
         if script.startswith("bin/")
     }
@@ -259,7 +259,7 @@ def _record(target: str, file: str, layer: LayerFiles) -> bytes:
     packed = {os.path.relpath(path, site) for path, _ in layer.files} if is_other else None
     origin = f"{target.rsplit('/', 1)[0]}/{ORIGIN}"
     left_out = () if any(path == origin for path, _ in layer.files) else (os.path.relpath(origin, site),)
-    return portable_record(_read(file), scripts, packed, left_out)
+    return portable_record(content_of(file), scripts, packed, left_out)
 
 
 def bytecode_source(target: str, file: str, compiler: BytecodeCompiler) -> Source:
@@ -287,11 +287,3 @@ def is_test(target: str) -> bool:
 def _is_below(path: str) -> bool:
     """Tell cheaply, as it is asked for every file, whether a path needs no normalising."""
     return path[:1] not in ("/", ".") and "/." not in path and "//" not in path
-
-
-def _read(file: str) -> bytes:
-    try:
-        with open(file, "rb") as stream:
-            return stream.read()
-    except OSError:
-        return b""

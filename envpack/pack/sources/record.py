@@ -87,3 +87,12 @@ def _hexadecimal(digest: str) -> str:
 
 def _digest(content: bytes) -> str:
     return base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+
+
+def content_of(file: str) -> bytes:
+    """Return what a file holds; nothing where it is not there or cannot be read."""
+    try:
+        with open(file, "rb") as stream:
+            return stream.read()
+    except OSError:
+        return b""

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from envpack.pack.layer.writer import Source
 from envpack.pack.sources.distributions import LayerFiles
+from envpack.pack.sources.record import content_of
 
 if TYPE_CHECKING:
     from envpack.pack.sources.bytecode import BytecodeCompiler
@@ -97,8 +98,8 @@ def references(path: str, file: str) -> set[str]:
     if os.path.basename(file) in _NOT_CODE:
         return set()
     if path.endswith(".so"):
-        return {match.decode() for match in _texts_of_code(_read(file))}
-    if not file.endswith(".py") or not _MENTION.search(data := _read(file)):
+        return {match.decode() for match in _texts_of_code(content_of(file))}
+    if not file.endswith(".py") or not _MENTION.search(data := content_of(file)):
         return set()
     try:
         tree = ast.parse(data)
@@ -187,11 +188,3 @@ def _made(
     compiler: BytecodeCompiler,
 ) -> Iterator[Source]:
     return (source for source in make(compiler) if not is_gone(source.path))
-
-
-def _read(file: str) -> bytes:
-    try:
-        with open(file, "rb") as stream:
-            return stream.read()
-    except OSError:
-        return b""
