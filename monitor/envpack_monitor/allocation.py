@@ -17,6 +17,8 @@ class Allocation:
         memory_bytes: resident memory; a call that needs more is ended and retried with more.
         cores: processor cores, fractions allowed.
         wall_s: seconds after which the call may be taken for stuck.
+        disk_bytes: room in the folder in which the call writes.
+        gpu_memory_bytes: memory on GPUs.
         attempt: 0 for the first allocation of a call, then 1 more for each retry.
     """
 
@@ -25,6 +27,8 @@ class Allocation:
     memory_bytes: int | None = None
     cores: float = 1.0
     wall_s: float | None = None
+    disk_bytes: int | None = None
+    gpu_memory_bytes: int | None = None
     attempt: int = 0
 
     def to_dict(self) -> dict[str, Any]:

@@ -25,13 +25,14 @@ from envpack_monitor.usage import FIELDS, Usage
 if TYPE_CHECKING:
     import sqlite3
 
-SCHEMA = 1
+SCHEMA = 2
 BUSY_TIMEOUT_S = 60.0
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _COLUMNS = ", ".join(f'"{name}"' for name in FIELDS)
 _INSERT = f"INSERT INTO calls ({_COLUMNS}) VALUES ({', '.join('?' * len(FIELDS))})"
+_AS_JSON = tuple(FIELDS.index(name) for name in ("peak_times", "features"))
 _DEFAULTS: dict[str, Any] = {"category": "", "started_at": 0.0, "quality": "exact", "calls": 1}
 _DAMAGE = ("malformed", "not a database", "encrypted", "no such table", "no such column", "no column named")
 
@@ -223,6 +224,7 @@ def _open_file(path: Path) -> sqlite3.Connection:
         if found < SCHEMA:
             connection.execute("BEGIN IMMEDIATE")
             connection.execute(f"CREATE TABLE IF NOT EXISTS calls (id INTEGER PRIMARY KEY, {_COLUMNS})")
+            _add_new_columns(connection)
             connection.execute("CREATE INDEX IF NOT EXISTS calls_by_category ON calls (category, id)")
             connection.execute(f"PRAGMA user_version = {SCHEMA}")
             connection.execute("COMMIT")
@@ -230,6 +232,14 @@ def _open_file(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _add_new_columns(connection: sqlite3.Connection) -> None:
+    """Let a file of an older schema hold every field; what was remembered has nothing in the new ones."""
+    there = {name for _, name, *_ in connection.execute("PRAGMA table_info(calls)")}
+    for name in FIELDS:
+        if name not in there:
+            connection.execute(f'ALTER TABLE calls ADD COLUMN "{name}"')
 
 
 def _retry_while_locked(action: Callable[[], object]) -> None:
@@ -282,10 +292,13 @@ def _to_row(usage: Usage | Mapping[str, Any]) -> list[Any]:
     if isinstance(usage, Usage):
         usage = {name: getattr(usage, name) for name in FIELDS}
     row = [usage.get(name, _DEFAULTS.get(name)) for name in FIELDS]
-    row[-1] = json.dumps(row[-1], sort_keys=True) if row[-1] else None
+    for at in _AS_JSON:
+        row[at] = json.dumps(row[at], sort_keys=True) if row[at] else None
     return row
 
 
 def _from_row(row: tuple[Any, ...]) -> Usage:
-    *values, features = row
-    return Usage(**dict(zip(FIELDS[:-1], values, strict=True)), features=json.loads(features) if features else {})
+    values = list(row)
+    for at in _AS_JSON:
+        values[at] = json.loads(values[at]) if values[at] else {}
+    return Usage(**dict(zip(FIELDS, values, strict=True)))

@@ -28,14 +28,20 @@ class Usage:
         involuntary_switches: context switches because somebody else's turn had come.
         minor_faults: page faults served from memory.
         major_faults: page faults that read from a disk.
+        shared_out_bytes: the largest memory seen with shared pages shared out among those who have them (PSS).
         disk_bytes: by how much the measured folder was larger, at most.
+        gpu_memory_bytes: the largest memory in use on all GPUs together.
         processes_max: the largest number of processes alive at once.
+        processes_total: how many processes there were, the first one included.
+        threads_max: the largest number of threads alive at once, of all processes together.
         exit_status: of a command or an isolated call that ended its process.
         signal: the number of the signal that ended it.
         exception: the name of the class of the exception that the call raised.
         limit_exceeded: the resource whose limit was exceeded.
         quality: see `quality_of`.
         calls: 1, or n where this is the exact aggregate of n calls: sums, and the largest peak.
+        peak_times: seconds from the start to the moment at which a figure was largest, by the name of its field, for
+            those that were looked at while the call ran.
         features: numbers known before the call that may explain its usage.
     """
 
@@ -54,14 +60,19 @@ class Usage:
     involuntary_switches: int | None = None
     minor_faults: int | None = None
     major_faults: int | None = None
+    shared_out_bytes: int | None = None
     disk_bytes: int | None = None
+    gpu_memory_bytes: int | None = None
     processes_max: int | None = None
+    processes_total: int | None = None
+    threads_max: int | None = None
     exit_status: int | None = None
     signal: int | None = None
     exception: str | None = None
     limit_exceeded: str | None = None
     quality: str = "exact"
     calls: int = 1
+    peak_times: dict[str, float] = field(default_factory=dict, hash=False)
     features: dict[str, float] = field(default_factory=dict, hash=False)
 
     @property

@@ -48,6 +48,7 @@ def test_eight_processes_that_write_at_once_lose_nothing(tmp_path: Path) -> None
 def test_every_field_comes_back_as_it_was_written(tmp_path: Path) -> None:
     values = dict.fromkeys(FIELDS, 7) | {"wall_s": 1.5, "quality": "exact; wall_s: unknown", "category": "all"}
     values |= {"exception": "KeyError", "limit_exceeded": "memory", "features": {"rows": 3.0}, "cpu_user_s": 0.5}
+    values |= {"peak_times": {"threads_max": 0.5}}
     written = Usage(**values)  # type: ignore[arg-type]
     history = History(tmp_path / "h.sqlite")
     history.add_many([written])
@@ -101,12 +102,29 @@ def test_two_damaged_files_get_two_names(tmp_path: Path) -> None:
     assert sorted(file.name for file in tmp_path.glob("*damaged-?")) == ["h.sqlite.damaged-1", "h.sqlite.damaged-2"]
 
 
+def test_file_of_an_older_schema_is_completed_and_keeps_its_calls(tmp_path: Path) -> None:
+    path = tmp_path / "h.sqlite"
+    new = {"peak_times", "shared_out_bytes", "gpu_memory_bytes", "processes_total", "threads_max"}
+    old = [name for name in FIELDS if name not in new]
+    connection = sqlite3.connect(path)
+    connection.execute(f"CREATE TABLE calls (id INTEGER PRIMARY KEY, {', '.join(old)})")
+    connection.execute("INSERT INTO calls (category, wall_s, quality, calls) VALUES ('work', 0.5, 'exact', 1)")
+    connection.execute("PRAGMA user_version = 1")
+    connection.commit()
+    connection.close()
+    history = History(path)
+    history.add_many([Usage(category="work", wall_s=1.0, threads_max=3, peak_times={"peak_memory_bytes": 0.5})])
+    first, second = history.calls("work")
+    assert (first.wall_s, first.threads_max, first.peak_times) == (0.5, None, {})
+    assert (second.threads_max, second.peak_times) == (3, {"peak_memory_bytes": 0.5})
+
+
 def test_file_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "h.sqlite"
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA user_version = 99")
     connection.close()
-    with pytest.raises(HistoryError, match="schema 1 expected, 99 met"):
+    with pytest.raises(HistoryError, match="schema 2 expected, 99 met"):
         History(path).add_many([usage()])
     assert list(tmp_path.glob("*damaged*")) == []
 
