@@ -25,13 +25,14 @@ from envpack_monitor.usage import FIELDS, Usage
 if TYPE_CHECKING:
     import sqlite3
 
-SCHEMA = 2
+SCHEMA = 3
 BUSY_TIMEOUT_S = 60.0
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _COLUMNS = ", ".join(f'"{name}"' for name in FIELDS)
 _INSERT = f"INSERT INTO calls ({_COLUMNS}) VALUES ({', '.join('?' * len(FIELDS))})"
+_CREATE_STATE = "CREATE TABLE IF NOT EXISTS state (name TEXT PRIMARY KEY, version INTEGER, data BLOB, seen_id INTEGER)"
 _AS_JSON = tuple(FIELDS.index(name) for name in ("peak_times", "features"))
 _DEFAULTS: dict[str, Any] = {"category": "", "started_at": 0.0, "quality": "exact", "calls": 1}
 _DAMAGE = ("malformed", "not a database", "encrypted", "no such table", "no such column", "no column named")
@@ -63,6 +64,21 @@ class CategorySummary:
     def to_dict(self) -> dict[str, Any]:
         """Return an object that JSON can hold."""
         return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True)
+class SavedState:
+    """Something that was learned from the history, kept beside it.
+
+    Args:
+        version: of the form of the data; whoever saved it says what it means.
+        data: what was saved.
+        seen_id: the newest call that it knows; `History.since` tells the later ones.
+    """
+
+    version: int
+    data: bytes
+    seen_id: int
 
 
 class History:
@@ -150,6 +166,58 @@ class History:
         rows = self._run(lambda connection: connection.execute(select, (last,)).fetchall())
         return [_from_row(row) for row in reversed(rows)]
 
+    def since(self, seen_id: int, last: int) -> tuple[list[Usage], int]:
+        """Return what was written after a call that is known, of all categories, in the order of writing.
+
+        A call never becomes visible before one with a smaller number, so nobody who goes on from the number that came
+        back misses one.
+
+        Args:
+            seen_id: the number that came back the last time; 0 for all. A number that the file does not know, because
+                it has begun anew since then, counts as 0.
+            last: only so many of the newest.
+
+        Returns:
+            The usages, and the number of the newest call in the file.
+
+        Raises:
+            HistoryError: the file cannot be read.
+        """
+        select = f"SELECT id, {_COLUMNS} FROM calls WHERE id > ? ORDER BY id DESC LIMIT ?"
+
+        def read(connection: sqlite3.Connection) -> tuple[list[tuple[Any, ...]], int]:
+            newest: int = connection.execute("SELECT coalesce(max(id), 0) FROM calls").fetchone()[0]
+            rows = connection.execute(select, (seen_id if seen_id <= newest else 0, last)).fetchall()
+            return rows, rows[0][0] if rows else newest
+
+        rows, newest_id = self._run(read)
+        return [_from_row(row[1:]) for row in reversed(rows)], newest_id
+
+    def save_state(self, name: str, data: bytes, seen_id: int, version: int = 1) -> None:
+        """Keep something that was learned from the calls; it replaces what was kept under this name.
+
+        Args:
+            name: of whom it is.
+            data: what to keep.
+            seen_id: the newest call that it knows, from `since`.
+            version: of the form of the data.
+
+        Raises:
+            HistoryError: the file cannot be written.
+        """
+        insert = "INSERT OR REPLACE INTO state (name, version, data, seen_id) VALUES (?, ?, ?, ?)"
+        self._run(lambda connection: connection.execute(insert, (name, version, data, seen_id)))
+
+    def load_state(self, name: str) -> SavedState | None:
+        """Return what was saved last under a name, or `None`.
+
+        Raises:
+            HistoryError: the file cannot be read.
+        """
+        select = "SELECT version, data, seen_id FROM state WHERE name = ?"
+        row = self._run(lambda connection: connection.execute(select, (name,)).fetchone())
+        return None if row is None else SavedState(*row)
+
     def close(self) -> None:
         """Close the file; the next use opens it again."""
         with self._lock:
@@ -226,6 +294,7 @@ def _open_file(path: Path) -> sqlite3.Connection:
             connection.execute(f"CREATE TABLE IF NOT EXISTS calls (id INTEGER PRIMARY KEY, {_COLUMNS})")
             _add_new_columns(connection)
             connection.execute("CREATE INDEX IF NOT EXISTS calls_by_category ON calls (category, id)")
+            connection.execute(_CREATE_STATE)
             connection.execute(f"PRAGMA user_version = {SCHEMA}")
             connection.execute("COMMIT")
     except BaseException:
