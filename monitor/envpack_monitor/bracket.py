@@ -22,6 +22,7 @@ import os
 import threading
 import time
 from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
+from typing import Any
 
 _SLACK_KIB = 1024
 """The kernel counts resident pages per processor and adds up late; two readings of one state differ by this much."""
@@ -191,6 +192,8 @@ class _Process:
 
 
 _process: _Process | None = None
+outermost: Any = None
+"""The bracket of all that a forked child does (`envpack_monitor.forked`), until the child has an ordinary one."""
 
 
 def _process_now() -> _Process:
@@ -199,7 +202,11 @@ def _process_now() -> _Process:
     if process is None or process.pid != os.getpid():
         # What the parent had opened stays open in a forked child: to close a number that a daemon has closed and
         # opened again for something else would do more harm than three descriptors.
+        so_far_kib = getrusage(RUSAGE_SELF)[2]
         process = _process = _Process()
+        if outermost is not None and outermost._process_id == process.pid:
+            outermost._peak_kib = so_far_kib
+            process.running.append(outermost)
     return process
 
 

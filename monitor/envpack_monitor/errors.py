@@ -112,13 +112,23 @@ class ProcessKilled(IsolationError):
     Args:
         signal: the number of the signal.
         category: whose call it was.
+        is_out_of_memory: the kernel killed for want of memory on this machine, or in the group that the caller is in,
+            while the call ran: most likely this call.
     """
 
-    def __init__(self, signal: int, category: str = "") -> None:
-        super().__init__(f"the process of {category!r} was killed: signal {_signal_name(signal)}")
-        self.args = (signal, category)
+    def __init__(self, signal: int, category: str = "", is_out_of_memory: bool = False) -> None:
+        why = "the machine was out of memory" if is_out_of_memory else ""
+        super().__init__(f"the process of {category!r} was killed: signal {_signal_name(signal)}", why)
+        self.args = (signal, category, is_out_of_memory)
         self.signal = signal
         self.category = category
+        self.is_out_of_memory = is_out_of_memory
+
+
+class CallNotPicklable(IsolationError):
+    """The function or an argument of it cannot travel to a fresh interpreter."""
+
+    exit_code: ClassVar[int] = 2
 
 
 class ResultNotPicklable(IsolationError):

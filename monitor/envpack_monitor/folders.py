@@ -6,6 +6,9 @@ import os
 import time
 from pathlib import Path
 
+from envpack_monitor.errors import FormatError
+from envpack_monitor.limits import Limits
+
 _SHARE_OF_TIME = 0.1
 
 
@@ -21,6 +24,19 @@ class FolderSize:
         self._next_look = 0.0
         self._most = 0
         self._first = self._measure()
+
+    @classmethod
+    def needed_for(cls, limits: Limits | None, folder: str | os.PathLike[str] | None) -> FolderSize | None:
+        """Return the size of the folder, if there is one.
+
+        Raises:
+            FormatError: there is none, and a disk limit needs it.
+        """
+        if folder is not None:
+            return cls(Path(folder))
+        if limits is not None and limits.disk_bytes is not None:
+            raise FormatError("limits: disk needs a folder to measure", "folder=...")
+        return None
 
     def growth(self, look: bool = False) -> int:
         """Return the largest growth seen so far.

@@ -1,44 +1,46 @@
-"""One call in a forked child: what it changes stays there, what kills it kills only it, and limits end its whole tree.
+"""One call in a child process: what it changes stays there, what kills it kills only it, and limits end its whole tree.
 
 ```
- caller                                             child (own session, subreaper)
-   fork ───────────────────────────────────────────▶ bracket, call, bracket
+ caller                                             child (own session, subreaper, marked)
+   fork, or a fresh interpreter ───────────────────▶ bracket, call, bracket
    poll pipe + pidfd, every 25 ms the limits         end what the call left behind
-   read frame ◀── lengths, figures, result ────────  write frame, _exit
+   read parts ◀───── figures, kind of end, value ──  write parts, _exit
    wait4: status and usage
+   unclean end: kill all that bears the mark
 ```
 
 Guarantees: the caller never waits for more than the child's life. A result of any size, an exception with its
-traceback, `SystemExit`, `os._exit` and a signal come back as what they are. When the limit of a resource is exceeded,
-no process of the tree survives. If the caller dies, the child is killed.
+traceback, `SystemExit`, `os._exit` and a signal come back as what they are. When the call is over, however it ended, no
+process of its tree is left. If the caller dies, the child is killed.
 """
 
 from __future__ import annotations
 
-import fcntl
+import marshal
 import os
 import pickle
 import select
 import signal
-import struct
 import sys
 import time
-import traceback
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any, Literal
 
-from envpack_monitor import tree
-from envpack_monitor.bracket import Bracket
+from envpack_monitor import inner, tree
 from envpack_monitor.errors import LimitExceeded, ProcessExited, ProcessKilled, RemoteTraceback, ResultNotPicklable
+from envpack_monitor.folders import FolderSize
+from envpack_monitor.forked import ForkedBracket
+from envpack_monitor.kills import Kills
 from envpack_monitor.limits import Limits, measured_fields
+from envpack_monitor.marks import Mark, new_mark
+from envpack_monitor.parts import PartReader
+
+Method = Literal["fork", "spawn"]
 
 LOOK_S = 0.025
 """How often the tree is looked at while a limit has to be watched."""
-
-_HEADER = struct.Struct("<QQ")
-_CHUNK_BYTES = 1 << 20
 
 
 @dataclass(slots=True)
@@ -63,39 +65,47 @@ def run_isolated(
     *,
     limits: Limits | None = None,
     category: str = "",
+    method: Method = "fork",
+    folder: str | os.PathLike[str] | None = None,
 ) -> Outcome:
-    """Call `function(*args, **kwargs)` in a forked child and return how that ended.
+    """Call `function(*args, **kwargs)` in a child process and return how that ended.
 
     Args:
-        function: anything callable; neither it nor its arguments need to be picklable.
+        function: anything callable.
         args: positional arguments.
         kwargs: named arguments.
-        limits: what ends the call early.
+        limits: what ends the call early; its wall time begins with the call, not with the start of an interpreter.
         category: who is named in errors.
+        method: `fork` starts with everything that is loaded here, and nothing need be picklable but the result.
+            `spawn` starts a fresh interpreter; the function and its arguments travel as a pickle.
+        folder: whose growth is measured; needed for a disk limit.
+
+    Raises:
+        FormatError: a disk limit without a folder.
+        CallNotPicklable: the function or its arguments cannot travel to a fresh interpreter.
     """
-    tree.prepare()
-    for stream in (sys.stdout, sys.stderr):
-        # What is buffered now would be written twice: here, and by the child.
-        if stream is not None:
-            stream.flush()
-    read_end, write_end = os.pipe2(os.O_CLOEXEC)
-    _widen(write_end)
-    started_at, start, parent = time.time(), time.perf_counter(), os.getpid()
-    pid = _fork()
-    if pid == 0:
-        os.close(read_end)
-        _run_child(parent, write_end, function, args, kwargs or {})
-    os.close(write_end)
-    watch = _Watch(pid, read_end, limits, category, start)
+    disk = FolderSize.needed_for(limits, folder)
+    mark, kills = new_mark(), Kills()
+    started_at, start = time.time(), time.perf_counter()
+    if method == "fork":
+        pid, pipe = _fork(function, args, kwargs or {}, mark, is_watched=limits is not None)
+    else:
+        from envpack_monitor.spawn import start_fresh
+
+        pid, pipe = start_fresh(function, args, kwargs or {}, mark, is_watched=limits is not None)
+    watch = _Watch(pid, pipe, limits, category, start if method == "fork" else None, disk, kills)
+    is_over = False
     try:
         watch.until_done()
-    except BaseException:
-        tree.kill_tree(pid)
-        raise
+        is_over = watch.is_complete
     finally:
-        os.close(read_end)
-        status, rusage = _reap(pid)
-    figures = {"started_at": started_at, "wall_s": time.perf_counter() - start, "processes_max": watch.processes_max}
+        os.close(pipe)
+        if not is_over:
+            tree.kill_tree(pid)
+        _, status, rusage = os.wait4(pid, 0)
+        if not is_over:
+            mark.end_bearers()
+    figures = {"started_at": started_at, "wall_s": time.perf_counter() - start}
     return watch.outcome(figures, status, rusage)
 
 
@@ -104,29 +114,39 @@ class _Watch:
     """The caller's side while the child runs."""
 
     pid: int
-    read_end: int
+    pipe: int
     limits: Limits | None
     category: str
-    start: float
+    start: float | None
+    disk: FolderSize | None
+    kills: Kills
     error: LimitExceeded | None = None
-    sampled_bytes: int = 0
-    processes_max: int | None = None
-    _frame: bytearray = field(default_factory=bytearray)
+    sampled: dict[str, int] = field(default_factory=dict)
+    _reader: PartReader = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._reader = PartReader(self.pipe, inner.PARTS + (self.start is None))
+
+    @property
+    def is_complete(self) -> bool:
+        """All that the child had to say has come."""
+        return self._reader.is_complete
 
     def until_done(self) -> None:
-        """Return when the frame is complete, the child is dead, or a limit was exceeded and the tree killed."""
-        os.set_blocking(self.read_end, False)
+        """Return when the parts are complete, the child is dead, or a limit was exceeded."""
+        os.set_blocking(self.pipe, False)
         pidfd = os.pidfd_open(self.pid)
         poll = select.poll()
-        poll.register(self.read_end, select.POLLIN)
+        poll.register(self.pipe, select.POLLIN)
         poll.register(pidfd, select.POLLIN)
         try:
-            while not self._is_complete():
+            while not self.is_complete:
                 ready = {fd for fd, _ in poll.poll(self._timeout_ms())}
-                if self.read_end in ready and not self._read():
-                    poll.unregister(self.read_end)
+                if self.pipe in ready and not self._reader.read():
+                    poll.unregister(self.pipe)
+                self._note_begin()
                 if pidfd in ready:
-                    self._read()
+                    self._reader.read()
                     return
                 if self.limits is not None and self._is_exceeded(self.limits):
                     return
@@ -135,13 +155,13 @@ class _Watch:
 
     def outcome(self, figures: dict[str, Any], status: int, rusage: Any) -> Outcome:
         """Judge what has come and how the child ended."""
-        if self.error is None and self._is_complete():
+        if self.error is None and self.is_complete:
             outcome = self._unpack(figures)
         else:
             _add_rusage(figures, rusage)
             outcome = Outcome(figures, error=self.error or self._death(figures, status))
-        self._add_sample(outcome.figures)
-        if outcome.error is None and self.limits is not None:
+        self._add_samples(outcome.figures)
+        if self.error is None and self.limits is not None and not isinstance(outcome.error, ProcessKilled):
             # What was too short to be caught while it happened stands in the exact figures.
             for excess in self.limits.exceeded_by(**measured_fields(outcome.figures)):
                 outcome.error = self.error = LimitExceeded(*excess, self.category, self.pid)
@@ -150,57 +170,65 @@ class _Watch:
             outcome.figures["limit_exceeded"] = self.error.resource
         return outcome
 
+    def _note_begin(self) -> None:
+        """A fresh interpreter says when it is about to call; only then does the time begin."""
+        if self.start is None and self._reader.parts:
+            self.start = time.perf_counter()
+
+    @property
+    def _has_ended(self) -> bool:
+        """The call itself is over; what it gave back is on its way."""
+        return len(self._reader.parts) > self._reader.expected - inner.PARTS
+
     def _timeout_ms(self) -> float | None:
         if self.limits is None:
             return None
         if self._needs_samples(self.limits):
             return LOOK_S * 1e3
-        assert self.limits.wall_s is not None
+        if self.start is None or self.limits.wall_s is None:
+            return None
         return max(0.0, self.start + self.limits.wall_s - time.perf_counter()) * 1e3 + 1
 
     @staticmethod
     def _needs_samples(limits: Limits) -> bool:
-        return any(limit is not None for limit in (limits.memory_bytes, limits.cpu_s, limits.processes))
+        return any(
+            each is not None for each in (limits.memory_bytes, limits.cpu_s, limits.processes, limits.disk_bytes)
+        )
 
     def _is_exceeded(self, limits: Limits) -> bool:
+        if self.start is None:
+            return False
         measured: dict[str, float | None] = {"wall_s": time.perf_counter() - self.start}
-        if self._needs_samples(limits):
-            pids = [self.pid, *tree.descendants(self.pid)]
-            now = tree.sample(pids)
-            memory_bytes = now.memory_bytes
-            if now.processes > 1 and memory_bytes > max(self.sampled_bytes, 0):
-                memory_bytes = tree.shared_out_bytes(pids) or memory_bytes
-            self.sampled_bytes = max(self.sampled_bytes, memory_bytes)
-            self.processes_max = max(self.processes_max or 1, now.processes)
-            measured |= {"memory_bytes": memory_bytes, "cpu_s": now.cpu_s, "processes": now.processes}
+        if self._needs_samples(limits) and not self._has_ended:
+            measured |= self._look()
         for resource, allowed, value in limits.exceeded_by(**measured):
-            tree.kill_tree(self.pid)
             self.error = LimitExceeded(resource, allowed, value, self.category, self.pid)
             return True
         return False
 
-    def _read(self) -> bool:
-        """Take what has arrived; return whether more may come."""
-        try:
-            while chunk := os.read(self.read_end, _CHUNK_BYTES):
-                self._frame += chunk
-            return False
-        except BlockingIOError:
-            return True
-
-    def _is_complete(self) -> bool:
-        if len(self._frame) < _HEADER.size:
-            return False
-        missing: int = _HEADER.size + sum(_HEADER.unpack_from(self._frame)) - len(self._frame)
-        return missing <= 0
+    def _look(self) -> dict[str, float | None]:
+        pids = [self.pid, *tree.descendants(self.pid)]
+        now = tree.sample(pids)
+        memory_bytes = now.memory_bytes
+        if now.processes > 1 and memory_bytes > self.sampled.get("peak_memory_bytes", 0):
+            memory_bytes = tree.shared_out_bytes(pids) or memory_bytes
+        found = {"peak_memory_bytes": memory_bytes, "processes_max": now.processes, "threads_max": now.threads}
+        for name, value in found.items():
+            self.sampled[name] = max(self.sampled.get(name, 1), value)
+        disk_bytes = self.disk.growth() if self.disk is not None else None
+        return {
+            "memory_bytes": memory_bytes,
+            "cpu_s": now.cpu_s,
+            "processes": now.processes,
+            "disk_bytes": disk_bytes,
+        }
 
     def _unpack(self, figures: dict[str, Any]) -> Outcome:
-        length, _ = _HEADER.unpack_from(self._frame)
-        view = memoryview(self._frame)[_HEADER.size :]
-        kind, inner, text = pickle.loads(view[:length])
-        outcome = Outcome({**figures, **inner})
+        own, end, payload = self._reader.parts[-inner.PARTS :]
+        kind, text = marshal.loads(end)
+        outcome = Outcome({**figures, **marshal.loads(own)})
         try:
-            value = pickle.loads(view[length:])
+            value = pickle.loads(payload)
         except Exception as error:
             # Whatever a class of the user's does when it is loaded: the call itself has ended.
             kind, value = "error", ResultNotPicklable(f"what {self.category!r} gave back cannot be loaded: {error!r}")
@@ -208,117 +236,65 @@ class _Watch:
             outcome.result = value
         else:
             outcome.error = value
-            outcome.error.__cause__ = RemoteTraceback(text)
+            if text:
+                outcome.error.__cause__ = RemoteTraceback(text)
         return outcome
 
     def _death(self, figures: dict[str, Any], status: int) -> BaseException:
         if os.WIFSIGNALED(status):
             figures["signal"] = os.WTERMSIG(status)
-            return ProcessKilled(os.WTERMSIG(status), self.category)
+            out_of_memory = figures["signal"] == signal.SIGKILL and self.kills.by_kernel() > 0
+            return ProcessKilled(figures["signal"], self.category, is_out_of_memory=out_of_memory)
         figures["exit_status"] = os.waitstatus_to_exitcode(status)
         return ProcessExited(figures["exit_status"], self.category)
 
-    def _add_sample(self, figures: dict[str, Any]) -> None:
-        """Let the samples of the tree complete a peak that covers only its first process."""
-        if self.sampled_bytes > figures.get("peak_memory_bytes", 0):
-            figures["peak_memory_bytes"] = self.sampled_bytes
-            figures["quality"] = f"exact; peak_memory_bytes: sampled({LOOK_S})"
-        if self.processes_max is not None:
-            figures["quality"] += f"; processes_max: sampled({LOOK_S})"
+    def _add_samples(self, figures: dict[str, Any]) -> None:
+        """Let what was seen of the tree complete a peak that covers only its first process."""
+        words = [figures["quality"]]
+        if self.sampled.get("peak_memory_bytes", 0) <= figures.get("peak_memory_bytes", 0):
+            self.sampled.pop("peak_memory_bytes", None)
+        else:
+            words = [word for word in words[0].split("; ") if not word.startswith("peak_memory_bytes:")]
+        figures |= self.sampled
+        words += [f"{name}: sampled({LOOK_S})" for name in self.sampled]
+        if self.disk is not None:
+            figures["disk_bytes"] = self.disk.growth(look=True)
+            words.append(f"disk_bytes: sampled({LOOK_S})")
+        figures["quality"] = "; ".join(words)
 
 
-def _run_child(
-    parent: int, write_end: int, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> NoReturn:
-    status = 70
-    try:
-        os.setsid()
-        tree.die_with_parent(parent)
-        tree.become_subreaper()
-        signal.set_wakeup_fd(-1)
-        frame = _call(function, args, kwargs)
-        tree.kill_tree(os.getpid(), spare_root=True)
-        _flush_all()
-        _write(write_end, frame)
-        status = 0
-    except BaseException:
-        # Nobody above this frame may run: it belongs to the caller's program.
-        traceback.print_exc()
-    finally:
-        os._exit(status)
-
-
-def _call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[bytes]:
-    bracket = Bracket()
-    kind, text = "result", ""
-    bracket.start()
-    try:
-        value = function(*args, **kwargs)
-        figures = bracket.stop()
-    except BaseException as error:
-        figures = bracket.stop()
-        kind, value, text = "error", error, "".join(traceback.format_exception(error))
-    try:
-        payload = _dumps(value)
-    except Exception as error:
-        what = f"the {kind} of type {type(value).__name__!r} cannot be pickled"
-        kind, payload = "error", pickle.dumps(ResultNotPicklable(f"{what}: {error}"))
-    head = pickle.dumps((kind, figures, text))
-    return [_HEADER.pack(len(head), len(payload)), head, payload]
-
-
-def _dumps(value: Any) -> bytes:
-    try:
-        return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
-    except Exception as error:
-        # Functions and classes made at run time need more.
-        try:
-            import cloudpickle
-        except ImportError:
-            raise error from None
-        data: bytes = cloudpickle.dumps(value, pickle.HIGHEST_PROTOCOL)
-        return data
-
-
-def _write(fd: int, parts: list[bytes]) -> None:
-    for part in parts:
-        view = memoryview(part)
-        while view:
-            view = view[os.write(fd, view) :]
-
-
-def _flush_all() -> None:
-    from envpack_monitor.recorder import flush_default
-
-    flush_default()
+def _fork(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], mark: Mark, *, is_watched: bool
+) -> tuple[int, int]:
+    """Fork the child; return its number and the end of the pipe that it writes to."""
+    tree.prepare()
     for stream in (sys.stdout, sys.stderr):
+        # What is buffered now would be written twice: here, and by the child.
         if stream is not None:
             stream.flush()
+    read_end, write_end = os.pipe2(os.O_CLOEXEC)
+    parent = os.getpid()
+    pid = _plain_fork()
+    if pid == 0:
+        try:
+            os.close(read_end)
+            os.setsid()
+            inner.settle(parent, mark)
+            signal.set_wakeup_fd(-1)
+            inner.run_to_end(write_end, ForkedBracket(), function, args, kwargs, is_watched=is_watched)
+        finally:
+            os._exit(70)
+    os.close(write_end)
+    return pid, read_end
 
 
-def _widen(pipe: int) -> None:
-    try:
-        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _CHUNK_BYTES)
-    except OSError:
-        # A user may own only so much buffer; the pipe works as it is.
-        pass
-
-
-def _fork() -> int:
+def _plain_fork() -> int:
     if sys.version_info >= (3, 12):
         with warnings.catch_warnings():
             # Python warns when threads run, and the history's writer is one. The child runs one function and leaves.
             warnings.simplefilter("ignore", DeprecationWarning)
             return os.fork()
     return os.fork()
-
-
-def _reap(pid: int) -> tuple[int, Any]:
-    # The leader's number stands for its group until it is waited for.
-    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-    tree.kill_group(pid)
-    _, status, rusage = os.wait4(pid, 0)
-    return status, rusage
 
 
 def _add_rusage(figures: dict[str, Any], rusage: Any) -> None:

@@ -30,11 +30,13 @@ class TreeSample:
         memory_bytes: resident memory of all; pages that several of them share count several times.
         cpu_s: processor seconds of all since each began, with the children that each has waited for.
         processes: how many are alive.
+        threads: how many threads they have together.
     """
 
     memory_bytes: int
     cpu_s: float
     processes: int
+    threads: int
 
 
 def descendants(pid: int) -> list[int]:
@@ -54,7 +56,7 @@ def children(pid: int) -> list[int]:
         threads = os.listdir(f"/proc/{pid}/task")
     except OSError:
         return []
-    return [int(child) for thread in threads for child in _read(f"/proc/{pid}/task/{thread}/children").split()]
+    return [int(child) for thread in threads for child in read(f"/proc/{pid}/task/{thread}/children").split()]
 
 
 def has_waited_for_children(pid: int) -> bool:
@@ -62,29 +64,30 @@ def has_waited_for_children(pid: int) -> bool:
 
     Every process takes page faults, and those of children that were waited for are kept apart.
     """
-    words = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+    words = read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
     return len(words) < 9 or int(words[8]) > 0
 
 
 def peak_kib(pid: int) -> int:
     """Return the largest resident memory of a living process so far (VmHWM), 0 if it is dead."""
-    text = _read(f"/proc/{pid}/status")
+    text = read(f"/proc/{pid}/status")
     at = text.find(b"VmHWM:")
     return int(text[at + 6 : text.index(b"kB", at)]) if at >= 0 else 0
 
 
 def sample(pids: Iterable[int]) -> TreeSample:
     """Return what the processes that are still alive use now."""
-    memory_bytes, cpu_s, processes = 0, 0.0, 0
+    memory_bytes, cpu_s, processes, threads = 0, 0.0, 0, 0
     for pid in pids:
-        text = _read(f"/proc/{pid}/stat")
+        text = read(f"/proc/{pid}/stat")
         # The name, in brackets, may hold anything; what follows the last bracket are single words.
         words = text.rpartition(b")")[2].split()
         if words and words[0] not in (b"Z", b"X"):
             processes += 1
             cpu_s += sum(map(int, words[11:15])) / _TICKS_PER_S
+            threads += int(words[17])
             memory_bytes += int(words[21]) * _PAGE_BYTES
-    return TreeSample(memory_bytes, cpu_s, processes)
+    return TreeSample(memory_bytes, cpu_s, processes, threads)
 
 
 def shared_out_bytes(pids: Iterable[int]) -> int | None:
@@ -94,14 +97,36 @@ def shared_out_bytes(pids: Iterable[int]) -> int | None:
     """
     total = 0
     for pid in pids:
-        text = _read(f"/proc/{pid}/smaps_rollup")
+        text = read(f"/proc/{pid}/smaps_rollup")
         at = text.find(b"\nPss:")
         if at < 0:
-            if _read(f"/proc/{pid}/stat"):
+            if read(f"/proc/{pid}/stat"):
                 return None
             continue
         total += int(text[at + 5 : text.index(b"kB", at)]) * 1024
     return total
+
+
+def is_alive(pid: int) -> bool:
+    """Tell whether a process runs, which a dead one that nobody has waited for does not."""
+    return read(f"/proc/{pid}/stat").rpartition(b")")[2].split()[:1] not in ([], [b"Z"], [b"X"])
+
+
+def read(path: str) -> bytes:
+    """Return a file of /proc; nothing if it is gone or not ours to read."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        parts = []
+        while part := os.read(fd, 65536):
+            parts.append(part)
+        return b"".join(parts)
+    except OSError:
+        return b""
+    finally:
+        os.close(fd)
 
 
 def kill_tree(root: int, *, spare_root: bool = False) -> int:
@@ -120,7 +145,7 @@ def kill_tree(root: int, *, spare_root: bool = False) -> int:
     if not spare_root:
         _send(root, signal.SIGSTOP)
     for _ in range(_SWEEPS):
-        new = [pid for pid in descendants(root) if pid not in stopped and _is_alive(pid)]
+        new = [pid for pid in descendants(root) if pid not in stopped and is_alive(pid)]
         if not new:
             break
         for pid in new:
@@ -131,12 +156,6 @@ def kill_tree(root: int, *, spare_root: bool = False) -> int:
     if not spare_root:
         _send(root, signal.SIGKILL)
     return len(stopped)
-
-
-def kill_group(leader: int) -> None:
-    """Kill what is left of the process group of a dead leader that has not been waited for yet."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(leader, signal.SIGKILL)
 
 
 def become_subreaper() -> None:
@@ -166,27 +185,6 @@ def _prctl() -> ctypes._NamedFuncPointer:
     prctl = ctypes.CDLL(None).prctl
     prctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong]
     return prctl
-
-
-def _is_alive(pid: int) -> bool:
-    return _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()[:1] not in ([], [b"Z"], [b"X"])
-
-
-def _read(path: str) -> bytes:
-    """Return a file of /proc; nothing if the process is gone."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return b""
-    try:
-        parts = []
-        while part := os.read(fd, 65536):
-            parts.append(part)
-        return b"".join(parts)
-    except OSError:
-        return b""
-    finally:
-        os.close(fd)
 
 
 def _send(pid: int, number: int) -> None:
