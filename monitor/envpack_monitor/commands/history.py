@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from envpack_monitor.commands.replay import replay_calls
+
 if TYPE_CHECKING:
     from envpack_monitor.usage import Usage
 
@@ -13,6 +15,9 @@ if TYPE_CHECKING:
 @click.group()
 def history() -> None:
     """Show what calls and commands have used so far (the file is named by ENVPACK_HISTORY)."""
+
+
+history.add_command(replay_calls)
 
 
 @history.command("ls")

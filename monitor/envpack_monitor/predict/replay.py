@@ -13,10 +13,14 @@ from itertools import pairwise
 from typing import Any
 
 from envpack_monitor.allocation import Allocation
+from envpack_monitor.errors import FormatError
 from envpack_monitor.predict.protocol import Predictor
 from envpack_monitor.usage import Usage
 
 ATTEMPTS = 100
+
+FailedShare = Callable[[float, float], float]
+"""From allocated and needed bytes to the share of its run after which an attempt dies."""
 
 _CURVE = ((0.0, 0.0), (0.5, 0.09), (0.7, 0.16), (0.9, 0.31), (0.95, 0.38), (1.0, 0.74))
 """After which share of its run a call first crosses a share of its peak, measured on 4,712 memory series."""
@@ -32,6 +36,8 @@ class Replay:
         used_byte_s: peak memory times wall time of all calls.
         allocated_byte_s: what the policy would have set aside, failed attempts included.
         impossible: calls that need more than the policy would ever give; they count as failures.
+        predict_s: what asking took on average (the mean over all calls); 0 without a clock.
+        observe_s: what telling took on average; 0 without a clock.
     """
 
     calls: int
@@ -39,6 +45,8 @@ class Replay:
     used_byte_s: float
     allocated_byte_s: float
     impossible: int = 0
+    predict_s: float = 0.0
+    observe_s: float = 0.0
 
     @property
     def awe(self) -> float:
@@ -69,8 +77,43 @@ def killed_on_crossing(allocated_bytes: float, peak_bytes: float) -> float:
     return 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class KilledAfter:
+    """A failed attempt lasts the same share of its run whatever it was given.
+
+    Args:
+        share: 0 to 1.
+    """
+
+    share: float
+
+    def __call__(self, allocated_bytes: float, peak_bytes: float) -> float:
+        """Return the share."""
+        return self.share
+
+
+def kill_mode(text: str) -> FailedShare:
+    """Return what `end`, `curve` or a fraction names: how long a failed attempt lasts.
+
+    Raises:
+        FormatError: it is none of these.
+    """
+    if text in ("end", "curve"):
+        return killed_at_end if text == "end" else killed_on_crossing
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise FormatError(f"kill mode: end, curve or a fraction from 0 to 1 expected, {text!r} met")
+    return KilledAfter(share)
+
+
 def replay(
-    predictor: Predictor, calls: Iterable[Usage], failed_share: Callable[[float, float], float] = killed_at_end
+    predictor: Predictor,
+    calls: Iterable[Usage],
+    failed_share: FailedShare = killed_at_end,
+    clock: Callable[[], float] = lambda: 0.0,
 ) -> Replay:
     """Return what a policy would have cost, cold start included.
 
@@ -79,27 +122,41 @@ def replay(
         calls: with `category`, `features`, `wall_s` and `peak_memory_bytes`, in the order of submission. Calls without
             a peak are left out.
         failed_share: from allocated and needed bytes to the share of its run after which an attempt dies.
+        clock: gives seconds; with one, it is measured what the policy itself costs.
     """
     count = failures = impossible = 0
-    used = allocated = 0.0
+    used = allocated = predict_s = observe_s = 0.0
     for call in calls:
         if not call.peak_memory_bytes:
             continue
         count += 1
-        attempts = _attempts(predictor, call)
+        before = clock()
+        first = predictor.predict(call.category, call.features)
+        predict_s += clock() - before
+        attempts = _attempts(predictor, call, first)
         failures += len(attempts) - 1
         used += call.peak_memory_bytes * call.wall_s
         allocated += sum(size * call.wall_s * failed_share(size, call.peak_memory_bytes) for size in attempts[:-1])
         allocated += attempts[-1] * call.wall_s
         if attempts[-1] < call.peak_memory_bytes:
             failures, impossible = failures + 1, impossible + 1
+        before = clock()
         predictor.observe(call.category, call.features, call)
-    return Replay(calls=count, failures=failures, used_byte_s=used, allocated_byte_s=allocated, impossible=impossible)
+        observe_s += clock() - before
+    return Replay(
+        calls=count,
+        failures=failures,
+        used_byte_s=used,
+        allocated_byte_s=allocated,
+        impossible=impossible,
+        predict_s=predict_s / max(count, 1),
+        observe_s=observe_s / max(count, 1),
+    )
 
 
-def _attempts(predictor: Predictor, call: Usage) -> list[int]:
+def _attempts(predictor: Predictor, call: Usage, first: Allocation) -> list[int]:
     """Return the memory of each attempt; the last one succeeds unless the policy cannot give more."""
-    allocation: Allocation = predictor.predict(call.category, call.features)
+    allocation = first
     sizes = [allocation.memory_bytes or 0]
     while sizes[-1] < (call.peak_memory_bytes or 0) and len(sizes) < ATTEMPTS:
         allocation = predictor.retry(call.category, call.features, allocation)
