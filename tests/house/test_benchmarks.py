@@ -7,10 +7,14 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
-CLAIMS = sorted(file for file in (*FOLDER.glob("*.py"), *FOLDER.glob("packing/*.py")) if file.name != "rounds.py")
+SHARED = {"rounds.py"}
+"""Files of the folders of claims that hold none."""
+
+ROOMS = (".", "packing", "prediction")
+CLAIMS = sorted(file for room in ROOMS for file in (FOLDER / room).glob("*.py") if file.name not in SHARED)
 
 
-@pytest.mark.parametrize("file", CLAIMS, ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", CLAIMS, ids=lambda file: f"{file.parent.name}-{file.stem}")
 def test_each_benchmark_has_a_claim_and_starts(file):
     outcome = subprocess.run([sys.executable, file, "--help"], capture_output=True, text=True, timeout=60, check=False)
 
