@@ -2,40 +2,40 @@
 
 Guarantees: what `add_many` returned from is in the file, even if the process is killed then. Many processes write at
 once; each waits for its turn. A damaged file is renamed to `NAME.damaged-N`, the log says so, and a new one begins.
-The background thread that keeps this off the path of calls is `envpack_monitor.writer`.
+The background thread that keeps this off the path of calls is `envpack_monitor.writer`; the file itself is opened,
+completed and set aside by `envpack_monitor.storage`.
 """
 
 from __future__ import annotations
 
-import fcntl
-import json
-import logging
+import functools
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from envpack_monitor import prune as pruning
+from envpack_monitor import storage
 from envpack_monitor.errors import HistoryError, UnknownCategoryError
+from envpack_monitor.rows import Row, from_values, to_row
 from envpack_monitor.settings import history_path
-from envpack_monitor.usage import FIELDS, Usage
+from envpack_monitor.storage import COLUMNS
+from envpack_monitor.usage import Usage
 
 if TYPE_CHECKING:
     import sqlite3
 
-SCHEMA = 3
-BUSY_TIMEOUT_S = 60.0
+    from envpack_monitor.merge import Merged
+    from envpack_monitor.prune import Pruned
 
-_log = logging.getLogger(__name__)
+ROWS_PER_STATEMENT = 64
+PAGE = 2_000
+
 _T = TypeVar("_T")
-_COLUMNS = ", ".join(f'"{name}"' for name in FIELDS)
-_INSERT = f"INSERT INTO calls ({_COLUMNS}) VALUES ({', '.join('?' * len(FIELDS))})"
-_CREATE_STATE = "CREATE TABLE IF NOT EXISTS state (name TEXT PRIMARY KEY, version INTEGER, data BLOB, seen_id INTEGER)"
-_AS_JSON = tuple(FIELDS.index(name) for name in ("peak_times", "features"))
-_DEFAULTS: dict[str, Any] = {"category": "", "started_at": 0.0, "quality": "exact", "calls": 1}
-_DAMAGE = ("malformed", "not a database", "encrypted", "no such table", "no such column", "no column named")
 
 _inherited: list[sqlite3.Connection] = []
 """Connections that came through a fork. SQLite allows a child neither to use nor to close them: they are only kept."""
@@ -48,6 +48,7 @@ class CategorySummary:
     Args:
         category: its name.
         calls: how many calls.
+        rows: how many rows; fewer than calls where the history holds aggregates of many.
         wall_s: seconds of all calls together.
         cpu_s: processor seconds of all calls together.
         peak_memory_bytes: the largest peak; `None` if none was measured.
@@ -56,6 +57,7 @@ class CategorySummary:
 
     category: str
     calls: int
+    rows: int
     wall_s: float
     cpu_s: float
     peak_memory_bytes: int | None
@@ -98,6 +100,7 @@ class History:
         self.path = chosen
         self._connection: sqlite3.Connection | None = None
         self._pid = 0
+        self._identity: tuple[int, int] | None = None
         self._lock = threading.Lock()
 
     def add_many(self, rows: Iterable[Usage | Mapping[str, Any]]) -> int:
@@ -112,16 +115,29 @@ class History:
         Raises:
             HistoryError: the file cannot be written.
         """
-        values = [_to_row(usage) for usage in rows]
+        return self.add_rows([to_row(usage) for usage in rows])
+
+    def add_rows(self, rows: list[Row]) -> int:
+        """Write rows in one transaction; when this returns they are in the file.
+
+        Args:
+            rows: as `envpack_monitor.rows.to_row` makes them.
+
+        Returns:
+            How many there were.
+
+        Raises:
+            HistoryError: the file cannot be written.
+        """
 
         def insert(connection: sqlite3.Connection) -> None:
             connection.execute("BEGIN IMMEDIATE")
-            connection.executemany(_INSERT, values)
+            _insert(connection, rows)
             connection.execute("COMMIT")
 
-        if values:
-            self._run(insert)
-        return len(values)
+        if rows:
+            self._work(insert, writes=True)
+        return len(rows)
 
     def categories(self) -> list[CategorySummary]:
         """Return a summary of each category, by name.
@@ -130,10 +146,10 @@ class History:
             HistoryError: the file cannot be read.
         """
         select = (
-            "SELECT category, sum(calls), sum(wall_s), coalesce(sum(cpu_user_s + cpu_system_s), 0.0), "
+            "SELECT category, sum(calls), count(*), sum(wall_s), coalesce(sum(cpu_user_s + cpu_system_s), 0.0), "
             "max(peak_memory_bytes), max(started_at) FROM calls GROUP BY category ORDER BY category"
         )
-        return [CategorySummary(*row) for row in self._run(lambda connection: connection.execute(select).fetchall())]
+        return [CategorySummary(*row) for row in self._work(lambda connection: connection.execute(select).fetchall())]
 
     def calls(self, category: str, last: int | None = None) -> list[Usage]:
         """Return the usages of a category in the order in which they were written.
@@ -146,12 +162,12 @@ class History:
             UnknownCategoryError: there is none; the hint names similar ones.
             HistoryError: the file cannot be read.
         """
-        select = f"SELECT {_COLUMNS} FROM calls WHERE category = ? ORDER BY id DESC LIMIT ?"
+        select = f"SELECT {COLUMNS} FROM calls WHERE category = ? ORDER BY id DESC LIMIT ?"
         wanted = (category, -1 if last is None else last)
-        rows = self._run(lambda connection: connection.execute(select, wanted).fetchall())
+        rows = self._work(lambda connection: connection.execute(select, wanted).fetchall())
         if not rows:
-            raise UnknownCategoryError(f"no calls of category {category!r} in {self.path}", self._similar(category))
-        return [_from_row(row) for row in reversed(rows)]
+            raise self._unknown(category)
+        return [from_values(row) for row in reversed(rows)]
 
     def newest(self, last: int) -> list[Usage]:
         """Return the newest usages of all categories in the order in which they were written.
@@ -162,9 +178,91 @@ class History:
         Raises:
             HistoryError: the file cannot be read.
         """
-        select = f"SELECT {_COLUMNS} FROM calls ORDER BY id DESC LIMIT ?"
-        rows = self._run(lambda connection: connection.execute(select, (last,)).fetchall())
-        return [_from_row(row) for row in reversed(rows)]
+        select = f"SELECT {COLUMNS} FROM calls ORDER BY id DESC LIMIT ?"
+        rows = self._work(lambda connection: connection.execute(select, (last,)).fetchall())
+        return [from_values(row) for row in reversed(rows)]
+
+    def names(self) -> list[str]:
+        """Return the names of all categories, sorted; the rows themselves are not read.
+
+        Raises:
+            HistoryError: the file cannot be read.
+        """
+        select = (
+            "WITH RECURSIVE names(name) AS (SELECT min(category) FROM calls UNION ALL "
+            "SELECT (SELECT min(category) FROM calls WHERE category > name) FROM names WHERE name IS NOT NULL) "
+            "SELECT name FROM names WHERE name IS NOT NULL"
+        )
+        return [name for (name,) in self._work(lambda connection: connection.execute(select).fetchall())]
+
+    def iterate(self, category: str | None = None) -> Iterator[Usage]:
+        """Give all usages, or those of one category, in the order in which they were written, a page at a time.
+
+        Others may write meanwhile; what they write is given too.
+
+        Raises:
+            HistoryError: the file cannot be read.
+        """
+        which = "" if category is None else "category = ? AND "
+        select = f"SELECT id, {COLUMNS} FROM calls WHERE {which}id > ? ORDER BY id LIMIT {PAGE}"
+        chosen, seen = () if category is None else (category,), 0
+        while rows := self._page(select, (*chosen, seen)):
+            yield from (from_values(row[1:]) for row in rows)
+            seen = rows[-1][0]
+
+    def prune(
+        self,
+        category: str | None = None,
+        *,
+        older_than_s: float | None = None,
+        keep: int = 0,
+        has_summary: bool = True,
+        is_trial: bool = False,
+    ) -> list[Pruned]:
+        """Remove old calls; what they add up to stays, as aggregates. Safe while others write.
+
+        Args:
+            category: only of this one.
+            older_than_s: only calls that began so many seconds ago or earlier.
+            keep: so many of the newest rows of each category stay in any case.
+            has_summary: whether the sums and largest peaks of what goes are kept; without, saved states are dropped.
+            is_trial: say what would go, and change nothing.
+
+        Raises:
+            UnknownCategoryError: there is no such category.
+            HistoryError: the file cannot be written.
+        """
+        before = None if older_than_s is None else time.time() - older_than_s
+        names = self.names()
+        if category is not None and category not in names:
+            raise self._unknown(category)
+        chosen = names if category is None else [category]
+
+        def work(connection: sqlite3.Connection) -> list[Pruned]:
+            if is_trial:
+                return [pruning.count(connection, name, before, keep) for name in chosen]
+            return [pruning.prune(connection, name, before, keep, has_summary) for name in chosen]
+
+        return self._work(work)
+
+    def merge(self, path: str | os.PathLike[str]) -> Merged:
+        """Take the calls of another history in, those that have not come before. Safe while others write to either.
+
+        Args:
+            path: the other file; a damaged one gives what can be read of it.
+
+        Raises:
+            HistoryError: it cannot be read, or this one cannot be written.
+            FormatError: it is a database of something else.
+        """
+        from envpack_monitor.merge import Merged, Source, write_chunk
+
+        added = read = 0
+        with Source(Path(path).absolute()) as source:
+            for rows in source.chunks():
+                read += len(rows)
+                added += self._work(functools.partial(write_chunk, rows=rows), writes=True)
+            return Merged(str(path), added, read - added, source.unreadable)
 
     def since(self, seen_id: int, last: int) -> tuple[list[Usage], int]:
         """Return what was written after a call that is known, of all categories, in the order of writing.
@@ -183,15 +281,15 @@ class History:
         Raises:
             HistoryError: the file cannot be read.
         """
-        select = f"SELECT id, {_COLUMNS} FROM calls WHERE id > ? ORDER BY id DESC LIMIT ?"
+        select = f"SELECT id, {COLUMNS} FROM calls WHERE id > ? ORDER BY id DESC LIMIT ?"
 
         def read(connection: sqlite3.Connection) -> tuple[list[tuple[Any, ...]], int]:
             newest: int = connection.execute("SELECT coalesce(max(id), 0) FROM calls").fetchone()[0]
             rows = connection.execute(select, (seen_id if seen_id <= newest else 0, last)).fetchall()
             return rows, rows[0][0] if rows else newest
 
-        rows, newest_id = self._run(read)
-        return [_from_row(row[1:]) for row in reversed(rows)], newest_id
+        rows, newest_id = self._work(read)
+        return [from_values(row[1:]) for row in reversed(rows)], newest_id
 
     def save_state(self, name: str, data: bytes, seen_id: int, version: int = 1) -> None:
         """Keep something that was learned from the calls; it replaces what was kept under this name.
@@ -206,7 +304,7 @@ class History:
             HistoryError: the file cannot be written.
         """
         insert = "INSERT OR REPLACE INTO state (name, version, data, seen_id) VALUES (?, ?, ?, ?)"
-        self._run(lambda connection: connection.execute(insert, (name, version, data, seen_id)))
+        self._work(lambda connection: connection.execute(insert, (name, version, data, seen_id)))
 
     def load_state(self, name: str) -> SavedState | None:
         """Return what was saved last under a name, or `None`.
@@ -215,7 +313,7 @@ class History:
             HistoryError: the file cannot be read.
         """
         select = "SELECT version, data, seen_id FROM state WHERE name = ?"
-        row = self._run(lambda connection: connection.execute(select, (name,)).fetchone())
+        row = self._work(lambda connection: connection.execute(select, (name,)).fetchone())
         return None if row is None else SavedState(*row)
 
     def close(self) -> None:
@@ -228,42 +326,57 @@ class History:
             self._leave_to_parent()
             self._disconnect()
 
+    def _page(self, select: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        return self._work(lambda connection: connection.execute(select, values).fetchall())
+
+    def _unknown(self, category: str) -> UnknownCategoryError:
+        return UnknownCategoryError(f"no calls of category {category!r} in {self.path}", self._similar(category))
+
     def _similar(self, category: str) -> str:
         import difflib
 
-        names = [summary.category for summary in self.categories()]
+        names = self.names()
         close = difflib.get_close_matches(category, names, n=3, cutoff=0.5)
         close = close or [name for name in names if name.endswith((f".{category}", f":{category}"))][:3]
         if close:
             return f"did you mean {' or '.join(map(repr, close))}?"
         return f"there are {len(names)}: envpack history ls" if names else "the history is empty"
 
-    def _run(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
-        """Do one piece of work, and if the file proves damaged, once more on a new file."""
+    def _work(self, work: Callable[[sqlite3.Connection], _T], writes: bool = False) -> _T:
+        """Do one piece of work; if the file proves damaged, or has been set aside meanwhile, once more on a new one."""
         import sqlite3
 
         with self._lock:
-            for may_retry in (True, False):
+            for may_retry in (True, True, False):
                 try:
-                    return work(self._connect())
+                    result = work(self._connect())
+                    # What was written into a file that somebody set aside meanwhile is written again.
+                    if not (writes and may_retry and self._has_moved()):
+                        return result
                 except sqlite3.DatabaseError as error:
                     self._disconnect()
-                    if not (may_retry and _is_damage(error)):
+                    if not (may_retry and storage.is_damage(error)):
                         hint = "set ENVPACK_HISTORY to a file that may be written"
                         raise HistoryError(f"history {self.path}: {error}", hint) from error
-                    _set_aside(self.path, error)
-        raise AssertionError("the second attempt returned nor raised")
+                    storage.set_aside(self.path, error)
+                except BaseException:
+                    # Half a transaction must not be found by the next piece of work.
+                    self._disconnect()
+                    raise
+        raise AssertionError("the last attempt neither returned nor raised")
 
     def _connect(self) -> sqlite3.Connection:
         self._leave_to_parent()
+        if self._connection is not None and self._has_moved():
+            self._disconnect()
         if self._connection is None:
-            try:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                hint = "set ENVPACK_HISTORY to another file"
-                raise HistoryError(f"history {self.path}: {error.strerror}", hint) from error
-            self._connection, self._pid = _open_file(self.path), os.getpid()
+            self._connection, self._pid = storage.open_file(self.path), os.getpid()
+            self._identity = storage.identity(self.path)
         return self._connection
+
+    def _has_moved(self) -> bool:
+        """Tell whether the open file is no longer the one of this name: set aside, or removed."""
+        return storage.identity(self.path) != self._identity
 
     def _disconnect(self) -> None:
         self._leave_to_parent()
@@ -278,96 +391,23 @@ class History:
             self._connection = None
 
 
-def _open_file(path: Path) -> sqlite3.Connection:
-    """Open the file and bring its tables into being; the one place that knows the schema."""
-    import sqlite3
+def _insert(connection: sqlite3.Connection, rows: list[Row]) -> None:
+    """Insert rows in their order; those in a row that have the same fields share a statement.
 
-    connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
-    try:
-        _retry_while_locked(lambda: connection.execute("PRAGMA journal_mode = WAL"))
-        # In WAL mode NORMAL loses nothing when a process dies; only a power cut may cost the last transactions.
-        connection.execute("PRAGMA synchronous = NORMAL")
-        if (found := connection.execute("PRAGMA user_version").fetchone()[0]) > SCHEMA:
-            raise HistoryError(f"history {path}: schema {SCHEMA} expected, {found} met", "a newer envpack wrote it")
-        if found < SCHEMA:
-            connection.execute("BEGIN IMMEDIATE")
-            connection.execute(f"CREATE TABLE IF NOT EXISTS calls (id INTEGER PRIMARY KEY, {_COLUMNS})")
-            _add_new_columns(connection)
-            connection.execute("CREATE INDEX IF NOT EXISTS calls_by_category ON calls (category, id)")
-            connection.execute(_CREATE_STATE)
-            connection.execute(f"PRAGMA user_version = {SCHEMA}")
-            connection.execute("COMMIT")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+    Python lets other threads run at each step of SQLite, and a busy one does not give the lock back for milliseconds:
+    many rows per step keep a batch from taking as long as the calls that it describes.
+    """
+    for names, group in groupby(rows, tuple):
+        values = [tuple(row.values()) for row in group]
+        whole = len(values) - len(values) % ROWS_PER_STATEMENT
+        for at in range(0, whole, ROWS_PER_STATEMENT):
+            flat = [value for row in values[at : at + ROWS_PER_STATEMENT] for value in row]
+            connection.execute(_insert_statement(names, ROWS_PER_STATEMENT), flat)
+        connection.executemany(_insert_statement(names, 1), values[whole:])
 
 
-def _add_new_columns(connection: sqlite3.Connection) -> None:
-    """Let a file of an older schema hold every field; what was remembered has nothing in the new ones."""
-    there = {name for _, name, *_ in connection.execute("PRAGMA table_info(calls)")}
-    for name in FIELDS:
-        if name not in there:
-            connection.execute(f'ALTER TABLE calls ADD COLUMN "{name}"')
-
-
-def _retry_while_locked(action: Callable[[], object]) -> None:
-    """Changing the journal mode does not wait for other processes by itself as other statements do."""
-    import sqlite3
-
-    deadline = time.monotonic() + BUSY_TIMEOUT_S
-    pause_s = 0.001
-    while True:
-        try:
-            action()
-            return
-        except sqlite3.OperationalError as error:
-            if "locked" not in str(error) or time.monotonic() > deadline:
-                raise
-            time.sleep(pause_s)
-            pause_s = min(2 * pause_s, 0.05)
-
-
-def _is_damage(error: Exception) -> bool:
-    return any(words in str(error) for words in _DAMAGE)
-
-
-def _set_aside(path: Path, error: Exception) -> None:
-    """Rename a damaged file. Of many processes that find it damaged one does it; the others see a new file."""
-    try:
-        with path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            if os.fstat(file.fileno()).st_ino != path.stat().st_ino:
-                return
-            number = 1
-            while (target := path.with_name(f"{path.name}.damaged-{number}")).exists():
-                number += 1
-            # Its journal goes with it: beside a new file it would damage that one too.
-            for suffix in ("-wal", "-shm", ""):
-                _rename_if_there(f"{path}{suffix}", f"{target}{suffix}")
-    except FileNotFoundError:
-        return
-    _log.warning("the history was damaged (%s); it was set aside: %s", error, target)
-
-
-def _rename_if_there(source: str, target: str) -> None:
-    try:
-        os.rename(source, target)
-    except FileNotFoundError:
-        pass
-
-
-def _to_row(usage: Usage | Mapping[str, Any]) -> list[Any]:
-    if isinstance(usage, Usage):
-        usage = {name: getattr(usage, name) for name in FIELDS}
-    row = [usage.get(name, _DEFAULTS.get(name)) for name in FIELDS]
-    for at in _AS_JSON:
-        row[at] = json.dumps(row[at], sort_keys=True) if row[at] else None
-    return row
-
-
-def _from_row(row: tuple[Any, ...]) -> Usage:
-    values = list(row)
-    for at in _AS_JSON:
-        values[at] = json.loads(values[at]) if values[at] else {}
-    return Usage(**dict(zip(FIELDS, values, strict=True)))
+@functools.lru_cache(maxsize=64)
+def _insert_statement(names: tuple[str, ...], count: int) -> str:
+    columns = ", ".join(f'"{name}"' for name in names)
+    places = f"({', '.join('?' * len(names))})"
+    return f"INSERT INTO calls ({columns}) VALUES {', '.join([places] * count)}"

@@ -25,6 +25,9 @@ from typing import Any
 
 from envpack_monitor.errors import HistoryError
 from envpack_monitor.history import History
+from envpack_monitor.rows import to_row
+from envpack_monitor.settings import history_rows_per_s
+from envpack_monitor.thinning import Thinner
 from envpack_monitor.usage import Usage
 
 QUEUE_BOUND = 100_000
@@ -43,10 +46,20 @@ class HistoryWriter:
         history: where to.
         bound: how many usages may wait; more make `put` wait.
         linger_s: seconds to collect a batch after its first usage.
+        rows_per_s: above so many a second, calls are written as a sample and exact aggregates (see
+            `envpack_monitor.thinning`); 0 for one row per call always, that of the settings by default.
     """
 
-    def __init__(self, history: History, *, bound: int = QUEUE_BOUND, linger_s: float = LINGER_S) -> None:
+    def __init__(
+        self,
+        history: History,
+        *,
+        bound: int = QUEUE_BOUND,
+        linger_s: float = LINGER_S,
+        rows_per_s: float | None = None,
+    ) -> None:
         self.history = history
+        self._thinner = Thinner((history_rows_per_s() if rows_per_s is None else rows_per_s) or None)
         self.lost = 0
         self._bound = bound
         self._linger_s = linger_s
@@ -147,9 +160,9 @@ class HistoryWriter:
         self._wake.set()
 
     def _start(self) -> bool:
-        """Start the thread; return False where the interpreter is ending and starts none any more (3.12 and later)."""
-        thread = threading.Thread(target=self._work, name="envpack-history", daemon=True)
+        """Start the thread; return False where none can be: the interpreter is ending, or it is an isolated one."""
         try:
+            thread = threading.Thread(target=self._work, name="envpack-history", daemon=True)
             thread.start()
         except RuntimeError:
             return False
@@ -201,7 +214,7 @@ class HistoryWriter:
     def _write(self, batch: list[Usage | Mapping[str, Any] | threading.Event]) -> None:
         rows = [item for item in batch if not isinstance(item, threading.Event)]
         try:
-            self.history.add_many(rows)
+            self.history.add_rows(self._thinner.thin([to_row(row) for row in rows], time.monotonic()))
         except HistoryError as error:
             self.lost += len(rows)
             if self._error is None:

@@ -1,0 +1,155 @@
+"""Taking the calls of another history in, each of them once.
+
+Every file has a name of its own, and every row that came from elsewhere keeps the name and the number that it had where
+it was written. A history remembers up to which number it has each of them. Numbers only grow, so what is merged again,
+or comes by way of a third file, is known. A source is only read, and what is damaged in it is left out and counted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from envpack_monitor.errors import FormatError, HistoryError
+from envpack_monitor.storage import columns_of, is_damage, open_to_read
+from envpack_monitor.usage import FIELDS
+
+if TYPE_CHECKING:
+    import sqlite3
+
+CHUNK = 10_000
+"""So many rows are read and written at a time; other writers wait for no longer than that takes."""
+
+_Read = tuple[Any, ...]
+"""Number, origin, number there, and the fields."""
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """What merging one file brought.
+
+    Args:
+        path: the file.
+        added: how many rows came.
+        known: how many had come before, or were written here.
+        unreadable: at most how many rows were lost to damage; 0 if there is none.
+    """
+
+    path: str
+    added: int
+    known: int
+    unreadable: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return an object that JSON can hold."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+class Source:
+    """Another history, read from its first row to its last, past what is damaged.
+
+    Raises:
+        HistoryError: there is no such file, it is no history, or a newer version made it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        import sqlite3
+
+        self.path = path
+        self.unreadable = 0
+        try:
+            self._connection = open_to_read(path)
+            there = columns_of(self._connection)
+            self.name = _name(self._connection)
+        except sqlite3.DatabaseError as error:
+            raise HistoryError(f"merge {path}: {error}", "name a file that envpack has written") from error
+        if "category" not in there:
+            self._connection.close()
+            raise FormatError(f"merge {path}: a history expected, a database without calls met")
+        wanted = ("id", "origin", "origin_id", *FIELDS)
+        columns = ", ".join(f'"{name}"' if name in there else "NULL" for name in wanted)
+        self._select = f"SELECT {columns} FROM calls WHERE id > ? ORDER BY id LIMIT {CHUNK}"
+
+    def __enter__(self) -> Source:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def chunks(self) -> Iterator[list[_Read]]:
+        """Give the rows in their order; a row that came from nowhere else has this file as its origin."""
+        seen, jump = 0, 0
+        while True:
+            rows, is_whole = self._read(seen + jump)
+            if rows:
+                self._count_gap(seen, rows[0][0], jump)
+                seen, jump = rows[-1][0], 0
+                yield [self._with_origin(row) for row in rows if _is_sound(row)]
+                self.unreadable += sum(not _is_sound(row) for row in rows)
+            elif is_whole:
+                return
+            if not is_whole:
+                # Look further on, farther each time: what is damaged is whole pages of many rows.
+                jump = max(1, 2 * jump)
+                if jump > 1 << 40:
+                    self.unreadable = max(self.unreadable, 1)
+                    return
+
+    def _read(self, after: int) -> tuple[list[_Read], bool]:
+        import sqlite3
+
+        rows: list[_Read] = []
+        try:
+            # One by one, so that what comes before the damage is kept.
+            for row in self._connection.execute(self._select, (after,)):
+                rows.append(row)
+        except sqlite3.DatabaseError as error:
+            if not is_damage(error) and not isinstance(error, sqlite3.OperationalError):
+                raise HistoryError(f"merge {self.path}: {error}") from error
+            return rows, False
+        return rows, True
+
+    def _count_gap(self, seen: int, first: int, jump: int) -> None:
+        if jump:
+            self.unreadable += first - seen - 1
+
+    def _with_origin(self, row: _Read) -> _Read:
+        number, origin, origin_number, *values = row
+        return (number, origin or self.name, origin_number or number, *values)
+
+
+def write_chunk(connection: sqlite3.Connection, rows: list[_Read]) -> int:
+    """Add those rows that the history does not have yet, and remember that it has them; return how many."""
+    connection.execute("BEGIN IMMEDIATE")
+    own = connection.execute("SELECT name FROM file").fetchone()[0]
+    seen: dict[str, int] = dict(connection.execute("SELECT origin, seen_id FROM origins"))
+    new = [row for row in rows if row[1] != own and row[2] > seen.get(row[1], 0)]
+    names = ("origin", "origin_id", *FIELDS)
+    columns, places = ", ".join(f'"{name}"' for name in names), ", ".join("?" * len(names))
+    connection.executemany(f"INSERT INTO calls ({columns}) VALUES ({places})", (row[1:] for row in new))
+    newest = {row[1]: row[2] for row in new}
+    connection.executemany("INSERT OR REPLACE INTO origins VALUES (?, ?)", newest.items())
+    connection.execute("COMMIT")
+    return len(new)
+
+
+def _name(connection: sqlite3.Connection) -> str:
+    """Return the name of a file; of one that is older than names, one made from its first call."""
+    if columns_of(connection, "file") and (row := connection.execute("SELECT name FROM file").fetchone()):
+        return str(row[0])
+    first = connection.execute("SELECT * FROM calls ORDER BY id LIMIT 1").fetchone()
+    return hashlib.blake2b(repr(first).encode(), digest_size=16).hexdigest()
+
+
+def _is_sound(row: _Read) -> bool:
+    """Tell whether what was read is a call; random bytes may look like a row to SQLite."""
+    fields = dict(zip(FIELDS, row[3:], strict=True))
+    return (
+        isinstance(fields["category"], str)
+        and isinstance(fields["wall_s"], (int, float))
+        and isinstance(fields["started_at"], (int, float))
+        and isinstance(fields["calls"], int)
+    )
