@@ -1,8 +1,9 @@
 """Taking the calls of another history in, each of them once.
 
-Every file has a name of its own, and every row that came from elsewhere keeps the name and the number that it had where
-it was written. A history remembers up to which number it has each of them. Numbers only grow, so what is merged again,
-or comes by way of a third file, is known. A source is only read, and what is damaged in it is left out and counted.
+Every file writes under a name of its own, a copy of a file under another one; every row that came from elsewhere keeps
+the name and the number that it had where it was written. A history remembers up to which number it has each of them.
+Numbers only grow, so what is merged again, or comes by way of a third file, is known. A source is only read, and what
+is damaged in it is left out and counted.
 """
 
 from __future__ import annotations
@@ -63,10 +64,10 @@ class Source:
         try:
             self._connection = open_to_read(path)
             there = columns_of(self._connection)
-            self.name = _name(self._connection)
+            self._writers = _writers(self._connection) if "category" in there else []
         except sqlite3.DatabaseError as error:
             raise HistoryError(f"merge {path}: {error}", "name a file that envpack has written") from error
-        if "category" not in there:
+        if not self._writers:
             self._connection.close()
             raise FormatError(f"merge {path}: a history expected, a database without calls met")
         wanted = ("id", "origin", "origin_id", *FIELDS)
@@ -118,15 +119,19 @@ class Source:
 
     def _with_origin(self, row: _Read) -> _Read:
         number, origin, origin_number, *values = row
-        return (number, origin or self.name, origin_number or number, *values)
+        if origin is None:
+            origin, origin_number = next(name for name, after in self._writers if number > after), number
+        return (number, origin, origin_number, *values)
 
 
 def write_chunk(connection: sqlite3.Connection, rows: list[_Read]) -> int:
     """Add those rows that the history does not have yet, and remember that it has them; return how many."""
     connection.execute("BEGIN IMMEDIATE")
-    own = connection.execute("SELECT name FROM file").fetchone()[0]
-    seen: dict[str, int] = dict(connection.execute("SELECT origin, seen_id FROM origins"))
-    new = [row for row in rows if row[1] != own and row[2] > seen.get(row[1], 0)]
+    seen: dict[str, float] = dict(connection.execute("SELECT origin, seen_id FROM origins"))
+    until = float("inf")
+    for name, after in _writers(connection):
+        seen[name], until = max(until, seen.get(name, 0)), after
+    new = [row for row in rows if row[2] > seen.get(row[1], 0)]
     names = ("origin", "origin_id", *FIELDS)
     columns, places = ", ".join(f'"{name}"' for name in names), ", ".join("?" * len(names))
     connection.executemany(f"INSERT INTO calls ({columns}) VALUES ({places})", (row[1:] for row in new))
@@ -136,12 +141,15 @@ def write_chunk(connection: sqlite3.Connection, rows: list[_Read]) -> int:
     return len(new)
 
 
-def _name(connection: sqlite3.Connection) -> str:
-    """Return the name of a file; of one that is older than names, one made from its first call."""
-    if columns_of(connection, "file") and (row := connection.execute("SELECT name FROM file").fetchone()):
-        return str(row[0])
+def _writers(connection: sqlite3.Connection) -> list[tuple[str, int]]:
+    """Return under which names a file was written, each with the number of the row before its first; newest first.
+
+    A file that is older than names has one that is made from its first call.
+    """
+    if columns_of(connection, "writers"):
+        return connection.execute("SELECT name, after_id FROM writers ORDER BY rowid DESC").fetchall()
     first = connection.execute("SELECT * FROM calls ORDER BY id LIMIT 1").fetchone()
-    return hashlib.blake2b(repr(first).encode(), digest_size=16).hexdigest()
+    return [(hashlib.blake2b(repr(first).encode(), digest_size=16).hexdigest(), 0)]
 
 
 def _is_sound(row: _Read) -> bool:

@@ -24,7 +24,7 @@ from envpack_monitor.usage import FIELDS
 if TYPE_CHECKING:
     import sqlite3
 
-SCHEMA = 4
+SCHEMA = 5
 BUSY_TIMEOUT_S = 60.0
 COLUMNS = ", ".join(f'"{name}"' for name in FIELDS)
 
@@ -37,7 +37,8 @@ _TABLES = (
     "CREATE TABLE IF NOT EXISTS state (name TEXT PRIMARY KEY, version INTEGER, data BLOB, seen_id INTEGER)",
     # Up to which of its calls the history of this name has been merged into this one.
     "CREATE TABLE IF NOT EXISTS origins (origin TEXT PRIMARY KEY, seen_id INTEGER)",
-    "CREATE TABLE IF NOT EXISTS file (name TEXT)",
+    # Who wrote the calls after which number: a copy of a file is another writer, and the calls of both have numbers.
+    "CREATE TABLE IF NOT EXISTS writers (name TEXT PRIMARY KEY, after_id INTEGER, holder TEXT)",
 )
 _WAL_HEADER, _FRAME_HEADER = 32, 24
 
@@ -64,6 +65,7 @@ def open_file(path: Path) -> sqlite3.Connection:
             _choose_journal(connection, path)
             journal.check(connection)
             _complete_schema(connection, path)
+            _know_copies(connection, path)
         except BaseException:
             connection.close()
             raise
@@ -217,10 +219,31 @@ def _complete_schema(connection: sqlite3.Connection, path: Path) -> None:
             connection.execute(f'ALTER TABLE calls ADD COLUMN "{name}"')
     for statement in _TABLES:
         connection.execute(statement)
-    if connection.execute("SELECT count(*) FROM file").fetchone()[0] == 0:
-        connection.execute("INSERT INTO file VALUES (?)", (uuid.uuid4().hex,))
     connection.execute(f"PRAGMA user_version = {SCHEMA}")
     connection.execute("COMMIT")
+
+
+def _know_copies(connection: sqlite3.Connection, path: Path) -> None:
+    """Give the file a name, and another one if it is a copy: what two files write under one name nobody tells apart."""
+    holder = _holder(path)
+    if _last_holder(connection) == holder:
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    if _last_holder(connection) != holder:
+        insert = "INSERT INTO writers SELECT ?, coalesce(max(id), 0), ? FROM calls"
+        connection.execute(insert, (uuid.uuid4().hex, holder))
+    connection.execute("COMMIT")
+
+
+def _last_holder(connection: sqlite3.Connection) -> str | None:
+    row = connection.execute("SELECT holder FROM writers ORDER BY rowid DESC LIMIT 1").fetchone()
+    return None if row is None else row[0]
+
+
+def _holder(path: Path) -> str:
+    """Return what a copy does not share with its original; of a file that machines share, what they agree on."""
+    found = path.stat()
+    return f"{found.st_ino}" if is_shared(path) else f"{os.uname().nodename}:{found.st_dev}:{found.st_ino}"
 
 
 def _check_schema(connection: sqlite3.Connection, path: Path) -> int:

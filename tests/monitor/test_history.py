@@ -124,7 +124,7 @@ def test_file_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA user_version = 99")
     connection.close()
-    with pytest.raises(HistoryError, match="schema 4 expected, 99 met"):
+    with pytest.raises(HistoryError, match="schema 5 expected, 99 met"):
         History(path).add_many([usage()])
     assert list(tmp_path.glob("*damaged*")) == []
 
