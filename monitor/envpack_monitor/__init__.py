@@ -3,7 +3,11 @@
 Map of the package:
 
 - `envpack_monitor.decorator`: `monitor`, the decorator and context manager; `envpack_monitor.isolate` runs a call in a
-  forked child, `envpack_monitor.command` a whole process tree.
+  child process: its two sides are `isolate` and `inner`, `spawn` is the start in a fresh interpreter, `marks` finds
+  what hides.
+- `envpack_monitor.command`: a whole process tree; `order` says what to run, `supervise` runs it, `looks` looks at it,
+  `births` and `lives` know who was alive when, `cgroup` has the kernel's own sums, `account` makes the figures of all
+  that. `attach` looks at a tree that runs already, `series` writes down how it went, `mechanisms` tells what works.
 - `envpack_monitor.bracket`: the exact figures of one call of this process, in microseconds; standard library only.
 - `envpack_monitor.usage`, `limits`, `allocation`: the values that cross boundaries.
 - `envpack_monitor.history`: every usage, per category, in one SQLite file that many processes write.
@@ -21,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from envpack_monitor.allocation import Allocation
+    from envpack_monitor.attach import monitor_pid
     from envpack_monitor.bracket import Bracket
     from envpack_monitor.command import CommandResult, run_command
     from envpack_monitor.decorator import monitor
@@ -34,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = [
     "monitor",
     "run_command",
+    "monitor_pid",
     "CommandResult",
     "Bracket",
     "Usage",
@@ -52,6 +58,7 @@ __all__ = [
 _HOMES = {
     "monitor": "decorator",
     "run_command": "command",
+    "monitor_pid": "attach",
     "CommandResult": "command",
     "Bracket": "bracket",
     "Usage": "usage",

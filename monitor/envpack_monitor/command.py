@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal as signals
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from envpack_monitor import tree
-from envpack_monitor.errors import FormatError, LimitExceeded
+from envpack_monitor.cgroup import POOL, Cgroup
+from envpack_monitor.errors import FormatError, LimitExceeded, MechanismError
 from envpack_monitor.isolate import run_isolated
 from envpack_monitor.limits import Limits
-from envpack_monitor.supervise import Mechanism, Order, Report, Stream, forward_termination, supervise
+from envpack_monitor.order import Mechanism, Order, Report, Stream
+from envpack_monitor.series import INTERVAL_S, Series
+from envpack_monitor.supervise import forward_termination, supervise
 from envpack_monitor.usage import Usage
 
 
@@ -29,6 +33,8 @@ class CommandResult:
         mechanism: `cgroup` or `proc`: how the peak was measured.
         error: the limit that was exceeded, or `None`.
         left_behind: processes that were still alive when the first one ended; they were killed.
+        is_out_of_memory: the kernel killed a process of it for want of memory: surely with a cgroup; without one, the
+            first process died of SIGKILL while the kernel killed somebody on this machine.
     """
 
     argv: tuple[str, ...]
@@ -37,6 +43,7 @@ class CommandResult:
     mechanism: str
     error: LimitExceeded | None = None
     left_behind: int = 0
+    is_out_of_memory: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return an object that JSON can hold."""
@@ -46,6 +53,7 @@ class CommandResult:
             "exit_code": self.exit_code,
             "mechanism": self.mechanism,
             "left_behind": self.left_behind,
+            "is_out_of_memory": self.is_out_of_memory,
             "error": str(self.error) if self.error else None,
             "usage": self.usage.to_dict(),
         }
@@ -65,6 +73,9 @@ def run_command(
     stdout: Stream = None,
     stderr: Stream = None,
     history: bool = True,
+    series: str | os.PathLike[str] | None = None,
+    interval_s: float = INTERVAL_S,
+    shared_out: bool = False,
     is_alone: bool = False,
 ) -> CommandResult:
     """Run a command, measure its whole process tree and end all of it when a limit is exceeded.
@@ -82,6 +93,9 @@ def run_command(
         stdout: likewise.
         stderr: likewise.
         history: whether the usage goes into the history.
+        series: a file that gets a time series while the command runs: `.csv` or `.jsonl`.
+        interval_s: seconds between its rows.
+        shared_out: measure memory with shared pages shared out too; it takes milliseconds for each large process.
         is_alone: the caller has no other child process and does not mind to adopt orphans, as a command-line tool; it
             supervises by itself then. Otherwise a forked child does.
 
@@ -96,37 +110,63 @@ def run_command(
     words = tuple(os.fspath(word) for word in argv)
     if limits is not None and limits.disk_bytes is not None and folder is None:
         raise FormatError("limits: disk needs a folder to measure", "folder=...")
+    if series is not None:
+        Series(series, interval_s)
     if subprocess.PIPE in (stdin, stdout, stderr):
         raise FormatError("run_command: a pipe has no reader here", "pass an open file")
     order = Order(
         argv=words,
         limits=limits or Limits(),
         category=category or Path(words[0]).name,
-        mechanism=mechanism,
         folder=Path(folder) if folder is not None else None,
         cwd=Path(cwd) if cwd is not None else None,
         env=dict(env) if env is not None else None,
         stdin=stdin,
         stdout=stdout,
         stderr=stderr,
+        series=Path(series) if series is not None else None,
+        interval_s=interval_s,
+        shared_out=shared_out,
     )
-    report = supervise(order) if is_alone else _supervise_in_child(order)
+    with group_for(mechanism) as group:
+        report = supervise(order, group) if is_alone else _supervise_in_child(order, group)
     return _result(order, report, features or {}, history)
 
 
-def _supervise_in_child(order: Order) -> Report:
-    outcome = run_isolated(_supervise, (order,), category=order.category)
+@contextlib.contextmanager
+def group_for(mechanism: Mechanism) -> Iterator[Cgroup | None]:
+    """Lend a cgroup of this process's pool, or `None` where none is wanted or, with `auto`, to be had.
+
+    Raises:
+        MechanismError: a cgroup was asked for and cannot be had.
+    """
+    group = None
+    if mechanism != "proc":
+        try:
+            group = POOL.take()
+        except MechanismError:
+            if mechanism == "cgroup":
+                raise
+    try:
+        yield group
+    finally:
+        if group is not None:
+            POOL.give(group)
+
+
+def _supervise_in_child(order: Order, group: Cgroup | None) -> Report:
+    outcome = run_isolated(_supervise, (order, group), category=order.category)
     if outcome.error is not None:
         raise outcome.error
     report: Report = outcome.result
     return report
 
 
-def _supervise(order: Order) -> Report:
+def _supervise(order: Order, group: Cgroup | None) -> Report:
     # If the caller dies, there is still the whole tree to end; so the supervisor is asked to leave, not killed.
     forward_termination()
     tree.die_with_parent(os.getppid(), signals.SIGTERM)
-    return supervise(order)
+    return supervise(order, group)
 
 
 def _result(order: Order, report: Report, features: Mapping[str, float], history: bool) -> CommandResult:
@@ -146,6 +186,7 @@ def _result(order: Order, report: Report, features: Mapping[str, float], history
         mechanism=report.mechanism,
         error=report.error,
         left_behind=report.left_behind,
+        is_out_of_memory=report.is_out_of_memory,
     )
 
 

@@ -49,6 +49,12 @@ class CommandNotFoundError(MonitorError):
     exit_code: ClassVar[int] = 2
 
 
+class ProcessNotFoundError(MonitorError):
+    """There is no such process, or it is not ours to look at."""
+
+    exit_code: ClassVar[int] = 2
+
+
 class MechanismError(MonitorError):
     """The kernel does not allow the way of measuring that was asked for."""
 

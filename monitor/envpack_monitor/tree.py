@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
-_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _SWEEPS = 1000
 """A tree that still grows after so many sweeps is killed as far as it was seen."""
@@ -70,9 +70,13 @@ def has_waited_for_children(pid: int) -> bool:
 
 def peak_kib(pid: int) -> int:
     """Return the largest resident memory of a living process so far (VmHWM), 0 if it is dead."""
-    text = read(f"/proc/{pid}/status")
-    at = text.find(b"VmHWM:")
-    return int(text[at + 6 : text.index(b"kB", at)]) if at >= 0 else 0
+    return peak_in(read(f"/proc/{pid}/status"))
+
+
+def peak_in(status: bytes) -> int:
+    """Return the peak that the text of a process's `status` tells, in KiB; 0 for that of a dead one."""
+    at = status.find(b"VmHWM:")
+    return int(status[at + 6 : status.index(b"kB", at)]) if at >= 0 else 0
 
 
 def sample(pids: Iterable[int]) -> TreeSample:
@@ -84,7 +88,7 @@ def sample(pids: Iterable[int]) -> TreeSample:
         words = text.rpartition(b")")[2].split()
         if words and words[0] not in (b"Z", b"X"):
             processes += 1
-            cpu_s += sum(map(int, words[11:15])) / _TICKS_PER_S
+            cpu_s += sum(map(int, words[11:15])) / TICKS_PER_S
             threads += int(words[17])
             memory_bytes += int(words[21]) * _PAGE_BYTES
     return TreeSample(memory_bytes, cpu_s, processes, threads)
@@ -127,6 +131,20 @@ def read(path: str) -> bytes:
         return b""
     finally:
         os.close(fd)
+
+
+def name_of(pid: int) -> str:
+    """Return the name of the program that a process runs."""
+    return read(f"/proc/{pid}/comm").decode(errors="replace").strip() or str(pid)
+
+
+def bytes_moved(pid: int) -> tuple[int, int] | None:
+    """Return the bytes that a process has read and written so far, with the children that it has waited for.
+
+    `None` if it is dead or not ours to ask.
+    """
+    words = read(f"/proc/{pid}/io").split(None, 4)
+    return (int(words[1]), int(words[3])) if len(words) > 3 else None
 
 
 def kill_tree(root: int, *, spare_root: bool = False) -> int:
