@@ -77,6 +77,23 @@ class MissingPackageError(MonitorError):
         self.distribution = distribution
 
 
+class MissingLibraryError(MonitorError):
+    """Something optional was asked for, and the library that it needs is not installed.
+
+    Args:
+        library: what is missing.
+        purpose: what needs it.
+        extra: the extra of this package that brings it.
+    """
+
+    exit_code: ClassVar[int] = 2
+
+    def __init__(self, library: str, purpose: str, extra: str) -> None:
+        hint = f"pip install {library}, or install envpack with its extra '{extra}'"
+        super().__init__(f"{purpose} needs {library}, which is not installed", hint)
+        self.args = (library, purpose, extra)
+
+
 class HistoryError(MonitorError):
     """The history can be neither read nor written: no permission, no room, or made by a newer version."""
 

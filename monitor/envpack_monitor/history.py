@@ -36,6 +36,10 @@ ROWS_PER_STATEMENT = 64
 PAGE = 2_000
 
 _T = TypeVar("_T")
+_SUMMARY = (
+    "SELECT category, sum(calls), count(*), sum(wall_s), coalesce(sum(cpu_user_s + cpu_system_s), 0.0), "
+    "max(peak_memory_bytes), max(started_at) FROM calls"
+)
 
 _inherited: list[sqlite3.Connection] = []
 """Connections that came through a fork. SQLite allows a child neither to use nor to close them: they are only kept."""
@@ -145,11 +149,20 @@ class History:
         Raises:
             HistoryError: the file cannot be read.
         """
-        select = (
-            "SELECT category, sum(calls), count(*), sum(wall_s), coalesce(sum(cpu_user_s + cpu_system_s), 0.0), "
-            "max(peak_memory_bytes), max(started_at) FROM calls GROUP BY category ORDER BY category"
-        )
-        return [CategorySummary(*row) for row in self._work(lambda connection: connection.execute(select).fetchall())]
+        rows = self._page(f"{_SUMMARY} GROUP BY category ORDER BY category", ())
+        return [CategorySummary(*row) for row in rows]
+
+    def summary(self, category: str) -> CategorySummary:
+        """Return the summary of one category.
+
+        Raises:
+            UnknownCategoryError: there is no call of it.
+            HistoryError: the file cannot be read.
+        """
+        rows = self._page(f"{_SUMMARY} WHERE category = ? GROUP BY category", (category,))
+        if not rows:
+            raise self._unknown(category)
+        return CategorySummary(*rows[0])
 
     def calls(self, category: str, last: int | None = None) -> list[Usage]:
         """Return the usages of a category in the order in which they were written.

@@ -6,10 +6,22 @@ from typing import TYPE_CHECKING
 
 import click
 
+from envpack_monitor.commands.plot import plot_calls
 from envpack_monitor.commands.replay import replay_calls
+from envpack_monitor.commands.show import moment, table_of
+from envpack_monitor.commands.upkeep import export_calls, merge_files, prune_calls
 
 if TYPE_CHECKING:
-    from envpack_monitor.usage import Usage
+    from envpack_monitor.history import CategorySummary
+
+ORDERS = {
+    "name": "category",
+    "calls": "calls",
+    "wall": "wall_s",
+    "cpu": "cpu_s",
+    "peak": "peak_memory_bytes",
+    "last": "last_at",
+}
 
 
 @click.group()
@@ -18,18 +30,27 @@ def history() -> None:
 
 
 history.add_command(replay_calls)
+for _command in (plot_calls, export_calls, prune_calls, merge_files):
+    history.add_command(_command)
 
 
 @history.command("ls")
+@click.option("--sort", type=click.Choice(ORDERS), default="name", show_default=True, help="The largest first.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def list_categories(as_json: bool) -> None:
-    """List the categories with their calls, time and largest peak."""
+def list_categories(sort: str, as_json: bool) -> None:
+    """List the categories with their calls, time, largest peak and last use.
+
+    Fewer rows than calls: where calls came too fast for a row each, the history holds a sample and exact aggregates.
+    """
     from envpack_monitor.commands.output import note, print_json, print_table
     from envpack_monitor.history import History
     from envpack_monitor.units import format_bytes, format_seconds
 
     remembered = History()
     categories = remembered.categories()
+    if sort != "name":
+        field = ORDERS[sort]
+        categories.sort(key=lambda each: getattr(each, field) or 0, reverse=True)
     if as_json:
         print_json({"schema": 1, "categories": [each.to_dict() for each in categories]})
         return
@@ -40,58 +61,43 @@ def list_categories(as_json: bool) -> None:
         (
             each.category,
             str(each.calls),
+            str(each.rows),
             format_seconds(each.wall_s),
             format_seconds(each.cpu_s),
-            format_bytes(each.peak_memory_bytes) if each.peak_memory_bytes is not None else "-",
+            "-" if each.peak_memory_bytes is None else format_bytes(each.peak_memory_bytes),
+            moment(each.last_at),
         )
         for each in categories
     ]
-    print_table(("category", "calls", "wall", "cpu", "largest peak"), rows)
+    print_table(("category", "calls", "rows", "wall", "cpu", "largest peak", "last call began"), rows)
 
 
 @history.command("show")
 @click.argument("category")
 @click.option("--last", type=click.IntRange(1), default=20, show_default=True, help="Only so many of the newest calls.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON with every figure.")
 def show_calls(category: str, last: int, as_json: bool) -> None:
-    """Show the newest calls of CATEGORY."""
-    from envpack_monitor.commands.output import print_json, print_table
+    """Show the newest calls of CATEGORY, and whether each call has a row of its own.
+
+    Figures that nobody measured in any of these calls are left out. A figure that is not exact says what it is: `upper
+    bound`, `lower bound`, or `sampled(SECONDS)`.
+    """
+    from envpack_monitor.commands.output import note, print_json, print_table
     from envpack_monitor.history import History
 
-    calls = History().calls(category, last)
+    remembered = History()
+    calls = remembered.calls(category, last)
+    summary = remembered.summary(category)
     if as_json:
-        print_json({"schema": 1, "category": category, "calls": [call.to_dict() for call in calls]})
+        found = [call.to_dict() for call in calls]
+        print_json({"schema": 1, "category": category, "summary": summary.to_dict(), "calls": found})
         return
-    print_table(("started", "wall", "cpu", "peak", "above before", "read", "written", "end"), map(_row, calls))
+    heads, rows = table_of(calls)
+    print_table(heads, rows)
+    note(f"envpack: {_kind_of_rows(summary)}")
 
 
-def _row(call: Usage) -> tuple[str, ...]:
-    import time
-
-    from envpack_monitor.units import format_bytes, format_seconds
-
-    def size(value: int | None) -> str:
-        return "-" if value is None else format_bytes(value)
-
-    peak = size(call.peak_memory_bytes)
-    quality = call.quality_of("peak_memory_bytes")
-    return (
-        time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(call.started_at)),
-        format_seconds(call.wall_s),
-        "-" if call.cpu_s is None else format_seconds(call.cpu_s),
-        peak if quality in ("exact", "unknown") else f"{peak} ({quality})",
-        size(call.memory_difference_bytes),
-        size(call.bytes_read),
-        size(call.bytes_written),
-        _end(call),
-    )
-
-
-def _end(call: Usage) -> str:
-    if call.limit_exceeded is not None:
-        return f"{call.limit_exceeded} limit"
-    if call.exception is not None:
-        return call.exception
-    if call.signal is not None:
-        return f"signal {call.signal}"
-    return f"status {call.exit_status}" if call.exit_status else "done"
+def _kind_of_rows(summary: CategorySummary) -> str:
+    if summary.calls == summary.rows:
+        return f"{summary.calls} calls, one row each"
+    return f"{summary.calls} calls in {summary.rows} rows: a sample, and rows that are exact sums of many calls"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from envpack_monitor.errors import FormatError
 
@@ -23,13 +24,27 @@ def write_json(path: str, value: Any) -> None:
     Raises:
         FormatError: the file cannot be written.
     """
+    with written_whole(path) as file:
+        file.write((json.dumps(value, indent=2) + "\n").encode())
+
+
+@contextlib.contextmanager
+def written_whole(path: str) -> Iterator[IO[bytes]]:
+    """Give a file to write to, which takes its name when all is written; if that fails, nothing has changed.
+
+    Raises:
+        FormatError: the file cannot be written.
+    """
     target = Path(path)
     beside = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        beside.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+        with beside.open("wb") as file:
+            yield file
         beside.replace(target)
     except OSError as error:
-        raise FormatError(f"cannot write {path}: {error.strerror}") from error
+        raise FormatError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
