@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from envpack_monitor.commands.pack_trace import pack_calls
 from envpack_monitor.commands.plot import plot_calls
 from envpack_monitor.commands.replay import replay_calls
 from envpack_monitor.commands.show import moment, table_of
@@ -29,8 +30,7 @@ def history() -> None:
     """Show what calls and commands have used so far (the file is named by ENVPACK_HISTORY)."""
 
 
-history.add_command(replay_calls)
-for _command in (plot_calls, export_calls, prune_calls, merge_files):
+for _command in (replay_calls, pack_calls, plot_calls, export_calls, prune_calls, merge_files):
     history.add_command(_command)
 
 

@@ -21,11 +21,9 @@ if TYPE_CHECKING:
 @click.option(
     "--kill", default="end", show_default=True, metavar="end|curve|FRACTION", help="When a failed attempt ends."
 )
+@click.option("--no-features", is_flag=True, help="Without input sizes and users' presets.")
 @click.option(
-    "--no-features", is_flag=True, help="Without what is known before a call: input sizes and users' presets."
-)
-@click.option(
-    "--node-memory", default="128GB", show_default=True, metavar="SIZE", help="Grown to the largest peak or preset."
+    "--node-memory", default="128GB", show_default=True, metavar="SIZE", help="At least the largest peak or preset."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def replay_calls(

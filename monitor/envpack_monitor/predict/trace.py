@@ -83,13 +83,10 @@ def read_trace(lines: Iterable[str], name: str) -> Trace:
         FormatError: a column is missing or a value is wrong; the first twenty are named with line, column and value.
     """
     reader = csv.DictReader(lines)
-    missing = [column for column in NEEDED if column not in (reader.fieldnames or ())]
-    if missing:
-        hint = f"the first line names the columns: {','.join(NEEDED)} and perhaps input_bytes, preset_mb, cores"
-        raise FormatError(f"{name}:1: column missing: {', '.join(missing)}", hint)
     problems: list[str] = []
     calls, left_out = [], 0
     try:
+        _check_columns(reader.fieldnames or (), name)
         for row in reader:
             call = _read_row(row, f"{name}:{reader.line_num}", problems)
             if call is not None:
@@ -101,6 +98,13 @@ def read_trace(lines: Iterable[str], name: str) -> Trace:
         more = f"; and {len(problems) - PROBLEMS_TOLD} more" if len(problems) > PROBLEMS_TOLD else ""
         raise FormatError("; ".join(problems[:PROBLEMS_TOLD]) + more)
     return Trace(name, calls, left_out)
+
+
+def _check_columns(columns: Sequence[str], name: str) -> None:
+    missing = [column for column in NEEDED if column not in columns]
+    if missing:
+        hint = f"the first line names the columns: {','.join(NEEDED)} and perhaps input_bytes, preset_mb, cores"
+        raise FormatError(f"{name}:1: column missing: {', '.join(missing)}", hint)
 
 
 def _read_row(row: dict[str, str], place: str, problems: list[str]) -> TracedCall | None:
@@ -132,6 +136,7 @@ def _number(text: str, place: str, problems: list[str]) -> float | None:
         value = math.nan
     if not 0 <= value < math.inf:
         problems.append(f"{place}: a number from 0 on expected, {text!r} met")
+        return None
     return value
 
 
