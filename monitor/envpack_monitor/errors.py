@@ -61,22 +61,6 @@ class MechanismError(MonitorError):
     exit_code: ClassVar[int] = 2
 
 
-class MissingPackageError(MonitorError):
-    """Something optional was asked for, and the distribution that it needs is not installed.
-
-    Args:
-        distribution: which one.
-        purpose: what needs it, in words.
-    """
-
-    exit_code: ClassVar[int] = 2
-
-    def __init__(self, distribution: str, purpose: str) -> None:
-        super().__init__(f"{purpose} needs {distribution}, which is not installed", f"pip install {distribution}")
-        self.args = (distribution, purpose)
-        self.distribution = distribution
-
-
 class MissingLibraryError(MonitorError):
     """Something optional was asked for, and the library that it needs is not installed.
 

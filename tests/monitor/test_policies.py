@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from envpack_monitor import Allocation, Usage
-from envpack_monitor.errors import FormatError, MissingPackageError
+from envpack_monitor.errors import FormatError, MissingLibraryError
 from envpack_monitor.predict import (
     HINT,
     ColdStart,
@@ -275,9 +275,9 @@ def test_regressor_of_scikit_learn_follows_its_features() -> None:
 
 def test_missing_scikit_learn_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sklearn.tree", None)
-    with pytest.raises(MissingPackageError, match="regression-tree needs scikit-learn"):
+    with pytest.raises(MissingLibraryError, match="regression-tree needs scikit-learn"):
         make_policy("regression-tree", NODE)
-    assert isinstance(pickle.loads(pickle.dumps(MissingPackageError("a", "b"))), MissingPackageError)
+    assert isinstance(pickle.loads(pickle.dumps(MissingLibraryError("a", "b", "c"))), MissingLibraryError)
 
 
 def test_unknown_policy_is_named_with_similar_ones() -> None:

@@ -57,7 +57,7 @@ def _replays(
 
     from envpack_monitor.commands.output import note
     from envpack_monitor.commands.traces import progress
-    from envpack_monitor.errors import MissingPackageError
+    from envpack_monitor.errors import MissingLibraryError
     from envpack_monitor.predict import make_policy, policy_names, replay
 
     chosen = names or policy_names()
@@ -65,7 +65,7 @@ def _replays(
         progress(f"{name}: {len(trace.calls)} calls")
         try:
             policy = make_policy(name, node)
-        except MissingPackageError as error:
+        except MissingLibraryError as error:
             if names:
                 raise
             note(f"envpack: left out: {error}")

@@ -80,7 +80,7 @@ def make_policy(name: str, node: Allocation) -> Predictor:
 
     Raises:
         FormatError: there is no such policy; similar names are the hint.
-        MissingPackageError: it needs a distribution that is not installed.
+        MissingLibraryError: it needs a distribution that is not installed.
     """
     if name in POLICIES:
         return POLICIES[name](node)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from envpack_monitor.allocation import Allocation
-from envpack_monitor.errors import MissingPackageError
+from envpack_monitor.errors import MissingLibraryError
 from envpack_monitor.predict.policies.each_resource import EachResource
 from envpack_monitor.predict.policies.sizer import Schedule, Sizer
 from envpack_monitor.predict.protocol import HINT, Features
@@ -60,12 +60,12 @@ def regression_tree(node: Allocation) -> Regressor:
         node: what the largest node has.
 
     Raises:
-        MissingPackageError: scikit-learn is not installed.
+        MissingLibraryError: scikit-learn is not installed.
     """
     try:
         from sklearn.tree import DecisionTreeRegressor
     except ImportError as error:
-        raise MissingPackageError("scikit-learn", "the policy regression-tree") from error
+        raise MissingLibraryError("scikit-learn", "the policy regression-tree", "predict") from error
     return Regressor(node, DecisionTreeRegressor(min_samples_leaf=3, random_state=0))
 
 
