@@ -8,7 +8,6 @@ import os
 import sqlite3
 import subprocess
 import sys
-from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -18,31 +17,9 @@ from envpack_monitor.errors import HistoryError, UnknownCategoryError
 from envpack_monitor.usage import FIELDS
 from tests.monitor.helpers import wait_until
 
-WRITERS, CALLS = 8, 500
-
 
 def usage(number: int = 0, category: str = "work") -> Usage:
     return Usage(category=category, started_at=float(number), wall_s=0.5, cpu_user_s=0.25, cpu_system_s=0.25)
-
-
-def write_calls(path: Path, writer_number: int) -> None:
-    with HistoryWriter(History(path), linger_s=0.001) as writer:
-        for number in range(CALLS):
-            writer.put(usage(writer_number * CALLS + number, f"writer {writer_number % 2}"))
-
-
-def test_eight_processes_that_write_at_once_lose_nothing(tmp_path: Path) -> None:
-    path = tmp_path / "history.sqlite"
-    context = get_context("fork")
-    processes = [context.Process(target=write_calls, args=(path, number)) for number in range(WRITERS)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(100)
-    assert [process.exitcode for process in processes] == [0] * WRITERS
-    history = History(path)
-    found = [call.started_at for each in history.categories() for call in history.calls(each.category)]
-    assert sorted(found) == [float(number) for number in range(WRITERS * CALLS)]
 
 
 def test_every_field_comes_back_as_it_was_written(tmp_path: Path) -> None:
