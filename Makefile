@@ -206,6 +206,16 @@ bench-packing: ## compare packing and unpacking with other tools, claim by claim
 	@$(call group,test)
 	@for name in $(PACKING); do $(BIN)/python benchmarks/packing/$$name.py $(ARGS) || exit 1; echo; done
 
+# Traces are not part of the project: TRACES names files or folders; without it, the one among the tests is replayed.
+TRACES ?=
+PREDICTION := benchmarks/prediction
+
+.PHONY: bench-prediction
+bench-prediction: ## compare predictions with published policies (TRACES="FILE.csv FOLDER", ARGS=--quick)
+	$(call setup,bench)
+	@for name in replay packing; do $(BIN)/python $(PREDICTION)/$$name.py $(TRACES) $(ARGS) || exit 1; echo; done
+	@for name in synthetic speed; do $(BIN)/python $(PREDICTION)/$$name.py $(ARGS) || exit 1; echo; done
+
 .PHONY: docs
 docs: ## build the documentation into site/; a warning is an error
 	$(call setup,docs)
