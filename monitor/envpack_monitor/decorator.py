@@ -18,6 +18,8 @@ from typing import Any, Literal, ParamSpec, TypeVar, overload
 from envpack_monitor.bracket import Bracket, Figures
 from envpack_monitor.errors import LimitExceeded, MonitorError
 from envpack_monitor.limits import Limits, measured_fields
+from envpack_monitor.settings import ROWS_PER_S
+from envpack_monitor.sums import FOLD, CallSums
 from envpack_monitor.usage import Usage
 from envpack_monitor.writer import HistoryWriter
 
@@ -117,6 +119,7 @@ class Monitor:
         self._isolate = isolate
         self._history = history
         self._block: Bracket | None = None
+        self._sums: dict[tuple[str | None, str | None], CallSums] = {}
 
     def __call__(self, function: Any) -> Any:
         """Return the decorated function."""
@@ -170,6 +173,10 @@ class Monitor:
                 return wrap(self, function)
         return _wrap_isolated(self, function) if self._isolate else _wrap_function(self, function)
 
+    def _tells_each_call(self) -> bool:
+        """Tell whether somebody wants to know of each call more than the history does."""
+        return self._callback is not None or self._return_usage or self.limits is not None
+
     def _features_of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Mapping[str, float]:
         features = self._features
         if features is None:
@@ -187,8 +194,7 @@ class Monitor:
             whole["exception"] = type(error).__name__
         if self.limits is not None and not self._isolate:
             self._note_excess(whole)
-        if self._history:
-            self._record(whole)
+        self._record(whole)
         if self._callback is not None:
             self._callback(Usage(**whole))
         return whole
@@ -200,13 +206,39 @@ class Monitor:
             return
 
     def _record(self, figures: dict[str, Any]) -> None:
-        if isinstance(self._history, HistoryWriter):
-            self._history.put(figures)
+        """Make the call a row of the history, or where calls come fast, a part of a sum of such that ended alike."""
+        sums = self._sums_of(figures.get("exception"), figures.get("limit_exceeded"))
+        if sums.skip > 0:
+            sums.skip -= 1
+            sums.add(figures)
+            if not sums.is_watched:
+                self._watch(sums)
             return
+        writer = self._writer()
+        sums.count_row(ROWS_PER_S if writer is None else writer.rows_per_s)
+        if writer is not None:
+            writer.put(figures)
+
+    def _writer(self) -> HistoryWriter | None:
+        if isinstance(self._history, HistoryWriter):
+            return self._history
         from envpack_monitor.recorder import default_writer
 
-        if (writer := default_writer()) is not None:
-            writer.put(figures)
+        return default_writer() if self._history else None
+
+    def _sums_of(self, exception: str | None, limit_exceeded: str | None) -> CallSums:
+        found = self._sums.get((exception, limit_exceeded))
+        if found is None:
+            common = {"category": self.category, "exception": exception, "limit_exceeded": limit_exceeded}
+            common = {name: value for name, value in common.items() if value is not None}
+            found = self._sums.setdefault((exception, limit_exceeded), CallSums(common))
+        return found
+
+    def _watch(self, sums: CallSums) -> None:
+        if (writer := self._writer()) is not None:
+            writer.watch(sums)
+        elif not self._history:
+            sums.is_watched = True
 
     def _result(self, result: Any, figures: dict[str, Any]) -> Any:
         if self.limits is None and not self._return_usage:
@@ -224,6 +256,9 @@ class Monitor:
 
 
 def _wrap_function(options: Monitor, function: Callable[..., Any]) -> Callable[..., Any]:
+    if not options._tells_each_call():
+        return _wrap_quickly(options, function)
+
     def measured(*args: Any, **kwargs: Any) -> Any:
         features = options._features_of(args, kwargs)
         bracket = Bracket()
@@ -234,6 +269,52 @@ def _wrap_function(options: Monitor, function: Callable[..., Any]) -> Callable[.
             options._finish(bracket.stop(), features, error)
             raise
         return options._result(result, options._finish(bracket.stop(), features, None))
+
+    return measured
+
+
+def _wrap_quickly(options: Monitor, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap where only the history wants to know: what can be done later than now is."""
+    sums = options._sums_of(None, None)
+    records = sums.records
+
+    def measured(*args: Any, **kwargs: Any) -> Any:
+        if sums.skip <= 0:
+            return one_row(args, kwargs)
+        sums.skip -= 1
+        bracket = Bracket()
+        bracket.start(sums)
+        try:
+            result = function(*args, **kwargs)
+        except BaseException as error:
+            options._finish(bracket.stop(), _NO_FEATURES, error)
+            raise
+        record = bracket.end(sums)
+        if record is None:
+            sums.add(bracket.figures())
+        else:
+            records.append(record)
+            if len(records) >= FOLD:
+                sums.fold()
+        if not sums.is_watched:
+            options._watch(sums)
+        return result
+
+    def one_row(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        features = options._features_of(args, kwargs)
+        bracket = Bracket()
+        bracket.start()
+        try:
+            result = function(*args, **kwargs)
+        except BaseException as error:
+            options._finish(bracket.stop(), features, error)
+            raise
+        bracket.end()
+        writer = options._writer()
+        sums.count_row(ROWS_PER_S if writer is None else writer.rows_per_s)
+        if writer is not None:
+            writer.put_ended(bracket, options.category, features)
+        return result
 
     return measured
 

@@ -13,7 +13,7 @@ import time
 from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 from typing import Any
 
-from envpack_monitor import bracket
+from envpack_monitor.counters import here
 
 
 class ForkedBracket:
@@ -22,10 +22,10 @@ class ForkedBracket:
     def start(self) -> None:
         """Begin; right after the fork, before any other bracket."""
         self._process_id = os.getpid()
-        self._thread = threading.get_ident()
-        self._shared = False
-        self._peak_kib = 0
-        bracket.outermost = self
+        self.thread = threading.get_ident()
+        self.is_odd = self.is_shared = False
+        self.inner_kib = self.peak_kib = 0
+        here.outermost = self
         self._started_at = time.time()
         self._own = getrusage(RUSAGE_SELF)
         self._wall = time.perf_counter()
@@ -48,11 +48,11 @@ class ForkedBracket:
         return figures | self._peak(own[2], children[2], bool(children[6])) | _io()
 
     def _peak(self, own_kib: int, children_kib: int, had_children: bool) -> dict[str, Any]:
-        process = bracket._process
+        process = here.process
         if process is not None and process.pid == self._process_id:
-            process.running.remove(self)  # type: ignore[arg-type]  # it has what the others look at
-            own_kib = max(process.peak_kib(own_kib), self._peak_kib)
-        bracket.outermost = None
+            process.running.remove(self)
+            own_kib = max(process.peak_kib(own_kib), self.inner_kib)
+        here.outermost = None
         # A child begins with a copy of this process; what is above that was its own.
         peak_kib = max(own_kib, children_kib) if had_children else own_kib
         exceptions = ["peak_memory_bytes: lower bound"] if had_children else []

@@ -23,10 +23,13 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
+from envpack_monitor.bracket import Bracket
+from envpack_monitor.counters import Background
 from envpack_monitor.errors import HistoryError
 from envpack_monitor.history import History
 from envpack_monitor.rows import to_row
 from envpack_monitor.settings import history_rows_per_s
+from envpack_monitor.sums import CallSums
 from envpack_monitor.thinning import Thinner
 from envpack_monitor.usage import Usage
 
@@ -34,9 +37,23 @@ QUEUE_BOUND = 100_000
 BATCH_BOUND = 5_000
 LINGER_S = 0.1
 DEADLINE_S = 120.0
+SUMS_S = 1.0
 
 _log = logging.getLogger(__name__)
 _writers: weakref.WeakSet[HistoryWriter] = weakref.WeakSet()
+
+
+class _Ended(tuple[Bracket, str, Mapping[str, float]]):
+    """A call that has ended: its bracket, category and features. A tuple, because nothing is made faster."""
+
+    __slots__ = ()
+
+    def row(self) -> dict[str, Any]:
+        bracket, category, features = self
+        return {**bracket.figures(), "category": category, "features": features}
+
+
+_Item = Usage | Mapping[str, Any] | _Ended | threading.Event
 
 
 class HistoryWriter:
@@ -59,7 +76,8 @@ class HistoryWriter:
         rows_per_s: float | None = None,
     ) -> None:
         self.history = history
-        self._thinner = Thinner((history_rows_per_s() if rows_per_s is None else rows_per_s) or None)
+        self.rows_per_s = (history_rows_per_s() if rows_per_s is None else rows_per_s) or None
+        self._thinner = Thinner(self.rows_per_s)
         self.lost = 0
         self._bound = bound
         self._linger_s = linger_s
@@ -67,6 +85,7 @@ class HistoryWriter:
         self._thread: threading.Thread | None = None
         self._error: HistoryError | None = None
         self._finalizer: Any = None
+        self._collected_at = 0.0
         self._begin()
         _writers.add(self)
 
@@ -76,11 +95,28 @@ class HistoryWriter:
         Args:
             usage: a usage, or the fields of one as `Bracket.stop` returns them.
         """
+        self._put(usage)
+
+    def _put(self, item: _Item) -> None:
         if len(self._queue) >= self._bound:
             self._wait_for_room()
-        self._queue.append(usage)
+        self._queue.append(item)
         # First append, then look: the thread looks in the opposite order, so that none is forgotten.
         if not self._is_awake:
+            self._wake_thread()
+
+    def put_ended(self, bracket: Bracket, category: str, features: Mapping[str, float]) -> None:
+        """Queue a call by its bracket, which has ended; what its figures are is worked out by the writing thread."""
+        self._put(_Ended((bracket, category, features)))
+
+    def watch(self, sums: CallSums) -> None:
+        """Take the sums of calls within `SUMS_S`, or when somebody flushes. After `close` they are taken at once."""
+        sums.is_watched = True
+        self._sources.append(sums)
+        if self._closed:
+            self._collect()
+            self._write(self._take_batch())
+        elif not self._is_awake:
             self._wake_thread()
 
     def flush(self) -> None:
@@ -128,7 +164,8 @@ class HistoryWriter:
         self.close()
 
     def _begin(self) -> None:
-        self._queue: deque[Usage | Mapping[str, Any] | threading.Event] = deque()
+        self._queue: deque[_Item] = deque()
+        self._sources: list[CallSums] = []
         self._wake, self._hurry, self._room = threading.Event(), threading.Event(), threading.Event()
         self._start_lock = threading.Lock()
         self._thread = None
@@ -155,6 +192,7 @@ class HistoryWriter:
         with self._start_lock:
             if self._thread is None and not self._start():
                 self._is_awake = False
+                self._collect()
                 self._write(self._take_batch())
                 return
         self._wake.set()
@@ -195,24 +233,37 @@ class HistoryWriter:
             self._room.wait(self._linger_s)
 
     def _work(self) -> None:
-        while not self._closed or self._queue:
-            self._wake.wait()
-            self._hurry.wait(self._linger_s)
+        while not self._closed or self._queue or self._sources:
+            self._wake.wait(SUMS_S if self._sources else None)
+            is_hurried = self._hurry.wait(self._linger_s)
             self._hurry.clear()
             self._is_awake = False
             self._wake.clear()
-            while batch := self._take_batch():
-                self._write(batch)
-                self._room.set()
+            with Background():
+                if is_hurried or time.monotonic() - self._collected_at >= SUMS_S:
+                    self._collect()
+                while batch := self._take_batch():
+                    self._write(batch)
+                    self._room.set()
 
-    def _take_batch(self) -> list[Usage | Mapping[str, Any] | threading.Event]:
-        batch: list[Usage | Mapping[str, Any] | threading.Event] = []
+    def _collect(self) -> None:
+        """Put the sums of calls into the queue, before whoever waits for them to be written."""
+        self._collected_at = time.monotonic()
+        # Others append meanwhile: what is taken out is exactly what was seen.
+        sources = self._sources[:]
+        del self._sources[: len(sources)]
+        self._queue.extendleft(row for sums in sources for row in sums.take())
+
+    def _take_batch(self) -> list[_Item]:
+        batch: list[_Item] = []
         while self._queue and len(batch) < BATCH_BOUND:
             batch.append(self._queue.popleft())
         return batch
 
-    def _write(self, batch: list[Usage | Mapping[str, Any] | threading.Event]) -> None:
-        rows = [item for item in batch if not isinstance(item, threading.Event)]
+    def _write(self, batch: list[_Item]) -> None:
+        rows = [
+            item.row() if isinstance(item, _Ended) else item for item in batch if not isinstance(item, threading.Event)
+        ]
         try:
             self.history.add_rows(self._thinner.thin([to_row(row) for row in rows], time.monotonic()))
         except HistoryError as error:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from envpack_monitor import bracket as bracket_module
 from envpack_monitor.bracket import Bracket
 from envpack_monitor.usage import Usage
 from tests.monitor.helpers import MB, touch
@@ -156,11 +157,14 @@ def test_memory_of_children_makes_the_peak_a_lower_bound() -> None:
     assert usage.quality_of("peak_memory_bytes") == "lower bound"
 
 
-def test_bracket_module_stands_alone() -> None:
-    """Its text is sent to processes that have nothing but the standard library."""
-    path = sys.modules[Bracket.__module__].__file__
-    program = f"import sys; space = {{}}; exec(open({path!r}).read(), space)\n"
-    program += "b = space['Bracket'](); b.start(); print(b.stop()['quality'], 'envpack_monitor' in sys.modules)"
+def test_bracket_and_its_counters_stand_alone() -> None:
+    """Their texts are sent to processes that have nothing but the standard library."""
+    program = "import sys\n"
+    for module in ("counters", "bracket"):
+        path = Path(bracket_module.__file__).with_name(f"{module}.py")
+        program += f"m = sys.modules['envpack_monitor.{module}'] = type(sys)('m')\n"
+        program += f"exec(open({str(path)!r}).read(), m.__dict__)\n"
+    program += "b = m.Bracket(); b.start(); print(b.stop()['quality'], 'envpack_monitor' in sys.modules)"
     result = subprocess.run([sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout.split() == ["exact", "False"]
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 _OURS = (
     "envpack_executor.process.frames",
+    "envpack_monitor.counters",
     "envpack_monitor.bracket",
     "envpack_executor.process.meter",
     "envpack_executor.process.child",
