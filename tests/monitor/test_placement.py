@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -16,7 +17,9 @@ from envpack_monitor.predict.node import NodeState
 from envpack_monitor.predict.packing import lower_bound, oracle, pack
 from envpack_monitor.predict.placement import LOOK_AT, PATIENCE, Placement
 from tests.fuzzing import times
-from tests.monitor.traces import GB, NODE, wfinstances, workflow
+from tests.monitor.traces import GB, NODE, read, workflow
+
+WFINSTANCES = Path(__file__).parent / "data" / "wfinstances.csv"
 
 
 def node(cores: float = 4, memory_bytes: int = 10, name: str = "node") -> NodeState:
@@ -365,7 +368,7 @@ def test_policy_that_hardly_raises_its_allocations_does_not_hold_the_node_for_ev
 
 
 def test_real_workflow_is_packed() -> None:
-    calls = wfinstances().calls
+    calls = read(WFINSTANCES).calls
     result = pack(calls, default_predictor(NODE), NODE, killed_on_crossing)
     assert result.makespan_s < 2 * oracle(calls, NODE)
 

@@ -7,6 +7,7 @@ import pickle
 import random
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -45,8 +46,9 @@ from envpack_monitor.predict.policies.first_allocation import least_waste, most_
 from envpack_monitor.predict.policies.regression import line_of_least_waste
 from tests.fuzzing import times
 from tests.monitor.helpers import MB
-from tests.monitor.traces import GB, NODE, SHAPES, call, shaped, wfinstances, workflow
+from tests.monitor.traces import GB, NODE, SHAPES, call, read, shaped, workflow
 
+WFINSTANCES = Path(__file__).parent / "data" / "wfinstances.csv"
 NAMES = policy_names()
 CALLS = [each.usage for each in workflow(seed=5, categories=6, calls=25)]
 
@@ -357,7 +359,7 @@ def test_policies_that_look_at_costs_waste_less_than_the_whole_node_on_every_sha
 
 def test_policies_of_others_do_as_well_on_a_real_trace_as_elsewhere() -> None:
     """A floor for each on a real workflow, so that none is crippled by a change: the default must beat able others."""
-    usages = wfinstances().usages
+    usages = read(WFINSTANCES).usages
     awe = {name: replay(make_policy(name, NODE), usages).awe for name in ("percentile-95", "low-wastage", "linear")}
     assert all(value > 0.35 for value in awe.values()), awe
     assert replay(default_predictor(NODE), usages).awe > max(awe.values())

@@ -24,10 +24,11 @@ from envpack_monitor.predict import (
     read_trace,
     replay,
 )
-from tests.monitor.traces import GB, NODE, WFINSTANCES, call, wfinstances
+from tests.monitor.traces import GB, NODE, call, read
 
 HEAD = "seq,category,peak_mb,wall_s,input_bytes,preset_mb,cores,submit_s,start_s"
 
+WFINSTANCES = Path(__file__).parent / "data" / "wfinstances.csv"
 Invoke = Callable[..., Result]
 
 
@@ -57,10 +58,10 @@ def trace(tmp_path: Path) -> Path:
 
 
 def test_row_becomes_a_call_with_features_and_a_hint() -> None:
-    (read,) = read_trace([HEAD, "0,align,38374.5,1069.5,6.1e10,64424.5,12,0.2,7.9"], "x.csv").calls
-    assert read.cores == 12
-    assert (read.usage.category, read.usage.wall_s, read.usage.peak_memory_bytes) == ("align", 1069.5, 38_374_500_000)
-    assert read.usage.features == {"input_bytes": 6.1e10, HINT: 64_424_500_000.0}
+    (row,) = read_trace([HEAD, "0,align,38374.5,1069.5,6.1e10,64424.5,12,0.2,7.9"], "x.csv").calls
+    assert row.cores == 12
+    assert (row.usage.category, row.usage.wall_s, row.usage.peak_memory_bytes) == ("align", 1069.5, 38_374_500_000)
+    assert row.usage.features == {"input_bytes": 6.1e10, HINT: 64_424_500_000.0}
 
 
 def test_empty_is_unknown_and_unknown_needs_are_left_out() -> None:
@@ -70,8 +71,8 @@ def test_empty_is_unknown_and_unknown_needs_are_left_out() -> None:
 
 
 def test_columns_may_stand_in_any_order_and_others_are_left_alone() -> None:
-    (read,) = read_trace(["wall_s,host,category,peak_mb", "2,n1,a,7"], "x.csv").calls
-    assert (read.usage.wall_s, read.usage.peak_memory_bytes) == (2.0, 7_000_000)
+    (row,) = read_trace(["wall_s,host,category,peak_mb", "2,n1,a,7"], "x.csv").calls
+    assert (row.usage.wall_s, row.usage.peak_memory_bytes) == (2.0, 7_000_000)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +121,7 @@ def test_trace_knows_the_largest_call_and_can_forget_features() -> None:
 
 
 def test_trace_of_the_tests_is_a_real_one() -> None:
-    found = wfinstances()
+    found = read(WFINSTANCES)
     assert len(found.calls) > 700
     assert len({each.category for each in found.usages}) > 200
 

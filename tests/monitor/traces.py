@@ -12,7 +12,6 @@ from tests.monitor.helpers import MB
 
 GB = 1000 * MB
 NODE = Allocation(memory_bytes=128 * GB, cores=32)
-WFINSTANCES = Path(__file__).parent / "data" / "wfinstances.csv"
 
 
 def call(peak: float, wall_s: float = 10.0, category: str = "work", **features: float) -> Usage:
@@ -51,6 +50,6 @@ def workflow(seed: int = 1, categories: int = 12, calls: int = 20) -> list[Trace
     return traced
 
 
-def wfinstances() -> Trace:
-    with WFINSTANCES.open(newline="") as lines:
-        return read_trace(lines, WFINSTANCES.name)
+def read(file: Path) -> Trace:
+    with file.open(newline="") as lines:
+        return read_trace(lines, file.name)
