@@ -24,7 +24,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from envpack_monitor import Allocation
-from envpack_monitor.predict import POLICIES, ColdStart, Predictor, Trace, kill_mode, make_policy, read_trace, replay
+from envpack_monitor.predict import (
+    HINT,
+    POLICIES,
+    ColdStart,
+    Predictor,
+    Trace,
+    kill_mode,
+    make_policy,
+    read_trace,
+    replay,
+)
 from envpack_monitor.predict.policies.bucketing import Bucketing
 
 OURS = "default"
@@ -92,9 +102,11 @@ def table(traces: Sequence[Trace], names: Sequence[str], kill: str, seeds: int, 
 
 def against_best(rows: dict[str, list[float]], traces: Sequence[Trace]) -> list[dict[str, object]]:
     """Return per trace the waste of the default over that of the best other."""
-    others = [name for name in rows if name != OURS]
     found = []
     for at, trace in enumerate(traces):
+        # Where no user has said anything, presets are one lucky or unlucky guess, not a policy.
+        said = any(HINT in usage.features for usage in trace.usages)
+        others = [name for name in rows if name != OURS and (name != "presets" or said)]
         best = min(others, key=lambda name: rows[name][at])
         ratio = rows[OURS][at] / rows[best][at] if rows[best][at] else 1.0
         found.append({"trace": trace.name, "best": best, "ratio": ratio, "ours_gbh": rows[OURS][at]})
