@@ -8,6 +8,7 @@ and tries several orders, one of them by the true times; and the bound that nobo
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -20,6 +21,12 @@ from envpack_monitor.predict.replay import FailedShare, killed_at_end
 from envpack_monitor.predict.trace import TracedCall
 
 Ask = Literal["dispatch", "submit"]
+
+LOOK_AT = 2000
+"""How many calls that do not fit the oracle passes, in search of one that does."""
+
+TOLERANCE = 1e-6
+"""Cores that are less than this apart are equal: thirds must add up to wholes."""
 
 MOST_ATTEMPTS = 20
 """After so many attempts a call gets the whole node: a policy may raise its allocations by a byte."""
@@ -173,20 +180,29 @@ def lower_bound(calls: Sequence[TracedCall], node: Allocation) -> float:
 
 def _list_schedule(calls: Sequence[TracedCall], node: Allocation) -> float:
     """Return the makespan when whatever fits begins, the first of the list before the others."""
-    state, now_s = NodeState("node", node), 0.0
-    running: list[tuple[float, int]] = []
+    state = NodeState("node", node)
     needs = [state.cut(Allocation(cores=call.cores, memory_bytes=call.usage.peak_memory_bytes)) for call in calls]
+    sizes = [(need.cores - TOLERANCE, need.memory_bytes or 0) for need in needs]
+    cores, memory, now_s = node.cores, node.memory_bytes or math.inf, 0.0
+    running: list[tuple[float, int]] = []
     waiting = list(range(len(calls)))
     while waiting or running:
-        left = []
+        passed: list[int] = []
+        seen = 0
         for number in waiting:
-            if state.room.cores > 0 and state.holds(needs[number]):
-                state = state.take(needs[number])
+            if cores <= TOLERANCE or len(passed) == LOOK_AT:
+                break
+            seen += 1
+            if sizes[number][0] <= cores and sizes[number][1] <= memory:
+                cores -= needs[number].cores
+                memory -= sizes[number][1]
                 heapq.heappush(running, (now_s + calls[number].usage.wall_s, number))
             else:
-                left.append(number)
-        waiting = left
+                passed.append(number)
+        waiting[:seen] = passed
         now_s = running[0][0]
         while running and running[0][0] <= now_s:
-            state = state.give(needs[heapq.heappop(running)[1]])
+            number = heapq.heappop(running)[1]
+            cores += needs[number].cores
+            memory += sizes[number][1]
     return now_s
