@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 @click.argument("source", metavar="TRACE.csv|CATEGORY")
 @click.option("--cores", type=click.FloatRange(0, min_open=True), default=32, show_default=True, help="Of the node.")
 @click.option(
-    "--memory", default="128GB", show_default=True, metavar="SIZE", help="Grown to the largest peak or preset."
+    "--memory", default="128GB", show_default=True, metavar="SIZE", help="At least the largest peak or preset."
 )
 @click.option("--policy", default="default", show_default=True, metavar="NAME", help="What decides about memory.")
 @click.option(
