@@ -157,6 +157,11 @@ soak-store: ## kill 300 clients of a store at their work, and see that the next 
 	$(call setup,test)
 	SOAK_KILLS=300 $(BIN)/python -m pytest -s --timeout 3600 tests/pack/test_many_processes.py -k killed_at_any_moment $(ARGS)
 
+.PHONY: soak-monitor
+soak-monitor: ## make a hundred thousand isolated calls, and as many in process, with all kinds of ends
+	$(call setup,test)
+	SOAK_CALLS=100000 $(BIN)/python -m pytest -s --timeout 36000 tests/monitor/test_soak.py $(ARGS)
+
 .PHONY: lint
 lint: ## check style, format, types and the direction of imports
 	$(call setup,lint)

@@ -106,7 +106,7 @@ class Account:
             is_exact = is_known and largest_bytes + SLACK_KIB * 1024 >= seen_bytes
             return max(seen_bytes, largest_bytes), "exact" if is_exact else "upper bound"
         if self.births is not None and self.births.is_complete:
-            return max(seen_bytes, self.lives.at_once_bytes(max(largest_bytes, seen_bytes))), "upper bound"
+            return max(seen_bytes, self.lives.at_once_bytes(largest_bytes)), "upper bound"
         return max(seen_bytes, self.largest_kib * 1024 if is_known else 0), sampled
 
     def _rusage(self) -> dict[str, Any]:

@@ -47,6 +47,7 @@ class Lives:
     _alive: dict[int, _Life] = field(default_factory=dict)
     _ended: list[tuple[float, float, float]] = field(default_factory=list)
     _threads: int = 0
+    _largest_bytes: int = 0
     _is_complete: bool = True
 
     def add(self, events: Iterable[Event]) -> None:
@@ -60,15 +61,18 @@ class Lives:
     def see(self, peaks: Mapping[int, int], now_s: float) -> None:
         """Note the largest resident memory so far of processes that are alive, in bytes."""
         for pid, peak_bytes in peaks.items():
-            if (life := self._alive.get(pid)) is not None:
+            # A dead one that nobody has waited for yet has nothing left, which says nothing of what it had.
+            if peak_bytes and (life := self._alive.get(pid)) is not None:
                 life.seen_bytes, life.seen_s = peak_bytes, now_s
+            self._largest_bytes = max(self._largest_bytes, peak_bytes)
 
     def at_once_bytes(self, largest_bytes: int) -> int:
         """Return how much memory the tree can have had at once, at most.
 
         Args:
-            largest_bytes: what the largest of its processes had.
+            largest_bytes: what the largest of those had that were waited for.
         """
+        largest_bytes = max(largest_bytes, self._largest_bytes)
         if not self._is_complete:
             return self.processes_max * largest_bytes
         lives = self._ended + [self._bound(life, life.seen_s or life.born_s) for life in self._alive.values()]

@@ -60,6 +60,14 @@ def test_what_was_seen_bounds_a_process_better_than_the_largest() -> None:
     assert lives.at_once_bytes(10_000 * MB) == pytest.approx((10_000 + 30 + 16) * MB)
 
 
+def test_dead_process_that_nobody_has_waited_for_says_nothing_of_what_it_had() -> None:
+    lives = told([Event(0.0, True, 7, 1, 7)])
+    lives.see({7: 30 * MB}, 1.0)
+    lives.see({7: 0}, 2.0)
+    lives.add([Event(1.5, False, 7, 1, 7)])
+    assert lives.at_once_bytes(20 * MB) == 30 * MB
+
+
 @needs_births
 def test_every_short_process_and_thread_below_this_one_is_told() -> None:
     with Births() as births:
