@@ -159,6 +159,30 @@ def test_lost_node_gives_its_calls_back_and_a_new_one_is_used() -> None:
     assert len(placement) == 0
 
 
+def test_larger_node_that_comes_later_gets_what_was_cut_to_a_small_one() -> None:
+    placement = Placement([node(name="small", memory_bytes=10)], lambda call, category: wants(40))
+    for number in range(2):
+        placement.put(number, "work")
+    assert [start.allocation.memory_bytes for start in placement.place()] == [10]
+    placement.add_node(node(name="large", memory_bytes=50))
+    assert [(start.node, start.allocation.memory_bytes) for start in placement.place()] == [("large", 40)]
+    assert placement.lose_node("large") == [1]
+    placement.put(1, "work")
+    placement.end(0, 1.0)
+    assert [(start.node, start.allocation.memory_bytes) for start in placement.place()] == [("small", 10)]
+
+
+def test_calls_need_no_order_among_each_other() -> None:
+    placement = Placement([node(cores=1)], lambda call, category: wants(1))
+    calls = [object() for _ in range(6)]
+    for call in calls:
+        placement.put(call, "work")
+        placement.withdraw(call, "work")
+        placement.put((call,), "work")
+    assert len(placement) == 6
+    assert placement.place()[0].call == (calls[0],)
+
+
 def test_withdrawn_call_is_not_placed() -> None:
     placement = Placement([node(cores=1)], lambda call, category: wants(1))
     for number in range(4):

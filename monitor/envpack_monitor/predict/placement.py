@@ -84,7 +84,8 @@ class _Category:
         self.done = 0
         self.total_s = 0.0
         self.running = 0
-        self.is_overdue = False
+        self.deadline = 0
+        self.is_timed = self.is_overdue = False
         self.wanted = Allocation()
         self.asked_at: int | None = None
         self.key: tuple[int, int, int] | None = None
@@ -119,7 +120,8 @@ class Placement:
         self._categories: dict[str, _Category] = {}
         self._order: list[tuple[tuple[int, int, int], str]] = []
         self._running: dict[Call, _Running] = {}
-        self._deadlines: list[tuple[int, int, str, Call]] = []
+        self._deadlines: list[tuple[int, int]] = []
+        self._by_number: list[_Category] = []
         self._withdrawn: set[Call] = set()
         self._waiting = self._started = self._ended = 0
 
@@ -140,7 +142,8 @@ class Placement:
         """
         known = self._categories.get(category)
         if known is None:
-            known = self._categories[category] = _Category(category, len(self._categories))
+            known = self._categories[category] = _Category(category, len(self._by_number))
+            self._by_number.append(known)
         known.fresh.append(call)
         self._waiting += 1
         if len(known) == 1:
@@ -215,7 +218,12 @@ class Placement:
             self._new_head(known)
 
     def withdraw(self, call: Call, category: str) -> None:
-        """Forget a call that waits."""
+        """Forget a call that waits.
+
+        Args:
+            call: which one.
+            category: its category.
+        """
         self._withdrawn.add(call)
         self._waiting -= 1
         known = self._categories[category]
@@ -225,6 +233,7 @@ class Placement:
     def add_node(self, node: NodeState) -> None:
         """Use one more node from now on."""
         self._rooms.add(node)
+        self._forget_answers()
 
     def lose_node(self, name: str) -> list[Call]:
         """Return the calls that ran on a node that is gone; they are forgotten, and may be put again."""
@@ -232,6 +241,7 @@ class Placement:
         for call in lost:
             self.quit(call)
         self._rooms.remove(name)
+        self._forget_answers()
         return lost
 
     def _start(self, known: _Category, node: str, wanted: Allocation) -> Start:
@@ -240,7 +250,6 @@ class Placement:
         self._running[call] = _Running(known, node, wanted)
         is_scout = not known.done and not known.running
         known.running += 1
-        known.is_overdue = False
         self._waiting -= 1
         self._started += 1
         self._new_head(known)
@@ -265,22 +274,33 @@ class Placement:
         known.wanted = self._rooms.cut(wanted)
         known.asked_at = known.done or -self._news
 
+    def _forget_answers(self) -> None:
+        """Ask again what all should have: the largest node, to which large answers are cut, is perhaps another one."""
+        for known in self._by_number:
+            known.asked_at = None
+
     def _new_head(self, known: _Category) -> None:
         """Another call has come to the head of its category: from now on it may be passed so many times."""
         self._drop_withdrawn(known)
         known.asked_at = None
-        if known:
-            deadline = self._started + PATIENCE + 2 * self._waiting
-            heapq.heappush(self._deadlines, (deadline, self._started, known.name, known.head()))
+        known.is_overdue = False
+        known.deadline = self._started + PATIENCE + 2 * self._waiting
+        if known and not known.is_timed:
+            known.is_timed = True
+            heapq.heappush(self._deadlines, (known.deadline, known.number))
         self._keep_order(known)
 
     def _find_overdue(self) -> None:
+        """Find the categories whose head has waited for too long. Each is timed once, and again if its head is new."""
         while self._deadlines and self._deadlines[0][0] <= self._started:
-            _, _, name, call = heapq.heappop(self._deadlines)
-            known = self._categories[name]
-            if known and known.head() == call:
+            known = self._by_number[heapq.heappop(self._deadlines)[1]]
+            known.is_timed = False
+            if known and known.deadline <= self._started:
                 known.is_overdue = True
                 self._keep_order(known)
+            elif known:
+                known.is_timed = True
+                heapq.heappush(self._deadlines, (known.deadline, known.number))
 
     def _drop_withdrawn(self, known: _Category) -> None:
         while known and known.head() in self._withdrawn:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import bisect
 import math
+import operator
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -61,8 +62,8 @@ class Points:
 
     def __init__(self, needs: Sequence[float], significances: Sequence[float]) -> None:
         self.needs = needs
-        self.weights = [0.0, *accumulate(significances)]
-        self.sums = [0.0, *accumulate(map(float.__mul__, map(float, needs), map(float, significances)))]
+        self.weights = list(accumulate(significances, initial=0))
+        self.sums = list(accumulate(map(operator.mul, needs, significances), initial=0))
 
     def bucket(self, start: int, stop: int) -> Bucket:
         """Return the bucket of the positions from `start` to before `stop`."""
@@ -98,7 +99,7 @@ def _best_cut(points: Points, start: int, stop: int) -> int:
         low_weight, size = weights[cut] - first_weight, needs[cut - 1]
         high_weight = last_weight - weights[cut]
         low_mean = (sums[cut] - first_sum) / low_weight
-        high_mean = (last_sum - sums[cut]) / high_weight if cut < stop else 0.0
+        high_mean = (last_sum - sums[cut]) / high_weight if cut < stop else largest
         low, high = low_weight / whole, high_weight / whole
         cost = low * (low * (size - low_mean) + high * (largest - low_mean)) + high * (
             low * (size + largest - high_mean) + high * (largest - high_mean)
