@@ -39,8 +39,8 @@ class Linear(EachResource):
 
     def __init__(self, node: Allocation, offset: Offset = "deviation") -> None:
         self.offset: Offset = offset
-        words = "their standard deviation" if offset == "deviation" else "the largest error"
-        self.rule = f"least squares plus {words}, then twice as much"
+        words = "the standard deviation of its errors" if offset == "deviation" else "its largest error"
+        self.rule = f"the least-squares line plus {words}, then twice as much"
         super().__init__(node)
 
     def new_sizer(self, resource: str) -> Sizer:
@@ -76,7 +76,7 @@ class _LeastSquares:
         self.offset = offset
         self._count = 0
         self._mean_x = self._mean_y = self._sxx = self._sxy = 0.0
-        self._errors = self._squares = self._lowest = 0.0
+        self._errors = self._squares = self._most_below = 0.0
         self._largest = 0.0
         self._least = math.inf
 
@@ -85,7 +85,7 @@ class _LeastSquares:
         return min(max(line, self._least), FARTHEST * self._largest)
 
     def next_size(self, failed: float, features: Features) -> float | None:
-        return 2 * failed if failed >= self._largest / 2 else self._largest
+        return 2 * failed
 
     def learn(self, features: Features, need: float, wall_s: float) -> None:
         x = main_feature(features)
@@ -93,7 +93,7 @@ class _LeastSquares:
             error = need - self._line(x)
             self._errors += error
             self._squares += error * error
-            self._lowest = max(self._lowest, error)
+            self._most_below = max(self._most_below, error)
         self._count += 1
         delta = x - self._mean_x
         self._mean_x += delta / self._count
@@ -115,7 +115,7 @@ class _LeastSquares:
         if not count:
             return 0.0
         if self.offset == "largest":
-            return self._lowest
+            return self._most_below
         return math.sqrt(max(0.0, self._squares / count - (self._errors / count) ** 2))
 
 
