@@ -44,7 +44,7 @@ def main() -> None:
     names = chosen.policy or (["default"] if chosen.quick else list(PEERS))
     output = []
     for trace in traces_of(chosen.traces):
-        node = Allocation(memory_bytes=max(parse_bytes(chosen.memory), trace.largest_bytes), cores=chosen.cores)
+        node = Allocation(memory_bytes=max(parse_bytes(chosen.memory), trace.largest_peak_bytes), cores=chosen.cores)
         best_s = oracle(trace.calls, node)
         rows = {}
         for name in names:

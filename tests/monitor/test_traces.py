@@ -115,7 +115,7 @@ def test_missing_column_is_named() -> None:
 
 def test_trace_knows_the_largest_call_and_can_forget_features() -> None:
     found = read_trace([HEAD, "0,a,5,1,7,9,,,", "1,a,6,1,7,,,,"], "t.csv")
-    assert found.largest_bytes == 9_000_000
+    assert (found.largest_bytes, found.largest_peak_bytes) == (9_000_000, 6_000_000)
     assert [each.features for each in found.without_features().usages] == [{}, {}]
     assert found.without_features().largest_bytes == 6_000_000
 
@@ -200,6 +200,7 @@ def test_node_is_as_large_as_the_largest_call(invoke: Invoke, trace: Path) -> No
     words = ("replay", trace, "--policy", "whole-node", "--json")
     small = json.loads(invoke(*words, "--node-memory", "1MB").stdout)["policies"][0]
     assert small["failures"] == 0
+    assert "the node gets 4 GB" in invoke("replay", trace, "--policy", "whole-node", "--node-memory", "1MB").stderr
     large = json.loads(invoke(*words).stdout)["policies"][0]
     assert large["awe"] == pytest.approx(small["awe"] * 4 / 128, rel=0.01)
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 @click.argument("source", metavar="TRACE.csv|CATEGORY")
 @click.option("--cores", type=click.FloatRange(0, min_open=True), default=32, show_default=True, help="Of the node.")
 @click.option(
-    "--memory", default="128GB", show_default=True, metavar="SIZE", help="At least the largest peak or preset."
+    "--memory", default="128GB", show_default=True, metavar="SIZE", help="Of the node; at least the largest peak."
 )
 @click.option("--policy", default="default", show_default=True, metavar="NAME", help="What decides about memory.")
 @click.option(
@@ -51,7 +51,7 @@ def pack_calls(
 
     failed_share = kill_mode(kill)
     trace = load_trace(source)
-    node = node_for(trace, memory, cores)
+    node = node_for(trace.largest_peak_bytes, memory, cores)
     calls = (trace.without_features() if no_features else trace).calls
     progress(f"packing {len(calls)} calls")
     ask = cast("Literal['dispatch', 'submit']", ask)

@@ -42,7 +42,7 @@ def replay_calls(
     trace = load_trace(source)
     if no_features:
         trace = trace.without_features()
-    results = list(_replays(trace, names, node_for(trace, node_memory), failed_share))
+    results = list(_replays(trace, names, node_for(trace.largest_bytes, node_memory), failed_share))
     results.sort(key=lambda result: (-result["awe"], result["policy"]))
     if as_json:
         print_json({"trace": source, "policies": results})

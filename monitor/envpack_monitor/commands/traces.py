@@ -40,26 +40,29 @@ def load_trace(source: str) -> Trace:
     return trace
 
 
-def node_for(trace: Trace, memory_text: str, cores: float = 1.0) -> Allocation:
-    """Return a node that can hold each call, and what the users asked for it, by itself.
+def node_for(needed_bytes: int, memory_text: str, cores: float = 1.0) -> Allocation:
+    """Return a node; if it has to be larger than was said, a note says so.
 
     Args:
-        trace: the calls.
-        memory_text: what the node has at least, such as `128GB`.
+        needed_bytes: what it must hold.
+        memory_text: what it has at least, such as `128GB`.
         cores: of the node.
 
     Raises:
         FormatError: the text is not a size.
     """
     from envpack_monitor.allocation import Allocation
+    from envpack_monitor.commands.output import note
     from envpack_monitor.errors import FormatError
-    from envpack_monitor.units import parse_bytes
+    from envpack_monitor.units import format_bytes, parse_bytes
 
     try:
         memory_bytes = parse_bytes(memory_text)
     except ValueError as error:
         raise FormatError(f"memory of the node: {error}") from error
-    return Allocation(memory_bytes=max(memory_bytes, trace.largest_bytes), cores=cores)
+    if needed_bytes > memory_bytes:
+        note(f"envpack: the node gets {format_bytes(needed_bytes)}: the trace does not fit into {memory_text}")
+    return Allocation(memory_bytes=max(memory_bytes, needed_bytes), cores=cores)
 
 
 def progress(text: str) -> None:

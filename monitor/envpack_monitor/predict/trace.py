@@ -62,9 +62,15 @@ class Trace:
         return [call.usage for call in self.calls]
 
     @property
+    def largest_peak_bytes(self) -> int:
+        """The largest peak: so large must a node be."""
+        return max((usage.peak_memory_bytes or 0 for usage in self.usages), default=0)
+
+    @property
     def largest_bytes(self) -> int:
-        """The largest peak or hint: so large must a node be."""
-        return max((math.ceil(max(_needs(call.usage))) for call in self.calls), default=0)
+        """The largest peak or hint: so large is the node that the users had in mind."""
+        hints = (math.ceil(usage.features.get(HINT, 0.0)) for usage in self.usages)
+        return max(self.largest_peak_bytes, *hints, 0)
 
     def without_features(self) -> Trace:
         """Return the trace without the features of its calls, the users' hints among them."""
@@ -138,7 +144,3 @@ def _number(text: str, place: str, problems: list[str]) -> float | None:
         problems.append(f"{place}: a number from 0 on expected, {text!r} met")
         return None
     return value
-
-
-def _needs(usage: Usage) -> tuple[float, float]:
-    return usage.peak_memory_bytes or 0, usage.features.get(HINT, 0.0)

@@ -31,7 +31,7 @@ from envpack_monitor.predict.policies.sizer import Schedule, Sizer
 from envpack_monitor.predict.protocol import Explanation, Features
 
 EXPLORING_CALLS = 5
-"""How many calls of a category explore. Published are ten; with five both do better on nearly all traces that we have."""
+"""How many calls of a category explore. Published are ten; five do better on nearly all traces that we have."""
 
 MOST_BUCKETS = 10
 FIRST = {"memory_bytes": 1e9, "disk_bytes": 1e9, "gpu_memory_bytes": 1e9, "cores": 1.0}
