@@ -8,19 +8,18 @@ completed and set aside by `envpack_monitor.storage`.
 
 from __future__ import annotations
 
-import functools
 import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from itertools import groupby
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from envpack_monitor import prune as pruning
 from envpack_monitor import storage
 from envpack_monitor.errors import HistoryError, UnknownCategoryError
+from envpack_monitor.remembered import CategorySummary, SavedState
 from envpack_monitor.rows import Row, from_values, to_row
 from envpack_monitor.settings import history_path
 from envpack_monitor.storage import COLUMNS
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from envpack_monitor.merge import Merged
     from envpack_monitor.prune import Pruned
 
-ROWS_PER_STATEMENT = 64
 PAGE = 2_000
 
 _T = TypeVar("_T")
@@ -43,48 +41,6 @@ _SUMMARY = (
 
 _inherited: list[sqlite3.Connection] = []
 """Connections that came through a fork. SQLite allows a child neither to use nor to close them: they are only kept."""
-
-
-@dataclass(frozen=True, slots=True)
-class CategorySummary:
-    """What the history holds about one category.
-
-    Args:
-        category: its name.
-        calls: how many calls.
-        rows: how many rows; fewer than calls where the history holds aggregates of many.
-        wall_s: seconds of all calls together.
-        cpu_s: processor seconds of all calls together.
-        peak_memory_bytes: the largest peak; `None` if none was measured.
-        last_at: when the last call began, seconds since the epoch.
-    """
-
-    category: str
-    calls: int
-    rows: int
-    wall_s: float
-    cpu_s: float
-    peak_memory_bytes: int | None
-    last_at: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return an object that JSON can hold."""
-        return {name: getattr(self, name) for name in self.__slots__}
-
-
-@dataclass(frozen=True, slots=True)
-class SavedState:
-    """Something that was learned from the history, kept beside it.
-
-    Args:
-        version: of the form of the data; whoever saved it says what it means.
-        data: what was saved.
-        seen_id: the newest call that it knows; `History.since` tells the later ones.
-    """
-
-    version: int
-    data: bytes
-    seen_id: int
 
 
 class History:
@@ -136,7 +92,7 @@ class History:
 
         def insert(connection: sqlite3.Connection) -> None:
             connection.execute("BEGIN IMMEDIATE")
-            _insert(connection, rows)
+            storage.insert(connection, rows)
             connection.execute("COMMIT")
 
         if rows:
@@ -254,7 +210,9 @@ class History:
         def work(connection: sqlite3.Connection) -> list[Pruned]:
             if is_trial:
                 return [pruning.count(connection, name, before, keep) for name in chosen]
-            return [pruning.prune(connection, name, before, keep, has_summary) for name in chosen]
+            done = [pruning.prune(connection, name, before, keep, has_summary) for name in chosen]
+            pruning.give_back_pages(connection)
+            return done
 
         return self._work(work)
 
@@ -268,14 +226,15 @@ class History:
             HistoryError: it cannot be read, or this one cannot be written.
             FormatError: it is a database of something else.
         """
-        from envpack_monitor.merge import Merged, Source, write_chunk
+        from envpack_monitor.merge import Merged, Source, seen_of, write_chunk
 
-        added = read = 0
         with Source(Path(path).absolute()) as source:
-            for rows in source.chunks():
-                read += len(rows)
-                added += self._work(functools.partial(write_chunk, rows=rows), writes=True)
-            return Merged(str(path), added, read - added, source.unreadable)
+            after = self._work(lambda connection: seen_of(connection).get(source.name, 0))
+            added, known = 0, source.count(after)
+            for rows in source.chunks(after):
+                new = self._work(partial(write_chunk, source=source.name, rows=rows), writes=True)
+                added, known = added + new, known + len(rows) - new
+            return Merged(str(path), added, known, source.unreadable)
 
     def since(self, seen_id: int, last: int) -> tuple[list[Usage], int]:
         """Return what was written after a call that is known, of all categories, in the order of writing.
@@ -402,25 +361,3 @@ class History:
         if self._connection is not None and self._pid != os.getpid():
             _inherited.append(self._connection)
             self._connection = None
-
-
-def _insert(connection: sqlite3.Connection, rows: list[Row]) -> None:
-    """Insert rows in their order; those in a row that have the same fields share a statement.
-
-    Python lets other threads run at each step of SQLite, and a busy one does not give the lock back for milliseconds:
-    many rows per step keep a batch from taking as long as the calls that it describes.
-    """
-    for names, group in groupby(rows, tuple):
-        values = [tuple(row.values()) for row in group]
-        whole = len(values) - len(values) % ROWS_PER_STATEMENT
-        for at in range(0, whole, ROWS_PER_STATEMENT):
-            flat = [value for row in values[at : at + ROWS_PER_STATEMENT] for value in row]
-            connection.execute(_insert_statement(names, ROWS_PER_STATEMENT), flat)
-        connection.executemany(_insert_statement(names, 1), values[whole:])
-
-
-@functools.lru_cache(maxsize=64)
-def _insert_statement(names: tuple[str, ...], count: int) -> str:
-    columns = ", ".join(f'"{name}"' for name in names)
-    places = f"({', '.join('?' * len(names))})"
-    return f"INSERT INTO calls ({columns}) VALUES {', '.join([places] * count)}"

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from envpack_monitor.errors import FormatError, HistoryError
-from envpack_monitor.storage import columns_of, is_damage, open_to_read
+from envpack_monitor.rows import Row
+from envpack_monitor.storage import columns_of, insert, is_damage, open_to_read
 from envpack_monitor.usage import FIELDS
 
 if TYPE_CHECKING:
@@ -26,6 +27,12 @@ CHUNK = 10_000
 
 _Read = tuple[Any, ...]
 """Number, origin, number there, and the fields."""
+
+_STORED = ("origin", "origin_id", *FIELDS)
+_SOUND = tuple(
+    (3 + FIELDS.index(name), kind)
+    for name, kind in (("category", str), ("wall_s", (int, float)), ("started_at", (int, float)), ("calls", int))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,16 +87,35 @@ class Source:
     def __exit__(self, *_: object) -> None:
         self._connection.close()
 
-    def chunks(self) -> Iterator[list[_Read]]:
-        """Give the rows in their order; a row that came from nowhere else has this file as its origin."""
-        seen, jump = 0, 0
+    @property
+    def name(self) -> str:
+        """Under which name the file is written now."""
+        return self._writers[0][0]
+
+    def count(self, until: float) -> int:
+        """Return how many rows there are up to a number; 0 where damage keeps that secret."""
+        import sqlite3
+
+        last = min(until, 1 << 62)
+        try:
+            count: int = self._connection.execute("SELECT count(*) FROM calls WHERE id <= ?", (last,)).fetchone()[0]
+        except sqlite3.DatabaseError:
+            return 0
+        return count
+
+    def chunks(self, after: float) -> Iterator[list[_Read]]:
+        """Give the rows after a number in their order; one that came from nowhere else has this file as its origin."""
+        if after == float("inf"):
+            return
+        seen, jump = int(after), 0
         while True:
             rows, is_whole = self._read(seen + jump)
             if rows:
                 self._count_gap(seen, rows[0][0], jump)
                 seen, jump = rows[-1][0], 0
-                yield [self._with_origin(row) for row in rows if _is_sound(row)]
-                self.unreadable += sum(not _is_sound(row) for row in rows)
+                sound = [self._with_origin(row) for row in rows if _is_sound(row)]
+                self.unreadable += len(rows) - len(sound)
+                yield sound
             elif is_whole:
                 return
             if not is_whole:
@@ -124,21 +150,37 @@ class Source:
         return (number, origin, origin_number, *values)
 
 
-def write_chunk(connection: sqlite3.Connection, rows: list[_Read]) -> int:
-    """Add those rows that the history does not have yet, and remember that it has them; return how many."""
-    connection.execute("BEGIN IMMEDIATE")
+def seen_of(connection: sqlite3.Connection) -> dict[str, float]:
+    """Return up to which number a history has the rows of each file; of those that it writes itself it has all."""
     seen: dict[str, float] = dict(connection.execute("SELECT origin, seen_id FROM origins"))
     until = float("inf")
     for name, after in _writers(connection):
         seen[name], until = max(until, seen.get(name, 0)), after
+    return seen
+
+
+def write_chunk(connection: sqlite3.Connection, source: str, rows: list[_Read]) -> int:
+    """Add those rows that the history does not have yet, and remember that it has them; return how many.
+
+    Args:
+        connection: of the history.
+        source: the name of the file that they were read from; all that it holds up to the last of them is known then.
+        rows: as `Source.chunks` gives them.
+    """
+    connection.execute("BEGIN IMMEDIATE")
+    seen = seen_of(connection)
     new = [row for row in rows if row[2] > seen.get(row[1], 0)]
-    names = ("origin", "origin_id", *FIELDS)
-    columns, places = ", ".join(f'"{name}"' for name in names), ", ".join("?" * len(names))
-    connection.executemany(f"INSERT INTO calls ({columns}) VALUES ({places})", (row[1:] for row in new))
+    insert(connection, [_to_row(row) for row in new])
     newest = {row[1]: row[2] for row in new}
+    if rows:
+        newest[source] = max(newest.get(source, 0), rows[-1][0])
     connection.executemany("INSERT OR REPLACE INTO origins VALUES (?, ?)", newest.items())
     connection.execute("COMMIT")
     return len(new)
+
+
+def _to_row(row: _Read) -> Row:
+    return {name: value for name, value in zip(_STORED, row[1:], strict=True) if value is not None}
 
 
 def _writers(connection: sqlite3.Connection) -> list[tuple[str, int]]:
@@ -154,10 +196,4 @@ def _writers(connection: sqlite3.Connection) -> list[tuple[str, int]]:
 
 def _is_sound(row: _Read) -> bool:
     """Tell whether what was read is a call; random bytes may look like a row to SQLite."""
-    fields = dict(zip(FIELDS, row[3:], strict=True))
-    return (
-        isinstance(fields["category"], str)
-        and isinstance(fields["wall_s"], (int, float))
-        and isinstance(fields["started_at"], (int, float))
-        and isinstance(fields["calls"], int)
-    )
+    return all(isinstance(row[at], kind) for at, kind in _SOUND)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from envpack_monitor.rows import ALIKE, LARGEST, SUMMED
+from envpack_monitor.storage import begin_name
 
 if TYPE_CHECKING:
     import sqlite3
@@ -76,8 +77,16 @@ def prune(
     while (last := connection.execute(chunk, _values(category, before, seen, newest)).fetchone()[0]) is not None:
         _transact(connection, functools.partial(_replace, connection, category, before, last, has_summary))
         seen = last
-    _give_back_pages(connection)
     return total
+
+
+def give_back_pages(connection: sqlite3.Connection) -> None:
+    """Let the file shrink, a few MB per transaction; one made before files could shrink uses its pages again."""
+    before = 0
+    while (free := connection.execute("PRAGMA freelist_count").fetchone()[0]) and free != before:
+        before = free
+        # A page is given back per row that is fetched.
+        connection.execute("PRAGMA incremental_vacuum(2000)").fetchall()
 
 
 _GOES = "category = ? AND (? IS NULL OR started_at < ?) AND id > ? AND id <= ?"
@@ -105,15 +114,8 @@ def _replace(connection: sqlite3.Connection, category: str, before: float | None
         connection.executemany(f"INSERT INTO calls ({', '.join(_KEPT)}) VALUES ({places})", rows)
     else:
         connection.execute("DELETE FROM state")
-
-
-def _give_back_pages(connection: sqlite3.Connection) -> None:
-    """Let the file shrink, a few MB per transaction; one made before files could shrink uses its pages again."""
-    before = 0
-    while (free := connection.execute("PRAGMA freelist_count").fetchone()[0]) and free != before:
-        before = free
-        # A page is given back per row that is fetched.
-        connection.execute("PRAGMA incremental_vacuum(2000)").fetchall()
+        # The numbers of what has gone are given again.
+        begin_name(connection)
 
 
 def _transact(connection: sqlite3.Connection, work: Callable[[], None]) -> None:

@@ -7,6 +7,7 @@ A row is a mapping of the fields that were measured to values of SQLite. What no
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -47,6 +48,7 @@ ALIKE = ("category", "exit_status", "signal", "exception", "limit_exceeded", "qu
 OF_ONE_CALL = ("peak_times", "features")
 """Objects that say something about one call only; stored as JSON."""
 
+_all_fields = operator.attrgetter(*FIELDS)
 _AS_JSON = tuple((FIELDS.index(name), name) for name in OF_ONE_CALL)
 _NOT_EMPTY = tuple((FIELDS.index(name), value) for name, value in DEFAULTS.items())
 
@@ -57,9 +59,7 @@ def to_row(usage: Usage | Mapping[str, Any]) -> Row:
     Args:
         usage: a usage, or the fields of one as `Bracket.stop` returns them (not checked again).
     """
-    if isinstance(usage, Usage):
-        usage = {name: getattr(usage, name) for name in FIELDS}
-    row = {**DEFAULTS, **usage}
+    row = dict(zip(FIELDS, _all_fields(usage), strict=True)) if isinstance(usage, Usage) else {**DEFAULTS, **usage}
     for name in OF_ONE_CALL:
         if name in row:
             row[name] = json.dumps(row[name], sort_keys=True) if row[name] else None

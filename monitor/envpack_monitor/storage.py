@@ -8,24 +8,25 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import logging
 import os
-import struct
-import time
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from envpack_monitor.errors import HistoryError
 from envpack_monitor.filesystems import is_shared
+from envpack_monitor.journal import BUSY_TIMEOUT_S, Journal, choose_journal
+from envpack_monitor.rows import Row
 from envpack_monitor.usage import FIELDS
 
 if TYPE_CHECKING:
     import sqlite3
 
 SCHEMA = 5
-BUSY_TIMEOUT_S = 60.0
+ROWS_PER_STATEMENT = 64
 COLUMNS = ", ".join(f'"{name}"' for name in FIELDS)
 
 _log = logging.getLogger(__name__)
@@ -40,7 +41,6 @@ _TABLES = (
     # Who wrote the calls after which number: a copy of a file is another writer, and the calls of both have numbers.
     "CREATE TABLE IF NOT EXISTS writers (name TEXT PRIMARY KEY, after_id INTEGER, holder TEXT)",
 )
-_WAL_HEADER, _FRAME_HEADER = 32, 24
 
 
 def open_file(path: Path) -> sqlite3.Connection:
@@ -59,10 +59,10 @@ def open_file(path: Path) -> sqlite3.Connection:
     except OSError as error:
         raise HistoryError(f"history {path}: {error.strerror}", "set ENVPACK_HISTORY to another file") from error
     with _no_setting_aside(path, fcntl.LOCK_SH):
-        journal = _Journal(path)
+        journal = Journal(path)
         connection = _connect(path, "")
         try:
-            _choose_journal(connection, path)
+            choose_journal(connection, path)
             journal.check(connection)
             _complete_schema(connection, path)
             _know_copies(connection, path)
@@ -90,6 +90,29 @@ def open_to_read(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def insert(connection: sqlite3.Connection, rows: list[Row]) -> None:
+    """Insert rows of calls in their order; neighbours that have the same fields share a statement.
+
+    Python lets other threads run at each step of SQLite, and a busy one does not give the lock back for milliseconds:
+    many rows per step keep a batch from taking as long as the calls that it describes.
+    """
+    for names, group in groupby(rows, tuple):
+        values = [tuple(row.values()) for row in group]
+        whole = len(values) - len(values) % ROWS_PER_STATEMENT
+        for at in range(0, whole, ROWS_PER_STATEMENT):
+            flat = [value for row in values[at : at + ROWS_PER_STATEMENT] for value in row]
+            connection.execute(_insert_statement(names, ROWS_PER_STATEMENT), flat)
+        connection.executemany(_insert_statement(names, 1), values[whole:])
+
+
+def begin_name(connection: sqlite3.Connection) -> None:
+    """Let what is written from now on be known under a new name; within a transaction."""
+    last = "(SELECT holder FROM writers ORDER BY rowid DESC LIMIT 1)"
+    connection.execute(
+        f"INSERT INTO writers SELECT lower(hex(randomblob(16))), coalesce(max(id), 0), {last} FROM calls"
+    )
 
 
 def columns_of(connection: sqlite3.Connection, table: str = "calls") -> set[str]:
@@ -135,48 +158,11 @@ def set_aside(path: Path, error: Exception) -> None:
     _log.warning("the history was damaged (%s); it was set aside: %s (%s)", error, target, hint)
 
 
-class _Journal:
-    """What the write-ahead log held before it was opened: SQLite drops without a word what follows damage in it."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = Path(f"{path}-wal")
-        self._salt, self._committed = self._read()
-
-    def check(self, connection: sqlite3.Connection) -> None:
-        """Say so, and keep a copy, when transactions that were committed are no longer taken for such."""
-        if not self._committed or not self._lacks(connection):
-            return
-        number = 1
-        while (copy := self._path.with_name(f"{self._path.name}.damaged-{number}")).exists():
-            number += 1
-        copy.write_bytes(self._path.read_bytes())
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        _log.warning("the journal of the history was damaged: the newest calls are lost; a copy was kept: %s", copy)
-
-    def _lacks(self, connection: sqlite3.Connection) -> bool:
-        # A writer that has written a transaction and not yet announced it is done once the lock can be had.
-        connection.execute("BEGIN IMMEDIATE")
-        connection.execute("ROLLBACK")
-        _, valid, _ = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        salt, _ = self._read()
-        return salt == self._salt and 0 <= valid < self._committed
-
-    def _read(self) -> tuple[bytes, int]:
-        """Return the salt of the log, and the number of its last frame that ends a transaction."""
-        try:
-            with self._path.open("rb") as file:
-                header = file.read(_WAL_HEADER)
-                if len(header) < _WAL_HEADER:
-                    return b"", 0
-                salt, frame_size = header[16:24], _FRAME_HEADER + struct.unpack_from(">I", header, 8)[0]
-                frames = (os.fstat(file.fileno()).st_size - _WAL_HEADER) // frame_size
-                for number in range(frames, 0, -1):
-                    frame = os.pread(file.fileno(), _FRAME_HEADER, _WAL_HEADER + (number - 1) * frame_size)
-                    if frame[8:16] == salt and frame[4:8] != b"\0\0\0\0":
-                        return salt, number
-                return salt, 0
-        except (FileNotFoundError, PermissionError):
-            return b"", 0
+@functools.lru_cache(maxsize=64)
+def _insert_statement(names: tuple[str, ...], count: int) -> str:
+    columns = ", ".join(f'"{name}"' for name in names)
+    places = f"({', '.join('?' * len(names))})"
+    return f"INSERT INTO calls ({columns}) VALUES {', '.join([places] * count)}"
 
 
 def _connect(path: Path, options: str) -> sqlite3.Connection:
@@ -190,22 +176,6 @@ def _connect(path: Path, options: str) -> sqlite3.Connection:
 
 def _may_write(path: Path) -> bool:
     return os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
-
-
-def _choose_journal(connection: sqlite3.Connection, path: Path) -> None:
-    if is_shared(path):
-        _retry_while_locked(lambda: connection.execute("PRAGMA journal_mode = DELETE"))
-        return
-    if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
-        # Takes effect only before the first table is made.
-        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-    # A file with a rollback journal stays so if somebody has decided it: another machine, which sees it by another
-    # name of the same file system.
-    elif connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-        return
-    _retry_while_locked(lambda: connection.execute("PRAGMA journal_mode = WAL"))
-    # In WAL mode NORMAL loses nothing when a process dies; only a power cut may cost the last transactions.
-    connection.execute("PRAGMA synchronous = NORMAL")
 
 
 def _complete_schema(connection: sqlite3.Connection, path: Path) -> None:
@@ -230,8 +200,8 @@ def _know_copies(connection: sqlite3.Connection, path: Path) -> None:
         return
     connection.execute("BEGIN IMMEDIATE")
     if _last_holder(connection) != holder:
-        insert = "INSERT INTO writers SELECT ?, coalesce(max(id), 0), ? FROM calls"
-        connection.execute(insert, (uuid.uuid4().hex, holder))
+        begin_name(connection)
+        connection.execute("UPDATE writers SET holder = ? WHERE rowid = (SELECT max(rowid) FROM writers)", (holder,))
     connection.execute("COMMIT")
 
 
@@ -251,23 +221,6 @@ def _check_schema(connection: sqlite3.Connection, path: Path) -> int:
     if found > SCHEMA:
         raise HistoryError(f"history {path}: schema {SCHEMA} expected, {found} met", "a newer envpack wrote it")
     return found
-
-
-def _retry_while_locked(action: Callable[[], Any]) -> None:
-    """Changing the journal mode does not wait for other processes by itself as other statements do."""
-    import sqlite3
-
-    deadline = time.monotonic() + BUSY_TIMEOUT_S
-    pause_s = 0.001
-    while True:
-        try:
-            action()
-            return
-        except sqlite3.OperationalError as error:
-            if "locked" not in str(error) or time.monotonic() > deadline:
-                raise
-            time.sleep(pause_s)
-            pause_s = min(2 * pause_s, 0.05)
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from envpack_monitor import History, HistoryWriter, Usage, storage
+from envpack_monitor import History, HistoryWriter, Usage, journal, storage
 from envpack_monitor.errors import HistoryError
 from envpack_monitor.filesystems import file_system_of, is_shared
 from tests.monitor.helpers import wait_until
@@ -178,8 +178,8 @@ def crashed(path: Path) -> Path:
 
 
 def test_journal_of_a_killed_process_is_taken_over(tmp_path: Path) -> None:
-    journal = crashed(tmp_path / "h.sqlite")
-    assert journal.stat().st_size > 0
+    log = crashed(tmp_path / "h.sqlite")
+    assert log.stat().st_size > 0
     assert len(History(tmp_path / "h.sqlite").calls("k")) == 200
 
 
@@ -188,11 +188,11 @@ def test_damaged_journal_costs_what_follows_the_damage_and_is_told(
     with_memory: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "h.sqlite"
-    journal = crashed(path)
+    log = crashed(path)
     if not with_memory:
         Path(f"{path}-shm").unlink()
-    frames = (journal.stat().st_size - 32) // 4120
-    with journal.open("r+b") as file:
+    frames = (log.stat().st_size - 32) // 4120
+    with log.open("r+b") as file:
         file.seek(32 + (frames - 2) * 4120 + 500)
         file.write(b"\xee" * 64)
     with caplog.at_level(logging.WARNING):
@@ -375,7 +375,8 @@ def test_file_system_of_many_machines_gets_a_journal_that_needs_no_shared_memory
 ) -> None:
     path = filled(tmp_path / "h.sqlite", 1)
     assert (journal_mode(path), is_shared(path)) == ("wal", False)
-    monkeypatch.setattr(storage, "is_shared", lambda path: True)
+    for module in (storage, journal):
+        monkeypatch.setattr(module, "is_shared", lambda path: True)
     history = History(path)
     history.add_many([usage(1)])
     history.close()

@@ -179,6 +179,17 @@ def test_what_was_pruned_before_it_was_merged_keeps_its_sums_and_its_origin(tmp_
     assert target.categories()[0].calls == 50
 
 
+def test_calls_written_after_others_were_forgotten_are_merged_too(tmp_path: Path) -> None:
+    history, other = History(tmp_path / "a.sqlite"), filled(tmp_path / "b.sqlite", 0, 10, "right")
+    other.add_many(calls(10, 10, "wrong"))
+    history.merge(other.path)
+    other.prune("wrong", has_summary=False)
+    other.add_many(calls(20, 15, "new"))
+    assert history.merge(other.path).added == 15
+    assert history.merge(other.path).added == 0
+    assert numbers(history) == [float(number) for number in range(35)]
+
+
 def test_merged_calls_keep_every_field(tmp_path: Path) -> None:
     call = Usage(category="a", wall_s=1.0, features={"rows": 2.0}, peak_times={"wall_s": 0.5}, signal=9)
     other = History(tmp_path / "b.sqlite")

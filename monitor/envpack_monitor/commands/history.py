@@ -13,7 +13,7 @@ from envpack_monitor.commands.show import moment, table_of
 from envpack_monitor.commands.upkeep import export_calls, merge_files, prune_calls
 
 if TYPE_CHECKING:
-    from envpack_monitor.history import CategorySummary
+    from envpack_monitor.remembered import CategorySummary
 
 ORDERS = {
     "name": "category",
