@@ -4,11 +4,11 @@ Each trace is replayed against each policy: every call is predicted, then observ
 nothing is known at the beginning. AWE is memory used times time over memory allocated times time, failed attempts
 included; a failed attempt lasts the whole run (`end`) or until the crossing of the allocation (`curve`).
 
-The second table lets all policies begin each category with the same guess, that of the default policy, and compares
-the default with the best of the others on each trace: its waste over theirs, the geometric mean and the worst.
-Policies that draw are run with several seeds; the mean counts.
+Below each table stands the waste of the default over that of the best of the others, trace by trace, once with the
+cold start that each has of its own (1 GB, doubled), once with that of the default for all: then the best of the others
+is a better one than was ever published. Policies that draw are run with several seeds; the mean counts.
 
-    python benchmarks/prediction/replay.py TRACE.csv|FOLDER... [--policy NAME]... [--no-features] [--json]
+    python benchmarks/prediction/replay.py TRACE.csv|FOLDER... [--policy NAME]... [--shuffle SEED]
 
 Without a trace, the one among the tests is taken.
 """
@@ -18,10 +18,13 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import random
 import statistics
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from envpack_monitor import Allocation
 from envpack_monitor.predict import (
@@ -41,6 +44,27 @@ OURS = "default"
 KILLS = ("end", "curve")
 TRACES = Path(__file__).parents[2] / "tests" / "monitor" / "data"
 NODE_BYTES = 128 * 10**9
+
+Make = Callable[[str, Allocation, int], Predictor]
+
+
+class Figures(NamedTuple):
+    """What a policy reaches on a trace."""
+
+    awe: float
+    wasted_gbh: float
+
+
+class Comparison(NamedTuple):
+    """The waste of the default over that of the best other on a trace."""
+
+    trace: str
+    best: str
+    ratio: float
+
+
+Table = dict[str, list[Figures]]
+
 QUICK = (OURS, "max-seen", "low-wastage", "greedy-bucketing")
 
 
@@ -55,6 +79,10 @@ def traces_of(names: Sequence[str]) -> list[Trace]:
         with file.open(encoding="utf-8-sig", newline="") as lines:
             traces.append(read_trace(lines, file.stem))
     return traces
+
+
+def shuffled(trace: Trace, seed: int) -> Trace:
+    return replace(trace, calls=random.Random(seed).sample(trace.calls, len(trace.calls)))
 
 
 def node_of(trace: Trace) -> Allocation:
@@ -77,39 +105,41 @@ def started_alike(name: str, node: Allocation, seed: int) -> Predictor:
     return policy if name == OURS else ColdStart(policy, make_policy(OURS, node))
 
 
-def figures(
-    name: str, trace: Trace, kill: str, seeds: int, make: Callable[[str, Allocation, int], Predictor]
-) -> tuple[float, float]:
-    """Return AWE and wasted GB h of a policy on a trace, means over the seeds."""
+STARTS: dict[str, Make] = {"its own cold start": seeded, "the same cold start": started_alike}
+
+
+def figures(name: str, trace: Trace, kill: str, seeds: int, make: Make) -> Figures:
+    """Return AWE and waste of a policy on a trace, means over the seeds."""
+    failed = kill_mode(kill)
     runs = seeds if isinstance(make_policy(name, node_of(trace)), Bucketing) else 1
-    results = [replay(make(name, node_of(trace), seed), trace.usages, kill_mode(kill)) for seed in range(runs)]
-    return (
+    results = [replay(make(name, node_of(trace), seed), trace.usages, failed) for seed in range(runs)]
+    return Figures(
         statistics.mean(result.awe for result in results),
         statistics.mean(result.wasted_byte_s for result in results) / 3.6e12,
     )
 
 
-def table(traces: Sequence[Trace], names: Sequence[str], kill: str, seeds: int, alike: bool) -> dict[str, list[float]]:
-    """Return per policy its AWE, or its waste, on each trace."""
-    make = started_alike if alike else seeded
+def table(traces: Sequence[Trace], names: Sequence[str], kill: str, seeds: int, start: str) -> Table:
+    """Return the figures of each policy on each trace."""
     rows = {}
     for name in names:
         if sys.stderr.isatty():
-            sys.stderr.write(f"\r\033[K{kill}: {name}")
-        rows[name] = [figures(name, trace, kill, seeds, make)[1 if alike else 0] for trace in traces]
+            sys.stderr.write(f"\r\033[K{kill}, {start}: {name}")
+        rows[name] = [figures(name, trace, kill, seeds, STARTS[start]) for trace in traces]
     return rows
 
 
-def against_best(rows: dict[str, list[float]], traces: Sequence[Trace]) -> list[dict[str, object]]:
+def against_best(rows: Table, traces: Sequence[Trace]) -> list[Comparison]:
     """Return per trace the waste of the default over that of the best other."""
     found = []
     for at, trace in enumerate(traces):
         # Where no user has said anything, presets are one lucky or unlucky guess, not a policy.
         said = any(HINT in usage.features for usage in trace.usages)
-        others = [name for name in rows if name != OURS and (name != "presets" or said)]
-        best = min(others, key=lambda name: rows[name][at])
-        ratio = rows[OURS][at] / rows[best][at] if rows[best][at] else 1.0
-        found.append({"trace": trace.name, "best": best, "ratio": ratio, "ours_gbh": rows[OURS][at]})
+        others = {
+            name: row[at].wasted_gbh for name, row in rows.items() if name != OURS and (name != "presets" or said)
+        }
+        best = min(others, key=lambda name: others[name])
+        found.append(Comparison(trace.name, best, rows[OURS][at].wasted_gbh / (others[best] or 1e-12)))
     return found
 
 
@@ -117,19 +147,20 @@ def geometric_mean(ratios: Sequence[float]) -> float:
     return math.exp(statistics.mean(math.log(max(ratio, 1e-9)) for ratio in ratios))
 
 
-def show_awe(rows: dict[str, list[float]], traces: Sequence[Trace], kill: str) -> None:
-    print(f"\n\nAWE, failed attempts last until: {kill}\n")
+def show(rows: Table, traces: Sequence[Trace], kill: str, start: str) -> None:
+    print(f"\n\nAWE, {start}, failed attempts last until: {kill}\n")
     print(f"{'':36}" + "".join(f"{trace.name[-11:]:>13}" for trace in traces) + "         mean")
-    for name, row in sorted(rows.items(), key=lambda item: -statistics.mean(item[1])):
-        print(f"{name:36}" + "".join(f"{value:13.3f}" for value in row) + f"{statistics.mean(row):13.3f}")
-
-
-def show_waste(found: Sequence[dict[str, object]], kill: str) -> None:
-    print(f"\n\nwaste of the default over the best other's, the same cold start, failed attempts last until: {kill}\n")
+    for name, row in sorted(rows.items(), key=lambda item: -statistics.mean(each.awe for each in item[1])):
+        cells = "".join(f"{each.awe:13.3f}" for each in row)
+        print(f"{name:36}{cells}{statistics.mean(each.awe for each in row):13.3f}")
+    if OURS not in rows or len(rows) == 1:
+        return
+    print("\nwaste of the default over the best other's\n")
+    found = against_best(rows, traces)
     for each in found:
-        print(f"{each['trace']!s:36}{each['ratio']:8.3f}  of {each['best']}")
-    ratios = [float(str(each["ratio"])) for each in found]
-    print(f"{'geometric mean':36}{geometric_mean(ratios):8.3f}\n{'worst':36}{max(ratios):8.3f}")
+        print(f"{each.trace:36}{each.ratio:13.3f}  of {each.best}")
+    ratios = [each.ratio for each in found]
+    print(f"{'geometric mean':36}{geometric_mean(ratios):13.3f}\n{'worst':36}{max(ratios):13.3f}")
 
 
 def main() -> None:
@@ -142,6 +173,7 @@ def main() -> None:
         "--kill", action="append", metavar="end|curve|FRACTION", help="repeatable; by default end and curve"
     )
     parser.add_argument("--no-features", action="store_true", help="without input sizes and users' presets")
+    parser.add_argument("--shuffle", type=int, metavar="SEED", help="the calls of each trace in another order")
     parser.add_argument("--seeds", type=int, default=3, help="runs of policies that draw")
     parser.add_argument("--quick", action="store_true", help="a few policies, one seed")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
@@ -149,19 +181,19 @@ def main() -> None:
     traces = traces_of(chosen.traces)
     if chosen.no_features:
         traces = [trace.without_features() for trace in traces]
+    if chosen.shuffle is not None:
+        traces = [shuffled(trace, chosen.shuffle) for trace in traces]
     names = chosen.policy or (QUICK if chosen.quick else list(POLICIES))
     seeds = 1 if chosen.quick else chosen.seeds
-    output = {}
+    output: dict[str, dict[str, object]] = {}
     for kill in chosen.kill or KILLS:
-        awe = table(traces, names, kill, seeds, alike=False)
-        found = []
-        if OURS in names and len(names) > 1:
-            found = against_best(table(traces, names, kill, seeds, alike=True), traces)
-        output[kill] = {"awe": awe, "waste": found}
-        if not chosen.json:
-            show_awe(awe, traces, kill)
-            if found:
-                show_waste(found, kill)
+        for start in STARTS:
+            rows = table(traces, names, kill, seeds, start)
+            awe = {name: [each.awe for each in row] for name, row in rows.items()}
+            waste = {name: [each.wasted_gbh for each in row] for name, row in rows.items()}
+            output.setdefault(kill, {})[start] = {"awe": awe, "wasted_gbh": waste}
+            if not chosen.json:
+                show(rows, traces, kill, start)
     if chosen.json:
         print(json.dumps({"traces": [trace.name for trace in traces], "kills": output}))
 
