@@ -8,7 +8,11 @@ Map of the package:
 - `envpack_monitor.command`: a whole process tree; `order` says what to run, `supervise` runs it, `looks` looks at it,
   `births` and `lives` know who was alive when, `cgroup` has the kernel's own sums, `account` makes the figures of all
   that. `attach` looks at a tree that runs already, `series` writes down how it went, `mechanisms` tells what works.
-- `envpack_monitor.bracket`: the exact figures of one call of this process, in microseconds; standard library only.
+- `envpack_monitor.bracket`, `counters`: the exact figures of one call of this process, in microseconds, by the standard
+  library alone. `extras` and `gpu` measure what takes longer; `wrappers`, `recording` and `sums` are what a decorated
+  function does with them.
+- `envpack_monitor.features`: numbers in the arguments of a call that may explain its usage; `envpack_monitor.cctools`:
+  the decorator of another monitor.
 - `envpack_monitor.usage`, `limits`, `allocation`: the values that cross boundaries.
 - `envpack_monitor.history`: every usage, per category, in one SQLite file that many processes write.
 - `envpack_monitor.predict`: from a history to the allocation of the next call; pure.
@@ -27,9 +31,11 @@ if TYPE_CHECKING:
     from envpack_monitor.allocation import Allocation
     from envpack_monitor.attach import monitor_pid
     from envpack_monitor.bracket import Bracket
+    from envpack_monitor.cctools import monitored
     from envpack_monitor.command import CommandResult, run_command
     from envpack_monitor.decorator import monitor
     from envpack_monitor.errors import LimitExceeded, MonitorError, ProcessExited, ProcessKilled
+    from envpack_monitor.features import features_of
     from envpack_monitor.history import History
     from envpack_monitor.limits import Limits
     from envpack_monitor.predict import Predictor, default_predictor
@@ -38,6 +44,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "monitor",
+    "monitored",
+    "features_of",
     "run_command",
     "monitor_pid",
     "CommandResult",
@@ -57,6 +65,8 @@ __all__ = [
 
 _HOMES = {
     "monitor": "decorator",
+    "monitored": "cctools",
+    "features_of": "features",
     "run_command": "command",
     "monitor_pid": "attach",
     "CommandResult": "command",
