@@ -51,6 +51,8 @@ class Bracket:
         "_io",
         "_io_after",
         "_is_ambiguous",
+        "_is_distrusted",
+        "_is_trusted",
         "_noise",
         "_noise_after",
         "_own",
@@ -74,7 +76,7 @@ class Bracket:
         process = here.process or begin()
         self._process = process
         self.thread = get_ident()
-        self.is_odd = self.is_shared = False
+        self.is_odd = self.is_shared = self._is_trusted = self._is_ambiguous = self._is_distrusted = False
         self.inner_kib = 0
         with process.lock:
             if process.running:
@@ -116,8 +118,20 @@ class Bracket:
                 # In one step, for a bracket of another thread may start at this moment.
                 process.running.remove(self)
                 calm.until = now + CHAIN_S
+                self._is_trusted = True
                 return self._own, own, wall_s, 0, 0
         return self._end_with_counters(now)
+
+    def take_counters_from(self, sums: Sums) -> None:
+        """Complete what `end` has left for later: nothing was counted, unless the next reading says otherwise."""
+        if self._is_trusted:
+            self._io_after, self._children_after, self._noise_after = self._io, self._children, self._noise
+            self.peak_kib = self._own_after[2]
+            sums.answer_for(self)
+
+    def distrust(self) -> None:
+        """Note that the next reading has said otherwise."""
+        self._is_distrusted = True
 
     def _end_with_counters(self, now: float) -> Record | None:
         process, own = self._process, self._own_after
@@ -132,7 +146,6 @@ class Bracket:
         process.leave(self)
         before = self._io
         if io == before and children[6] == self._children[6]:
-            self._is_ambiguous = False
             process.was_calm(now)
         else:
             self._is_ambiguous = self._calm is not None
@@ -208,6 +221,8 @@ class Bracket:
         if len(self._noise) != len(self._noise_after) or len(self._noise) < len(NOISE):
             # A background thread worked at one end of the bracket; of its work only the CPU is known at any moment.
             words += [f"{name}: upper bound" for name in list(NOISE)[2:]]
+        if self._is_distrusted:
+            words += [f"{name}: lower bound" for name in _COUNTED]
         if self._is_ambiguous:
             words += [f"{name}: upper bound" for name in _COUNTED]
         return "; ".join(words)

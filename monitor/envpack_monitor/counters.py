@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 CHAIN_S = 30e-6
 """A bracket that starts so soon after another may go on from its reading of the counters."""
-CALM = 32
+CALM = 8
 """So many brackets in which the counters stood still make a calm."""
 
 _TRIES = 2
@@ -40,6 +40,12 @@ NOISE = {
 
 class Sums(Protocol):
     """Who adds up many short calls, and can live with counters that are read after some of them (`Bracket.end`)."""
+
+    def answer_for(self, bracket: Any) -> None:
+        """Remember a bracket, of which somebody wants the figures, until the next reading."""
+
+    def trust(self) -> None:
+        """Note that nothing was counted meanwhile."""
 
     def distrust(self) -> None:
         """Note that something was counted meanwhile: between the calls, probably, but perhaps in one of them."""
@@ -158,9 +164,9 @@ class Process:
             self.can_reset = False
 
     def _open(self) -> None:
-        self._clear_refs = _open_high("/proc/self/clear_refs", os.O_WRONLY)
-        self._status = _open_high("/proc/self/status", os.O_RDONLY)
-        self._io = _open_high("/proc/self/io", os.O_RDONLY)
+        self._clear_refs = open_high("/proc/self/clear_refs", os.O_WRONLY)
+        self._status = open_high("/proc/self/status", os.O_RDONLY)
+        self._io = open_high("/proc/self/io", os.O_RDONLY)
 
     def peak_kib(self, maxrss_kib: int) -> int:
         """Return the peak since the last reset, given what `getrusage` says.
@@ -231,7 +237,11 @@ class Process:
         sums, self.unverified = self.unverified, None
         io, children = self.io, self.children
         self._read_counters()
-        if sums is not None and (io != self.io or children[6] != self.children[6]):
+        if sums is None:
+            return
+        if io == self.io and children[6] == self.children[6]:
+            sums.trust()
+        else:
             sums.distrust()
             self.was_not_calm(is_ambiguous=True)
 
@@ -317,10 +327,10 @@ def begin() -> Process:
     return process
 
 
-def settle(sums: Sums) -> None:
-    """Read the counters that were left for later by brackets of these sums, and tell them if something had happened."""
+def settle() -> None:
+    """Read the counters that brackets have left for later, and tell their sums whether something had happened."""
     process = here.process
-    if process is not None and (process.unverified is sums or (process.calm is not None and process.calm.sums is sums)):
+    if process is not None and (process.unverified is not None or process.calm is not None):
         process.read_counters()
 
 
@@ -355,7 +365,7 @@ def _open_or_none(path: str) -> int | None:
         return None
 
 
-def _open_high(path: str, flags: int) -> int:
+def open_high(path: str, flags: int) -> int:
     """Return a descriptor with a high number, or -1.
 
     A daemon closes every descriptor that it does not know, and low numbers are given out again at once: what is written

@@ -9,11 +9,13 @@ sequence: where the last number that it gave is the same before and after, none 
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 
 from envpack_monitor import gpu, tree
 from envpack_monitor.bracket import Figures
+from envpack_monitor.counters import open_high
 from envpack_monitor.folders import FolderSize
 
 
@@ -71,13 +73,17 @@ def _threads_now() -> int | None:
         return None
 
 
+@functools.cache
+def _loadavg() -> int:
+    """Return a descriptor that is good for forked children, too: what it tells is the same for all."""
+    return open_high("/proc/loadavg", os.O_RDONLY)
+
+
 def _last_number() -> bytes | None:
     """Return the number that the kernel gave to the last thread or process of this machine or container."""
     try:
-        fd = os.open("/proc/loadavg", os.O_RDONLY | os.O_CLOEXEC)
+        words = os.pread(_loadavg(), 128, 0).split()
     except OSError:
         return None
-    try:
-        return os.read(fd, 128).split()[-1]
-    finally:
-        os.close(fd)
+    # Somebody may have closed the descriptor and opened something else.
+    return words[4] if len(words) == 5 and b"/" in words[3] else None

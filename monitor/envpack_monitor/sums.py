@@ -21,7 +21,7 @@ import weakref
 from collections.abc import Mapping
 from typing import Any
 
-from envpack_monitor.bracket import Record
+from envpack_monitor.bracket import Bracket, Record
 from envpack_monitor.counters import NOISE, settle
 from envpack_monitor.rows import Row, aggregate, to_row
 
@@ -51,6 +51,7 @@ class CallSums:
         "_common",
         "_is_distrusted",
         "_lock",
+        "_on_trust",
         "_parts",
         "_rows",
         "_rows_per_s",
@@ -84,6 +85,7 @@ class CallSums:
         self._since = self._until = self._rows_per_s = 0.0
         self._stride = 1
         self._is_distrusted = False
+        self._on_trust: list[Bracket] = []
 
     def count_row(self, rows_per_s: float | None) -> None:
         """Note that a call becomes a row, and decide how many of the next do not.
@@ -120,9 +122,20 @@ class CallSums:
             if records:
                 self._add(_added_up(records))
 
+    def answer_for(self, bracket: Bracket) -> None:
+        """Remember a bracket that becomes a row, until it is known whether its counters stood still."""
+        self._on_trust.append(bracket)
+
+    def trust(self) -> None:
+        """Note that the counters stood still."""
+        self._on_trust.clear()
+
     def distrust(self) -> None:
         """Note that bytes were moved or children ended around these calls, perhaps in one of them."""
         self._is_distrusted = True
+        for bracket in self._on_trust:
+            bracket.distrust()
+        self._on_trust.clear()
 
     def take(self) -> list[Row]:
         """Return the rows for all calls since the last time, one for each quality.
@@ -130,7 +143,7 @@ class CallSums:
         From here on nobody watches, until somebody says so again.
         """
         self.is_watched = False
-        settle(self)
+        settle()
         self.fold()
         with self._lock:
             parts, self._parts = self._parts, {}

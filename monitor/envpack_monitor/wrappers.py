@@ -92,13 +92,14 @@ def _wrap_quick(recording: Recording, function: Callable[..., Any]) -> Callable[
             return telling(*args, **kwargs)
         features = recording.features_of(function, args, kwargs)
         bracket = Bracket()
-        bracket.start()
+        bracket.start(sums)
         try:
             result = function(*args, **kwargs)
         except BaseException as error:
             recording.finish(bracket.stop(), features, error)
             raise
-        bracket.end()
+        bracket.end(sums)
+        bracket.take_counters_from(sums)
         if (writer := recording.admit_row(sums)) is not None:
             writer.put_ended(bracket, recording.category, features)
         return result

@@ -24,7 +24,7 @@ from types import TracebackType
 from typing import Any
 
 from envpack_monitor.bracket import Bracket
-from envpack_monitor.counters import Background
+from envpack_monitor.counters import Background, settle
 from envpack_monitor.errors import HistoryError
 from envpack_monitor.history import History
 from envpack_monitor.rows import to_row
@@ -261,6 +261,7 @@ class HistoryWriter:
         return batch
 
     def _write(self, batch: list[_Item]) -> None:
+        settle()
         rows = [
             item.row() if isinstance(item, _Ended) else item for item in batch if not isinstance(item, threading.Event)
         ]
