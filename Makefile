@@ -221,6 +221,17 @@ bench-prediction: ## compare predictions with published policies (TRACES="FILE.c
 	@for name in replay packing; do $(BIN)/python $(PREDICTION)/$$name.py $(TRACES) $(ARGS) || exit 1; echo; done
 	@for name in synthetic speed; do $(BIN)/python $(PREDICTION)/$$name.py $(ARGS) || exit 1; echo; done
 
+# Memory profilers and pollers stand in an environment of their own; envpack joins them as sources.
+MONITORING := benchmarks/monitoring
+MONITORS := $(VENV)-monitors
+
+.PHONY: bench-monitoring
+bench-monitoring: ## show what monitoring costs and how exact it is, beside other monitors
+	$(call setup,bench)
+	$(call filled,$(MONITORS),$(MONITORING)/peers.txt)
+	@for name in overhead spikes tree isolated hundred; do $(BIN)/python $(MONITORING)/$$name.py $(ARGS) || exit 1; echo; done
+	$(BIN)/python $(MONITORING)/comparison.py --peers $(MONITORS)/bin $(ARGS)
+
 .PHONY: docs
 docs: ## build the documentation into site/; a warning is an error
 	$(call setup,docs)
@@ -239,4 +250,4 @@ clean: ## remove what the targets wrote, but not the environments
 
 .PHONY: distclean
 distclean: clean ## remove the environments too
-	rm -rf .venv .venv-corpus .venv-peers .venv-proof-* $(foreach version,$(PYTHONS),.venv-$(version) .venv-$(version).log)
+	rm -rf .venv .venv-corpus .venv-peers .venv-monitors .venv-proof-* $(foreach version,$(PYTHONS),.venv-$(version) .venv-$(version).log)
