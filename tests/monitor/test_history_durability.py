@@ -400,11 +400,8 @@ def test_writer_leaves_no_thread_and_no_descriptor(tmp_path: Path) -> None:
 
 
 SUBINTERPRETER = """
-import sys
-try:
-    import _interpreters as interpreters
-except ImportError:
-    import _xxsubinterpreters as interpreters
+import importlib, sys
+interpreters = importlib.import_module(sys.argv[2])
 code = f'''
 import sys
 sys.path[:] = {sys.path!r}
@@ -423,7 +420,8 @@ interpreters.destroy(number)
 @pytest.mark.skipif(sys.version_info[:2] == (3, 12), reason="sqlite3 of Python 3.12 aborts in subinterpreters")
 def test_subinterpreters_write_too(tmp_path: Path) -> None:
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    subprocess.run([sys.executable, "-c", SUBINTERPRETER, str(tmp_path / "h.sqlite")], env=env, check=True)
+    module = "_interpreters" if sys.version_info >= (3, 13) else "_xxsubinterpreters"
+    subprocess.run([sys.executable, "-c", SUBINTERPRETER, str(tmp_path / "h.sqlite"), module], env=env, check=True)
     assert len(History(tmp_path / "h.sqlite").calls("sub")) == 100
 
 
