@@ -27,6 +27,8 @@ LENGTH = struct.Struct("<Q")
 _PIPE_BYTES = 65536
 _WIDE_PIPE_BYTES = 1 << 20
 _ENOUGH_BYTES = 1 << 16
+_PLAIN = frozenset({type(None), bool, int, float, str, bytes})
+"""What needs no pickle."""
 
 
 class Measure(Protocol):
@@ -36,7 +38,7 @@ class Measure(Protocol):
         """Begin."""
 
     def stop(self) -> Any:
-        """End, and return fields of `Usage`."""
+        """End, and return what can be sent: fields of `Usage`, or the readings of a forked child."""
 
 
 def settle(parent: int, mark: Mark) -> None:
@@ -99,11 +101,8 @@ def fail_to_begin(pipe: int, error: BaseException) -> NoReturn:
 
 def end_rest() -> None:
     """Kill what this process has started and what was left to it."""
-    try:
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return
-    tree.kill_tree(os.getpid(), spare_root=True)
+    if tree.has_children():
+        tree.kill_tree(os.getpid(), spare_root=True)
 
 
 def dumps(value: Any, *, by_value: bool = False) -> bytes:
@@ -171,6 +170,8 @@ def _cloudpickle() -> Any:
 
 
 def _packed(kind: str, text: str, value: Any) -> tuple[str, str, bytes]:
+    if type(value) in _PLAIN:
+        return "plain", text, marshal.dumps(value)
     try:
         return kind, text, dumps(value)
     except Exception as error:

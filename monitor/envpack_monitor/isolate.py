@@ -28,10 +28,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from envpack_monitor import inner, tree
+from envpack_monitor import forked, inner, tree
 from envpack_monitor.errors import LimitExceeded, ProcessExited, ProcessKilled, RemoteTraceback, ResultNotPicklable
 from envpack_monitor.folders import FolderSize
-from envpack_monitor.forked import ForkedBracket
 from envpack_monitor.kills import Kills
 from envpack_monitor.limits import Limits, measured_fields
 from envpack_monitor.marks import Mark, new_mark
@@ -226,7 +225,11 @@ class _Watch:
     def _unpack(self, figures: dict[str, Any]) -> Outcome:
         own, end, payload = self._reader.parts[-inner.PARTS :]
         kind, text = marshal.loads(end)
-        outcome = Outcome({**figures, **marshal.loads(own)})
+        found = marshal.loads(own)
+        outcome = Outcome(figures | (found if isinstance(found, dict) else forked.figures(found)))
+        if kind == "plain":
+            outcome.result = marshal.loads(payload)
+            return outcome
         try:
             value = pickle.loads(payload)
         except Exception as error:
@@ -281,7 +284,7 @@ def _fork(
             os.setsid()
             inner.settle(parent, mark)
             signal.set_wakeup_fd(-1)
-            inner.run_to_end(write_end, ForkedBracket(), function, args, kwargs, is_watched=is_watched)
+            inner.run_to_end(write_end, forked.ForkedBracket(), function, args, kwargs, is_watched=is_watched)
         finally:
             os._exit(70)
     os.close(write_end)

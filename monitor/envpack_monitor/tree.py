@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+_P_ALL = 0
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _SWEEPS = 1000
@@ -193,9 +194,16 @@ def die_with_parent(parent: int, with_signal: int = signal.SIGKILL) -> None:
         os._exit(128 + with_signal)
 
 
+def has_children() -> bool:
+    """Tell whether this process has a child, dead ones that it has not waited for included."""
+    # That there is none would be an exception of `os.waitid`, and an exception costs more than all the rest.
+    return bool(_waitid()(_P_ALL, 0, None, os.WEXITED | os.WNOHANG | os.WNOWAIT) == 0)
+
+
 def prepare() -> None:
     """Load what the functions above need, so that a forked child need not."""
     _prctl()
+    _waitid()
 
 
 @functools.cache
@@ -203,6 +211,13 @@ def _prctl() -> ctypes._NamedFuncPointer:
     prctl = ctypes.CDLL(None).prctl
     prctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong]
     return prctl
+
+
+@functools.cache
+def _waitid() -> ctypes._NamedFuncPointer:
+    waitid = ctypes.CDLL(None).waitid
+    waitid.argtypes = [ctypes.c_int, ctypes.c_uint, ctypes.c_void_p, ctypes.c_int]
+    return waitid
 
 
 def _send(pid: int, number: int) -> None:
