@@ -57,7 +57,8 @@ class History:
         chosen = Path(path) if path is not None else history_path()
         if chosen is None:
             raise HistoryError("no history is kept: ENVPACK_HISTORY is empty", "set it to a file")
-        self.path = chosen
+        # SQLite keeps its journal beside the file itself, not beside a link to it.
+        self.path = chosen.resolve() if chosen.is_symlink() else chosen.absolute()
         self._connection: sqlite3.Connection | None = None
         self._pid = 0
         self._identity: tuple[int, int] | None = None

@@ -252,6 +252,18 @@ def test_removed_file_is_made_again(tmp_path: Path) -> None:
     assert [call.started_at for call in History(path).calls("work")] == [2.0]
 
 
+def test_path_may_be_relative_strange_or_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("h.sqlite", "50% of #1?.sqlite", "\u00e4 b"):
+        History(name).add_many([usage()])
+        assert len(History(tmp_path / name).calls("work")) == 1
+    (tmp_path / "link").symlink_to(tmp_path / "h.sqlite")
+    (tmp_path / "h.sqlite").write_bytes(b"garbage " * 1000)
+    History("link").add_many([usage()])
+    assert (tmp_path / "h.sqlite.damaged-1").exists()
+    assert len(History("h.sqlite").calls("work")) == 1
+
+
 def find_damage(path: Path) -> None:
     for number in range(20):
         History(path).add_many([usage(number)])
