@@ -157,6 +157,11 @@ soak-store: ## kill 300 clients of a store at their work, and see that the next 
 	$(call setup,test)
 	SOAK_KILLS=300 $(BIN)/python -m pytest -s --timeout 3600 tests/pack/test_many_processes.py -k killed_at_any_moment $(ARGS)
 
+.PHONY: soak-history
+soak-history: ## kill 300 writers of a history at their work, and see that nothing that was flushed is lost
+	$(call setup,test)
+	SOAK_KILLS=300 $(BIN)/python -m pytest -s --timeout 3600 tests/monitor/test_history_durability.py -k kill_at_any_moment $(ARGS)
+
 .PHONY: soak-monitor
 soak-monitor: ## make a hundred thousand isolated calls, and as many in process, with all kinds of ends
 	$(call setup,test)
@@ -229,7 +234,7 @@ MONITORS := $(VENV)-monitors
 bench-monitoring: ## show what monitoring costs and how exact it is, beside other monitors
 	$(call setup,bench)
 	$(call filled,$(MONITORS),$(MONITORING)/peers.txt)
-	@for name in overhead spikes tree isolated hundred; do $(BIN)/python $(MONITORING)/$$name.py $(ARGS) || exit 1; echo; done
+	@for name in overhead spikes tree isolated hundred history; do $(BIN)/python $(MONITORING)/$$name.py $(ARGS) || exit 1; echo; done
 	$(BIN)/python $(MONITORING)/comparison.py --peers $(MONITORS)/bin $(ARGS)
 
 .PHONY: docs

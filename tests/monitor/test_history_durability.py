@@ -23,6 +23,7 @@ from envpack_monitor.filesystems import file_system_of, is_shared
 from tests.monitor.helpers import wait_until
 
 WRITERS, CALLS = 16, 500
+KILLS = int(os.environ.get("SOAK_KILLS", "8"))
 SMALL = 300_000
 
 
@@ -46,7 +47,7 @@ def filled(path: Path, count: int = 3000) -> Path:
 
 
 def write_calls(path: Path, writer_number: int) -> None:
-    with HistoryWriter(History(path), linger_s=0.001) as writer:
+    with HistoryWriter(History(path), linger_s=0.001, rows_per_s=0) as writer:
         for number in range(CALLS):
             writer.put(usage(writer_number * CALLS + number, f"writer {writer_number % 2}"))
 
@@ -67,7 +68,7 @@ def test_sixteen_processes_that_write_at_once_lose_nothing(tmp_path: Path) -> No
 TOLD_WRITER = """
 import sys
 from envpack_monitor import History, HistoryWriter
-writer = HistoryWriter(History(sys.argv[1]), linger_s=0.001)
+writer = HistoryWriter(History(sys.argv[1]), linger_s=0.001, rows_per_s=0)
 number = 0
 while True:
     for _ in range(20):
@@ -82,7 +83,7 @@ def test_kill_at_any_moment_loses_no_flushed_call_and_never_the_file(tmp_path: P
     path, chance = tmp_path / "h.sqlite", random.Random(5)
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     flushed: dict[str, int] = {}
-    for attempt in range(4):
+    for attempt in range(KILLS // 2):
         names = [f"{attempt}-{number}" for number in range(2)]
         processes = [
             subprocess.Popen(
@@ -292,7 +293,7 @@ def test_folder_in_the_place_of_the_file_is_a_clear_error(tmp_path: Path) -> Non
 def fill_up(path: Path, errors_file: Path) -> None:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (SMALL, SMALL))
-    writer = HistoryWriter(History(path), linger_s=0.001)
+    writer = HistoryWriter(History(path), linger_s=0.001, rows_per_s=0)
     try:
         for number in range(20_000):
             writer.put(usage(number))
