@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from envpack_monitor.allocation import Allocation
     from envpack_monitor.predict import Replay
-    from envpack_monitor.predict.replay import FailedShare
+    from envpack_monitor.predict.failed import FailedRun
     from envpack_monitor.predict.trace import Trace
 
 
@@ -38,11 +38,11 @@ def replay_calls(
     from envpack_monitor.commands.traces import load_trace, node_for
     from envpack_monitor.predict.replay import kill_mode
 
-    failed_share = kill_mode(kill)
+    failed = kill_mode(kill)
     trace = load_trace(source)
     if no_features:
         trace = trace.without_features()
-    results = list(_replays(trace, names, node_for(trace.largest_bytes, node_memory), failed_share))
+    results = list(_replays(trace, names, node_for(trace.largest_bytes, node_memory), failed))
     results.sort(key=lambda result: (-result["awe"], result["policy"]))
     if as_json:
         print_json({"trace": source, "policies": results})
@@ -51,7 +51,7 @@ def replay_calls(
 
 
 def _replays(
-    trace: Trace, names: Sequence[str], node: Allocation, failed_share: FailedShare
+    trace: Trace, names: Sequence[str], node: Allocation, failed: FailedRun
 ) -> Iterator[dict[str, Any]]:
     import time
 
@@ -70,7 +70,7 @@ def _replays(
                 raise
             note(f"envpack: left out: {error}")
             continue
-        yield _figures(name, replay(policy, trace.usages, failed_share, time.perf_counter))
+        yield _figures(name, replay(policy, trace.usages, failed, time.perf_counter))
     progress("")
 
 

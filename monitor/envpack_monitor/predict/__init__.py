@@ -8,6 +8,7 @@ from collections.abc import Callable
 from envpack_monitor.allocation import Allocation
 from envpack_monitor.errors import FormatError
 from envpack_monitor.predict.experts import BestLadder
+from envpack_monitor.predict.failed import FailedRun, kill_mode, killed_after, killed_at_end, killed_on_crossing
 from envpack_monitor.predict.policies import (
     PUBLISHED,
     ColdStart,
@@ -25,7 +26,7 @@ from envpack_monitor.predict.policies import (
     WholeNode,
 )
 from envpack_monitor.predict.protocol import HINT, Explanation, Predictor
-from envpack_monitor.predict.replay import KilledAfter, Replay, kill_mode, killed_at_end, killed_on_crossing, replay
+from envpack_monitor.predict.replay import Replay, replay
 from envpack_monitor.predict.trace import Trace, TracedCall, read_trace
 from envpack_monitor.units import parse_bytes
 
@@ -36,9 +37,9 @@ __all__ = [
     "ColdStart",
     "ExhaustiveBucketing",
     "Explanation",
+    "FailedRun",
     "Fixed",
     "GreedyBucketing",
-    "KilledAfter",
     "Linear",
     "LowWastage",
     "MaxSeen",
@@ -54,6 +55,7 @@ __all__ = [
     "WholeNode",
     "default_predictor",
     "kill_mode",
+    "killed_after",
     "killed_at_end",
     "killed_on_crossing",
     "make_policy",
@@ -71,17 +73,20 @@ def policy_names() -> list[str]:
     return list(POLICIES)
 
 
-def make_policy(name: str, node: Allocation) -> Predictor:
+def make_policy(name: str, node: Allocation, failed: FailedRun = killed_at_end) -> Predictor:
     """Return a new predictor of a policy.
 
     Args:
         name: one of `policy_names()`; or `percentile-N`, or `fixed-SIZE` such as `fixed-2GB`.
         node: what the largest node has.
+        failed: the share of its run that a failed attempt costs; only the default reckons with it.
 
     Raises:
         FormatError: there is no such policy; similar names are the hint.
         MissingLibraryError: it needs a distribution that is not installed.
     """
+    if name == "default":
+        return default_predictor(node, failed)
     if name in POLICIES:
         return POLICIES[name](node)
     kind, _, value = name.partition("-")
@@ -97,10 +102,11 @@ def make_policy(name: str, node: Allocation) -> Predictor:
     raise FormatError(f"no policy {name!r}", hint)
 
 
-def default_predictor(node: Allocation | None = None) -> Predictor:
+def default_predictor(node: Allocation | None = None, failed: FailedRun = killed_at_end) -> Predictor:
     """Return a new predictor of the default policy.
 
     Args:
         node: what the largest node has; no allocation has more memory.
+        failed: the share of its run that a failed attempt is expected to cost.
     """
-    return BestLadder(node)
+    return BestLadder(node, failed=failed)

@@ -1,15 +1,18 @@
 """The retry ladder of least expected cost over weighted samples, exactly, in linear time after sorting.
 
-A call gets the first rung; if it needs more, it fails, has cost a share `k` of its run at that rung, and gets the
-next. Which rungs are best when the next call is one of those seen? Only seen values can be rungs of an optimal ladder:
-between two of them an allocation costs more and saves no call. With values v ascending and T the running sum of the
-weights, the least cost of the calls above i is
+A call gets the first rung; if it needs more, it fails, has cost a share of its run at that rung, and gets the next.
+Which rungs are best when the next call is one of those seen? Only seen values can be rungs of an optimal ladder:
+between two of them an allocation costs more and saves no call. With values v ascending, w their weights, T the running
+sum of w, and k(r) the share of a run that an attempt lasts which was given r times what it needed, the least cost of
+the calls above i is
 
-    V(i) = min over j >= i of  v_j (T_{j+1} - T_i)  +  k v_j (T_n - T_{j+1})  +  V(j+1)
+    V(i) = min over j >= i of  v_j (T_{j+1} - T_i)  +  F_j  +  V(j+1),   F_j = v_j * sum over m > j of w_m k(v_j / v_m)
 
 For fixed j that is a line in T_i with slope -v_j. From the last i to the first, lines come with rising slopes and are
-asked at falling points, so the lower envelope is kept in a queue and every line enters and leaves it once. To give the
-largest value first and to choose one first allocation before the maximum are special cases of this ladder.
+asked at falling points, so the lower envelope is kept in a queue and every line enters and leaves it once. F_j is free
+where k is piecewise linear: over a stretch of k it is a sum of w and of w/v, and the bounds of the stretches move one
+way only. To give the largest value first and to choose one first allocation before the maximum are special cases of
+this ladder.
 """
 
 from __future__ import annotations
@@ -17,16 +20,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import accumulate
 
+from envpack_monitor.predict.failed import FailedRun, killed_at_end
+
 
 def best_ladder(
-    values: Sequence[float], weights: Sequence[float], failed_share: float = 1.0
+    values: Sequence[float], weights: Sequence[float], failed: FailedRun = killed_at_end
 ) -> tuple[list[float], float]:
     """Return the ladder that costs least over the samples.
 
     Args:
         values: what each sample needs, ascending and positive.
         weights: how much one unit of allocation for that sample costs (its wall time), positive.
-        failed_share: the share of a run that a failed attempt costs, 0 to 1.
+        failed: the share of its run that a failed attempt costs.
 
     Returns:
         The rungs, ascending, the last one being the largest value; and the cost of all samples on it.
@@ -35,14 +40,28 @@ def best_ladder(
     sums = [0.0, *accumulate(weights)]
     best = [0.0] * (count + 1)
     choice = [0] * count
-    lines: list[tuple[float, float, int]] = []
+    slopes: list[float] = []
+    starts: list[float] = []
+    owners: list[int] = []
     front = 0
+    failures = _failures(values, weights, sums, failed)
+    # The loop runs for every new rule of every category: lines are three parallel lists, and nothing is called.
     for i in range(count - 1, -1, -1):
-        intercept = values[i] * (sums[i + 1] + failed_share * (sums[count] - sums[i + 1])) + best[i + 1]
-        front = _add_line(lines, front, (-values[i], intercept, i))
-        while front + 1 < len(lines) and _at(lines[front + 1], sums[i]) <= _at(lines[front], sums[i]):
+        slope, start = -values[i], values[i] * sums[i + 1] + failures[i] + best[i + 1]
+        if len(slopes) > front and slopes[-1] == slope:
+            if starts[-1] > start:
+                starts[-1], owners[-1] = start, i
+        else:
+            while len(slopes) - front >= 2 and (start - starts[-2]) * (slopes[-1] - slopes[-2]) <= (
+                starts[-1] - starts[-2]
+            ) * (slope - slopes[-2]):
+                # The last line is nowhere the lowest any more.
+                slopes.pop(), starts.pop(), owners.pop()
+            slopes.append(slope), starts.append(start), owners.append(i)
+        at = sums[i]
+        while front + 1 < len(slopes) and (slopes[front + 1] - slopes[front]) * at <= starts[front] - starts[front + 1]:
             front += 1
-        best[i], choice[i] = _at(lines[front], sums[i]), lines[front][2]
+        best[i], choice[i] = slopes[front] * at + starts[front], owners[front]
     rungs, i = [], 0
     while i < count:
         rungs.append(values[choice[i]])
@@ -50,38 +69,43 @@ def best_ladder(
     return rungs, best[0]
 
 
-def cost_of(rungs: Sequence[float], need: float, failed_share: float = 1.0) -> float:
+def cost_of(rungs: Sequence[float], need: float, failed: FailedRun = killed_at_end) -> float:
     """Return what a call costs on a ladder per unit of its wall time; beyond the last rung allocations double."""
     cost = 0.0
     for rung in rungs:
         if rung >= need:
             return cost + rung
-        cost += failed_share * rung
+        cost += rung * failed(rung, need)
     rung = rungs[-1] * 2
     while rung < need:
-        cost += failed_share * rung
+        cost += rung * failed(rung, need)
         rung *= 2
     return cost + rung
 
 
-def _at(line: tuple[float, float, int], x: float) -> float:
-    return line[0] * x + line[1]
-
-
-def _add_line(lines: list[tuple[float, float, int]], front: int, new: tuple[float, float, int]) -> int:
-    """Append a line whose slope is at least that of all others, and drop those that are nowhere lowest any more."""
-    if len(lines) > front and lines[-1][0] == new[0]:
-        if lines[-1][1] <= new[1]:
-            return front
-        lines.pop()
-    while len(lines) - front >= 2 and _is_hidden(lines[-2], lines[-1], new):
-        lines.pop()
-    lines.append(new)
-    return min(front, len(lines) - 1)
-
-
-def _is_hidden(
-    first: tuple[float, float, int], middle: tuple[float, float, int], last: tuple[float, float, int]
-) -> bool:
-    """Tell whether `middle` is nowhere the lowest of three lines with rising slopes."""
-    return (last[1] - first[1]) * (middle[0] - first[0]) <= (middle[1] - first[1]) * (last[0] - first[0])
+def _failures(
+    values: Sequence[float], weights: Sequence[float], sums: Sequence[float], failed: FailedRun
+) -> list[float]:
+    """Return what failing at each value costs the calls above it."""
+    total = sums[-1]
+    lines = failed.lines
+    if len(lines) == 1 and lines[0][2] == 0:
+        share = lines[0][1]
+        return [share * value * (total - below) for value, below in zip(values, sums[1:], strict=True)]
+    count = len(values)
+    shares = [0.0, *accumulate(weight / value for value, weight in zip(values, weights, strict=True))]
+    lows = [count] * len(lines)
+    costs = [0.0] * count
+    for i in range(count - 1, -1, -1):
+        value, cost, high = values[i], 0.0, count
+        for number, (upper, start, slope) in enumerate(lines):
+            # The needs whose ratio to this value lies on this line, the largest needs (lowest ratios) first.
+            low, least = lows[number], value / upper
+            while low > i + 1 and values[low - 1] >= least:
+                low -= 1
+            lows[number] = low = max(low, i + 1)
+            if high > low:
+                cost += start * (sums[high] - sums[low]) + slope * value * (shares[high] - shares[low])
+                high = low
+        costs[i] = value * cost
+    return costs

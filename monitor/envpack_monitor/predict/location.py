@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bisect
 import math
+from array import array
 from typing import Protocol
 
 WINDOW = 64
@@ -29,6 +30,8 @@ class Location(Protocol):
 class Constant:
     """The same place for every call: the residuals are the peaks themselves."""
 
+    __slots__ = ()
+
     def locate(self, x: float) -> float | None:
         """Return 1: residuals in bytes."""
         return 1.0
@@ -40,6 +43,8 @@ class Constant:
 class Proportional:
     """In proportion to the feature, as a user's own guess is."""
 
+    __slots__ = ()
+
     def locate(self, x: float) -> float | None:
         """Return the feature itself: residuals in bytes per unit."""
         return x if x > 0 else None
@@ -50,6 +55,8 @@ class Proportional:
 
 class Line:
     """The least-squares line through (feature, peak)."""
+
+    __slots__ = ("_count", "_least", "_mean_x", "_mean_y", "_sxx", "_sxy")
 
     def __init__(self) -> None:
         self._count = 0
@@ -75,21 +82,31 @@ class Line:
 
 
 class Nearest:
-    """The largest peak among the calls with the most similar feature."""
+    """The largest peak among the calls with the most similar feature.
 
-    def __init__(self, neighbours: int = 3) -> None:
+    Args:
+        neighbours: among how many.
+        window: how many calls are remembered.
+    """
+
+    __slots__ = ("_neighbours", "_order", "_peaks", "_window", "_xs")
+
+    def __init__(self, neighbours: int = 3, window: int = 2 * WINDOW) -> None:
         self._neighbours = neighbours
-        self._xs: list[float] = []
-        self._peaks: list[float] = []
-        self._order: list[float] = []
+        self._window = window
+        self._xs = array("d")
+        self._peaks = array("d")
+        self._order = array("d")
 
     def locate(self, x: float) -> float | None:
         """Return the largest peak of the nearest calls."""
-        if not self._xs:
+        xs = self._xs
+        count = len(xs)
+        if not count:
             return None
-        low = high = bisect.bisect_left(self._xs, x)
-        while high - low < min(self._neighbours, len(self._xs)):
-            if high == len(self._xs) or (low > 0 and x - self._xs[low - 1] <= self._xs[high] - x):
+        low = high = bisect.bisect_left(xs, x)
+        for _ in range(min(self._neighbours, count)):
+            if high == count or (low > 0 and x - xs[low - 1] <= xs[high] - x):
                 low -= 1
             else:
                 high += 1
@@ -97,7 +114,7 @@ class Nearest:
 
     def learn(self, x: float, peak: float) -> None:
         """Remember the call, and forget the oldest of a full window."""
-        if len(self._order) >= 4 * WINDOW:
+        if len(self._order) == self._window:
             oldest = bisect.bisect_left(self._xs, self._order.pop(0))
             del self._xs[oldest], self._peaks[oldest]
         at = bisect.bisect_right(self._xs, x)

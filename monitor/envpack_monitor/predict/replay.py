@@ -9,22 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 from envpack_monitor.allocation import Allocation
-from envpack_monitor.errors import FormatError
+from envpack_monitor.predict.failed import FailedRun, killed_at_end
 from envpack_monitor.predict.protocol import Predictor
 from envpack_monitor.usage import Usage
 
 ATTEMPTS = 100
-
-FailedShare = Callable[[float, float], float]
-"""From allocated and needed bytes to the share of its run after which an attempt dies."""
-
-_CURVE = ((0.0, 0.0), (0.5, 0.09), (0.7, 0.16), (0.9, 0.31), (0.95, 0.38), (1.0, 0.74))
-"""After which share of its run a call first crosses a share of its peak, measured on 4,712 memory series."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replay:
@@ -63,56 +55,10 @@ class Replay:
         return {name: getattr(self, name) for name in self.__slots__} | {"awe": self.awe}
 
 
-def killed_at_end(allocated_bytes: float, peak_bytes: float) -> float:
-    """Return the share of its run that a failed attempt lasts, as the literature assumes: all of it."""
-    return 1.0
-
-
-def killed_on_crossing(allocated_bytes: float, peak_bytes: float) -> float:
-    """Return the share of its run after which a real call crosses its allocation, by the measured curve."""
-    share = allocated_bytes / peak_bytes
-    for (low, start), (high, end) in pairwise(_CURVE):
-        if share <= high:
-            return start + (end - start) * (share - low) / (high - low)
-    return 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class KilledAfter:
-    """A failed attempt lasts the same share of its run whatever it was given.
-
-    Args:
-        share: 0 to 1.
-    """
-
-    share: float
-
-    def __call__(self, allocated_bytes: float, peak_bytes: float) -> float:
-        """Return the share."""
-        return self.share
-
-
-def kill_mode(text: str) -> FailedShare:
-    """Return what `end`, `curve` or a fraction names: how long a failed attempt lasts.
-
-    Raises:
-        FormatError: it is none of these.
-    """
-    if text in ("end", "curve"):
-        return killed_at_end if text == "end" else killed_on_crossing
-    try:
-        share = float(text)
-    except ValueError:
-        share = -1.0
-    if not 0 <= share <= 1:
-        raise FormatError(f"kill mode: end, curve or a fraction from 0 to 1 expected, {text!r} met")
-    return KilledAfter(share)
-
-
 def replay(
     predictor: Predictor,
     calls: Iterable[Usage],
-    failed_share: FailedShare = killed_at_end,
+    failed: FailedRun = killed_at_end,
     clock: Callable[[], float] = lambda: 0.0,
 ) -> Replay:
     """Return what a policy would have cost, cold start included.
@@ -121,7 +67,7 @@ def replay(
         predictor: the policy; it is changed by what it observes.
         calls: with `category`, `features`, `wall_s` and `peak_memory_bytes`, in the order of submission. Calls without
             a peak are left out.
-        failed_share: from allocated and needed bytes to the share of its run after which an attempt dies.
+        failed: the share of its run after which an attempt dies that got too little.
         clock: gives seconds; with one, it is measured what the policy itself costs.
     """
     count = failures = impossible = 0
@@ -136,7 +82,7 @@ def replay(
         attempts = _attempts(predictor, call, first)
         failures += len(attempts) - 1
         used += call.peak_memory_bytes * call.wall_s
-        allocated += sum(size * call.wall_s * failed_share(size, call.peak_memory_bytes) for size in attempts[:-1])
+        allocated += sum(size * call.wall_s * failed(size, call.peak_memory_bytes) for size in attempts[:-1])
         allocated += attempts[-1] * call.wall_s
         if attempts[-1] < call.peak_memory_bytes:
             failures, impossible = failures + 1, impossible + 1
