@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from envpack_monitor import Allocation
-from envpack_monitor.predict import KilledAfter, Predictor, default_predictor, killed_on_crossing, make_policy
+from envpack_monitor.predict import Predictor, default_predictor, killed_after, killed_on_crossing, make_policy
 from envpack_monitor.predict.node import NodeState
 from envpack_monitor.predict.packing import lower_bound, oracle, pack
 from envpack_monitor.predict.placement import LOOK_AT, PATIENCE, Placement
@@ -342,7 +342,7 @@ def test_packing_by_hand() -> None:
     assert oracle(calls, small) == 40
     assert lower_bound(calls, small) == 24
     fixed = make_policy("fixed-4GB", small)
-    killed = pack(calls, fixed, small, KilledAfter(0.5), grow=False)
+    killed = pack(calls, fixed, small, killed_after(0.5), grow=False)
     # Two attempts of 4 GB run into their ends at 5 s; both then wait for the whole node, 10 s each; so do the others.
     assert (killed.makespan_s, killed.failures) == (50.0, 4)
 

@@ -15,9 +15,9 @@ from envpack_monitor.commands.history import history
 from envpack_monitor.errors import FormatError, MonitorError
 from envpack_monitor.predict import (
     HINT,
-    KilledAfter,
     default_predictor,
     kill_mode,
+    killed_after,
     killed_at_end,
     killed_on_crossing,
     policy_names,
@@ -132,7 +132,7 @@ def test_trace_of_the_tests_is_a_real_one() -> None:
 def test_kill_modes_are_end_curve_or_a_share() -> None:
     assert kill_mode("end") is killed_at_end
     assert kill_mode("curve") is killed_on_crossing
-    assert kill_mode("0.25") == KilledAfter(0.25)
+    assert kill_mode("0.25") == killed_after(0.25)
     assert kill_mode("0.25")(1.0, 2.0) == 0.25
     for text in ("never", "1.5", "-1", "nan"):
         with pytest.raises(FormatError, match="end, curve or a fraction"):

@@ -45,17 +45,16 @@ def pack_calls(
     """
     from envpack_monitor.commands.output import print_json
     from envpack_monitor.commands.traces import load_trace, node_for, progress
-    from envpack_monitor.predict import make_policy
+    from envpack_monitor.predict import kill_mode, make_policy
     from envpack_monitor.predict.packing import lower_bound, oracle, pack
-    from envpack_monitor.predict.replay import kill_mode
 
-    failed_share = kill_mode(kill)
+    failed = kill_mode(kill)
     trace = load_trace(source)
     node = node_for(trace.largest_peak_bytes, memory, cores)
     calls = (trace.without_features() if no_features else trace).calls
     progress(f"packing {len(calls)} calls")
     ask = cast("Literal['dispatch', 'submit']", ask)
-    packing = pack(calls, make_policy(policy, node), node, failed_share, ask, grow=kill != "end")
+    packing = pack(calls, make_policy(policy, node, failed), node, failed, ask, grow=kill != "end")
     progress(f"packing {len(calls)} calls as the oracle")
     oracle_s = oracle(calls, node)
     progress("")

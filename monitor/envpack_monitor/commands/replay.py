@@ -36,7 +36,7 @@ def replay_calls(
     """
     from envpack_monitor.commands.output import print_json
     from envpack_monitor.commands.traces import load_trace, node_for
-    from envpack_monitor.predict.replay import kill_mode
+    from envpack_monitor.predict import kill_mode
 
     failed = kill_mode(kill)
     trace = load_trace(source)
@@ -50,9 +50,7 @@ def replay_calls(
         _print(results)
 
 
-def _replays(
-    trace: Trace, names: Sequence[str], node: Allocation, failed: FailedRun
-) -> Iterator[dict[str, Any]]:
+def _replays(trace: Trace, names: Sequence[str], node: Allocation, failed: FailedRun) -> Iterator[dict[str, Any]]:
     import time
 
     from envpack_monitor.commands.output import note
@@ -64,7 +62,7 @@ def _replays(
     for name in chosen:
         progress(f"{name}: {len(trace.calls)} calls")
         try:
-            policy = make_policy(name, node)
+            policy = make_policy(name, node, failed)
         except MissingLibraryError as error:
             if names:
                 raise

@@ -265,15 +265,17 @@ class BestLadder:
                 known.models.append(model)
 
     def _take_turns(self, known: _Category) -> None:
-        """Let go the models of features that decide nothing, so that a call costs no more than it must."""
+        """Let go the models that decide nothing, and the feature that helps least where others wait for its turn."""
         age = _age(known.calls)
         of_features = [model for model in known.models if model.feature]
         kept = sorted(of_features, key=lambda model: self._judge(known, model, age))[:FEATURE_MODELS_KEPT]
-        known.models = [model for model in known.models if not model.feature or model in kept]
-        left = tuple(name for name in known.features if any(model.feature == name for model in kept))
+        best_first = tuple(dict.fromkeys(model.feature for model in kept))
         if known.waiting:
+            left = best_first[: FEATURES_USED - 1]
             known.waiting += [name for name in known.features if name not in left]
             known.features = left
+        known.models = [model for model in known.models if not model.feature or model in kept]
+        known.models = [model for model in known.models if not model.feature or model.feature in known.features]
 
     def _models_without_feature(self) -> list[_Model]:
         return [

@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from envpack_monitor.allocation import Allocation
+from envpack_monitor.predict.failed import FailedRun, killed_at_end
 from envpack_monitor.predict.node import NodeState
 from envpack_monitor.predict.placement import Call, Placement
 from envpack_monitor.predict.protocol import Predictor
-from envpack_monitor.predict.replay import FailedShare, killed_at_end
 from envpack_monitor.predict.trace import TracedCall
 
 Ask = Literal["dispatch", "submit"]
@@ -57,7 +57,7 @@ def pack(
     calls: Sequence[TracedCall],
     predictor: Predictor,
     node: Allocation,
-    failed_share: FailedShare = killed_at_end,
+    failed: FailedRun = killed_at_end,
     ask: Ask = "dispatch",
     *,
     grow: bool = True,
@@ -68,11 +68,11 @@ def pack(
         calls: all of them are submitted at once, in this order.
         predictor: the policy; it observes each call when that is done.
         node: cores and memory of the node.
-        failed_share: from allocated and needed bytes to the share of its run after which an attempt exceeds it.
+        failed: from allocated and needed bytes to the share of its run after which an attempt exceeds it.
         ask: whether the policy is asked when a call is placed, or for all calls when they are submitted.
         grow: whether an attempt that exceeds its allocation may go on where memory is free.
     """
-    return _Simulation(calls, predictor, node, failed_share, ask, grow).run()
+    return _Simulation(calls, predictor, node, failed, ask, grow).run()
 
 
 class _Simulation:
@@ -83,14 +83,14 @@ class _Simulation:
         calls: Sequence[TracedCall],
         predictor: Predictor,
         node: Allocation,
-        failed_share: FailedShare,
+        failed: FailedRun,
         ask: Ask,
         grow: bool,
     ) -> None:
         self.calls = calls
         self.predictor = predictor
         self.node = node
-        self.failed_share = failed_share
+        self.failed = failed
         self.may_grow = grow
         self.placement = Placement([NodeState("node", node)], self._ask)
         self.promised: dict[int, Allocation] = {}
@@ -134,7 +134,7 @@ class _Simulation:
         self.promised[number] = promised
         share = 1.0
         if (promised.memory_bytes or 0) < (usage.peak_memory_bytes or 0):
-            share = self.failed_share(promised.memory_bytes or 0, usage.peak_memory_bytes or 0)
+            share = self.failed(promised.memory_bytes or 0, usage.peak_memory_bytes or 0)
         heapq.heappush(self.events, (max(now_s, self.began_s[number] + share * usage.wall_s), number))
 
     def _turn(self, now_s: float, number: int) -> None:

@@ -18,6 +18,7 @@ from envpack_monitor.usage import Usage
 
 ATTEMPTS = 100
 
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replay:
     """What a policy would have cost.
