@@ -28,8 +28,6 @@ from rich.table import Table
 from envpack import Dependencies, Manifest, Store, analyze, pack
 from envpack_executor import ContextExecutor, ExecutorStats, Task
 from envpack_monitor import Allocation, History
-from envpack_monitor.learning import learn
-from envpack_monitor.predict import default_predictor
 from envpack_monitor.units import format_bytes, format_seconds
 
 TASKS = (classify, spectrum, report)
@@ -251,8 +249,7 @@ def run_others(batches: Batches, store: Store, history: Path) -> None:
 def show_usage(history: Path) -> None:
     heading("4. What calls used, and what the next one gets")
     remembered = History(history)
-    predictor = default_predictor()
-    learn(predictor, remembered)
+    predictor = open_predictor(remembered)
     titles = ("category", "calls", "wall a call", "CPU a call", "peak memory", "predicted", "fixed guess")
     table = Table(*titles, box=None, padding=(0, 2, 0, 0))
     for column in table.columns[1:]:

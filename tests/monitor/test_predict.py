@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 import pickle
 import random
 from collections.abc import Callable
@@ -12,8 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envpack_monitor import Allocation, History, Usage
-from envpack_monitor.learning import learn
+from envpack_monitor import Allocation, Usage
 from envpack_monitor.predict import (
     HINT,
     POLICIES,
@@ -269,12 +267,3 @@ def test_disk_and_gpu_memory_are_promised_where_they_were_measured() -> None:
     assert (allocation.gpu_memory_bytes or 0) >= 3 * MB
     predictor.observe("plain", {}, call(GB))
     assert predictor.predict("plain", {}).disk_bytes is None
-
-
-def test_new_run_learns_from_the_history_without_the_calls_that_failed(history_file: str) -> None:
-    history = History(history_file)
-    good = [call(GB) for _ in range(5)]
-    history.add_many([*good, Usage(category="work", wall_s=1.0, peak_memory_bytes=90 * GB, exception="KeyError")])
-    predictor = default_predictor(NODE)
-    assert learn(predictor, history) == 5
-    assert (predictor.predict("work", {}).memory_bytes or math.inf) < 3 * GB

@@ -22,16 +22,15 @@ def predict(category: str, features_text: tuple[str, ...], fixed: str | None, ex
     """Print the allocation for the next call of CATEGORY beside a fixed guess, and what each would have wasted."""
     from envpack_monitor.commands.output import print_json
     from envpack_monitor.history import History
-    from envpack_monitor.learning import learn, tells_need
-    from envpack_monitor.predict import Fixed, default_predictor, replay
+    from envpack_monitor.learning import open_predictor, tells_need
+    from envpack_monitor.predict import Fixed, default_predictor, killed_on_crossing, replay
 
     remembered = History()
     calls = [call for call in remembered.calls(category) if tells_need(call)]
-    predictor = default_predictor()
-    learn(predictor, remembered)
-    explanation = predictor.explain(category, _features(features_text))
+    explanation = open_predictor(remembered).explain(category, _features(features_text))
     guess = _guess(fixed)
-    ours, theirs = replay(default_predictor(), calls), replay(Fixed(guess, _node(calls, guess)), calls)
+    ours = replay(default_predictor(failed=killed_on_crossing), calls, killed_on_crossing)
+    theirs = replay(Fixed(guess, _node(calls, guess)), calls, killed_on_crossing)
     if as_json:
         value: dict[str, Any] = {"schema": 1, "category": category, **explanation.to_dict()}
         print_json(value | {"fixed": guess.to_dict(), "replay": ours.to_dict(), "fixed_replay": theirs.to_dict()})
@@ -49,6 +48,8 @@ def _print(category: str, explanation: Explanation, guess: Allocation, ours: Rep
     rows = [
         ("memory", format_bytes(allocation.memory_bytes or 0), format_bytes(guess.memory_bytes or 0)),
         ("cores", f"{allocation.cores:g}", f"{guess.cores:g}"),
+        *_seldom("disk", allocation.disk_bytes),
+        *_seldom("GPU memory", allocation.gpu_memory_bytes),
         ("stuck after", _seconds(allocation.wall_s), _seconds(guess.wall_s)),
         (f"over {ours.calls} calls: wasted", _byte_s(ours.wasted_byte_s), _byte_s(theirs.wasted_byte_s)),
         ("used share of the allocated", f"{ours.awe:.2f}", f"{theirs.awe:.2f}"),
@@ -105,6 +106,12 @@ def _node(calls: list[Usage], guess: Allocation) -> Allocation:
 
     largest = max((call.peak_memory_bytes or 0 for call in calls), default=0)
     return replace(guess, memory_bytes=max(2 * (guess.memory_bytes or 0), largest))
+
+
+def _seldom(resource: str, size: int | None) -> list[tuple[str, str, str]]:
+    from envpack_monitor.units import format_bytes
+
+    return [] if size is None else [(resource, format_bytes(size), "-")]
 
 
 def _seconds(value: float | None) -> str:

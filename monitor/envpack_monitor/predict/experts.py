@@ -11,6 +11,7 @@ from __future__ import annotations
 import bisect
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from envpack_monitor.allocation import Allocation
 from envpack_monitor.predict.failed import FailedRun, killed_at_end
@@ -38,6 +39,8 @@ WALL_POWER = 0.8
 AGES = (1, 2, 3, 5, 9, 17, 33)
 """Categories are as old as each other when they have seen about as many calls; the bounds of the age groups."""
 STUCK_AFTER = 3.0
+HEADROOM = 1.1
+"""Of disk and GPU memory the largest seen is promised, and this much more."""
 
 
 class _Model:
@@ -65,13 +68,28 @@ class _Model:
 
 
 class _Others:
-    """The largest of a figure that is only seldom measured: disk and GPU memory."""
+    """The largest of the figures that are seldom measured: disk and GPU memory."""
 
     __slots__ = ("disk_bytes", "gpu_memory_bytes")
 
     def __init__(self) -> None:
         self.disk_bytes: int | None = None
         self.gpu_memory_bytes: int | None = None
+
+    def learn(self, usage: Usage) -> None:
+        """Take in the figures of a call."""
+        if usage.disk_bytes is not None:
+            self.disk_bytes = max(usage.disk_bytes, self.disk_bytes or 0)
+        if usage.gpu_memory_bytes is not None:
+            self.gpu_memory_bytes = max(usage.gpu_memory_bytes, self.gpu_memory_bytes or 0)
+
+    def added_to(self, allocation: Allocation, node: Allocation) -> Allocation:
+        """Return the allocation with a little more than the largest figures, not more than the node has."""
+        return replace(
+            allocation,
+            disk_bytes=_with_room(self.disk_bytes, node.disk_bytes),
+            gpu_memory_bytes=_with_room(self.gpu_memory_bytes, node.gpu_memory_bytes),
+        )
 
 
 class _Category:
@@ -118,32 +136,38 @@ class BestLadder:
         first: Allocation | None = None,
         failed: FailedRun = killed_at_end,
     ) -> None:
-        self.node = node or Allocation()
-        self.most_bytes = self.node.memory_bytes or 1 << 50
+        self.move_to(node)
         self.first = first or Allocation(memory_bytes=min(2_000_000_000, self.most_bytes // 4))
         self.failed = failed
         self._categories: dict[str, _Category] = {}
         self._prior: dict[tuple[int, str], list[float]] = {}
         self._excesses: dict[str, Excesses] = {}
-        self._newcomers = Newcomers(float(self.first.memory_bytes or 0), failed, self._newest_peaks)
+        self._newcomers = Newcomers(float(self.first.memory_bytes or 0), failed)
+
+    def move_to(self, node: Allocation | None) -> None:
+        """Go on for other machines: what was learned stays, only the largest allocation changes.
+
+        Args:
+            node: what the largest node has; `None` for no bound.
+        """
+        self.node = node or Allocation()
+        self.most_bytes = self.node.memory_bytes or 1 << 50
 
     def predict(self, category: str, features: Features) -> Allocation:
         """Return the first rung of the rule that would have cost least."""
         known = self._categories.get(category)
         if known is None:
-            memory = self._newcomers.ladder(category, features)[0][0]
+            memory = self._newcomers.ladder(category, features, self._newest_peaks)[0][0]
             return Allocation(
                 memory_bytes=min(math.ceil(memory), self.most_bytes), cores=self.first.cores, wall_s=self.first.wall_s
             )
         model, place = self._best(known, features)
-        others = known.others
-        return Allocation(
+        allocation = Allocation(
             memory_bytes=min(math.ceil(place * model.residuals.rungs()[0]), self.most_bytes),
             cores=_usual_cores(known.cores),
             wall_s=STUCK_AFTER * known.longest_s + 1 if known.calls >= 3 else self.first.wall_s,
-            disk_bytes=others and others.disk_bytes,
-            gpu_memory_bytes=others and others.gpu_memory_bytes,
         )
+        return allocation if known.others is None else known.others.added_to(allocation, self.node)
 
     def observe(self, category: str, features: Features, usage: Usage) -> None:
         """Score every rule on the call, then let the models learn from it."""
@@ -152,7 +176,7 @@ class BestLadder:
         peak, wall_s = float(usage.peak_memory_bytes), max(usage.wall_s, 1e-6)
         known = self._categories.get(category)
         if known is None:
-            self._newcomers.learn(category, features, peak)
+            self._newcomers.learn(category, features, peak, self._newest_peaks)
             known = self._categories[category] = _Category(self._models_without_feature())
         if features:
             self._meet(known, features)
@@ -190,7 +214,7 @@ class BestLadder:
         """Return the ladder of the best rule in bytes, and the rule in words."""
         known = self._categories.get(category)
         if known is None:
-            return self._newcomers.ladder(category, features)
+            return self._newcomers.ladder(category, features, self._newest_peaks)
         model, place = self._best(known, features)
         return [place * rung for rung in model.residuals.rungs()], f"{model.kind} {model.feature}".strip()
 
@@ -306,13 +330,15 @@ def _learn_rest(known: _Category, usage: Usage) -> None:
     if usage.cores is not None:
         known.cores = [*known.cores[-WINDOW:], usage.cores]
     if usage.disk_bytes is not None or usage.gpu_memory_bytes is not None:
-        others = known.others = known.others or _Others()
-        others.disk_bytes = _larger_of(others.disk_bytes, usage.disk_bytes)
-        others.gpu_memory_bytes = _larger_of(others.gpu_memory_bytes, usage.gpu_memory_bytes)
+        known.others = known.others or _Others()
+        known.others.learn(usage)
 
 
-def _larger_of(known: int | None, new: int | None) -> int | None:
-    return known if new is None else max(new, known or 0)
+def _with_room(largest: int | None, most: int | None) -> int | None:
+    if largest is None:
+        return None
+    wanted = math.ceil(HEADROOM * largest)
+    return wanted if most is None else min(wanted, most)
 
 
 def _expected_retries(known: _Category, rungs: Sequence[float], failed: FailedRun) -> tuple[float, float]:

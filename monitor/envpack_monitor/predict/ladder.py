@@ -17,7 +17,7 @@ this ladder.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
 
 from envpack_monitor.predict.failed import FailedRun, killed_at_end
@@ -40,26 +40,23 @@ def best_ladder(
     sums = [0.0, *accumulate(weights)]
     best = [0.0] * (count + 1)
     choice = [0] * count
-    slopes: list[float] = []
-    starts: list[float] = []
-    owners: list[int] = []
-    front = 0
+    # The lines of the envelope, from `front` to `last`; three lists, because the loop runs for every new rule.
+    slopes, starts, owners = [0.0] * count, [0.0] * count, [0] * count
+    front, last = 0, -1
     failures = _failures(values, weights, sums, failed)
-    # The loop runs for every new rule of every category: lines are three parallel lists, and nothing is called.
     for i in range(count - 1, -1, -1):
-        slope, start = -values[i], values[i] * sums[i + 1] + failures[i] + best[i + 1]
-        if len(slopes) > front and slopes[-1] == slope:
-            if starts[-1] > start:
-                starts[-1], owners[-1] = start, i
-        else:
-            while len(slopes) - front >= 2 and (start - starts[-2]) * (slopes[-1] - slopes[-2]) <= (
-                starts[-1] - starts[-2]
-            ) * (slope - slopes[-2]):
-                # The last line is nowhere the lowest any more.
-                slopes.pop(), starts.pop(), owners.pop()
-            slopes.append(slope), starts.append(start), owners.append(i)
+        value = values[i]
+        slope, start = -value, value * sums[i + 1] + failures[i] + best[i + 1]
+        while last > front and (start - starts[last - 1]) * (slopes[last] - slopes[last - 1]) <= (
+            starts[last] - starts[last - 1]
+        ) * (slope - slopes[last - 1]):
+            # The last line is nowhere the lowest any more.
+            last -= 1
+        if last < front or slopes[last] != slope or starts[last] > start:
+            last += last < front or slopes[last] != slope
+            slopes[last], starts[last], owners[last] = slope, start, i
         at = sums[i]
-        while front + 1 < len(slopes) and (slopes[front + 1] - slopes[front]) * at <= starts[front] - starts[front + 1]:
+        while front < last and (slopes[front + 1] - slopes[front]) * at <= starts[front] - starts[front + 1]:
             front += 1
         best[i], choice[i] = slopes[front] * at + starts[front], owners[front]
     rungs, i = [], 0
@@ -67,6 +64,12 @@ def best_ladder(
         rungs.append(values[choice[i]])
         i = choice[i] + 1
     return rungs, best[0]
+
+
+def ladder_over(samples: Iterable[tuple[float, float]], failed: FailedRun = killed_at_end) -> list[float]:
+    """Return the ladder that costs least over (value, weight) in any order; see `best_ladder`."""
+    ordered = sorted(samples)
+    return best_ladder([value for value, _ in ordered], [weight for _, weight in ordered], failed)[0]
 
 
 def cost_of(rungs: Sequence[float], need: float, failed: FailedRun = killed_at_end) -> float:

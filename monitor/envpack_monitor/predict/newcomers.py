@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from envpack_monitor.predict.failed import FailedRun
-from envpack_monitor.predict.ladder import best_ladder
+from envpack_monitor.predict.ladder import ladder_over
 from envpack_monitor.predict.protocol import HINT, Features
 
 Samples = list[tuple[float, float]]
+PeaksOf = Callable[[str], Sequence[float]]
 
 REMEMBERED = 200
 SAME_NAME_REMEMBERED = 5
@@ -43,13 +44,11 @@ class Newcomers:
     Args:
         first_bytes: what the very first call gets.
         failed: the share of its run that a failed attempt costs.
-        peaks_of: gives the newest peaks of a known category.
     """
 
-    def __init__(self, first_bytes: float, failed: FailedRun, peaks_of: Callable[[str], Sequence[float]]) -> None:
+    def __init__(self, first_bytes: float, failed: FailedRun) -> None:
         self._first_bytes = first_bytes
         self._failed = failed
-        self._peaks_of = peaks_of
         self._firsts: deque[_First] = deque(maxlen=REMEMBERED)
         self._names: dict[str, deque[str]] = {}
         self._above = deque(_ABOVE, maxlen=REMEMBERED)
@@ -57,38 +56,44 @@ class Newcomers:
         self._beyond: list[float] = []
         self._count = 0
 
-    def ladder(self, category: str, features: Features) -> tuple[list[float], str]:
-        """Return a ladder in bytes, and the rule in words."""
-        rungs, rule = self._rungs(category, features)
+    def ladder(self, category: str, features: Features, peaks_of: PeaksOf) -> tuple[list[float], str]:
+        """Return a ladder in bytes, and the rule in words.
+
+        Args:
+            category: which calls it is for.
+            features: numbers known before the call.
+            peaks_of: gives the newest peaks of a known category.
+        """
+        rungs, rule = self._rungs(category, features, peaks_of)
         return [*rungs, *(rungs[-1] * factor for factor in self._beyond)], rule
 
-    def learn(self, category: str, features: Features, peak: float) -> None:
+    def learn(self, category: str, features: Features, peak: float, peaks_of: PeaksOf) -> None:
         """Take in the first call of a category."""
         if self._firsts:
-            largest = self._rungs(category, features)[0][-1]
+            largest = self._rungs(category, features, peaks_of)[0][-1]
             if peak > largest or not self._beyond:
                 self._above.append(max(peak / largest, _ABOVE[0]))
-                above = sorted(self._above)
-                self._beyond = best_ladder(above, [1.0] * len(above), self._failed)[0]
+                self._beyond = ladder_over([(factor, 1.0) for factor in self._above], self._failed)
         self._firsts.append(_First(peak, max(features.get(HINT, 0.0), 0.0)))
         self._names.setdefault(_last_part(category), deque(maxlen=SAME_NAME_REMEMBERED)).append(category)
         self._count += 1
 
-    def _rungs(self, category: str, features: Features) -> tuple[list[float], str]:
+    def _rungs(self, category: str, features: Features, peaks_of: PeaksOf) -> tuple[list[float], str]:
         hint = max(features.get(HINT, 0.0), 0.0)
         namesakes = self._names.get(_last_part(category), ())
         key = (category if namesakes else "", hint)
         count, rungs, rule = self._ladders.get(key, (-1, [], ""))
-        known = self._count + sum(len(self._peaks_of(name)) for name in namesakes)
+        peaks = [peaks_of(name) for name in namesakes]
+        known = self._count + sum(map(len, peaks))
         # A twentieth more calls change little.
         if count < 0 or known > 1.05 * count:
-            rungs, rule = self._make(hint, namesakes)
+            rungs, rule = self._make(hint, peaks)
             if len(self._ladders) > REMEMBERED:
                 self._ladders.clear()
             self._ladders[key] = (known, rungs, rule)
         return rungs, rule
 
-    def _make(self, hint: float, namesakes: Iterable[str]) -> tuple[list[float], str]:
+    def _make(self, hint: float, of_namesakes: Iterable[Sequence[float]]) -> tuple[list[float], str]:
         if not self._firsts:
             if hint:
                 return [hint], "no calls yet: the hint"
@@ -103,11 +108,10 @@ class Newcomers:
             alike = [first.peak / first.hint * hint for first in hinted if abs(first.hint / hint - 1) < _ALIKE]
             _join(samples, _SAME_HINT, alike)
             rule = "the hint, corrected as others' were" if hinted else rule
-        for name in namesakes:
-            peaks = self._peaks_of(name)
+        for peaks in of_namesakes:
             _join(samples, _SAME_NAME / SAME_NAME_REMEMBERED, peaks)
             rule = "the calls of categories of the same name"
-        rungs, _ = best_ladder(*zip(*sorted(samples), strict=True), failed=self._failed)
+        rungs = ladder_over(samples, self._failed)
         if hint > rungs[-1]:
             rungs.append(hint)
         return rungs, f"no calls yet: {rule}"

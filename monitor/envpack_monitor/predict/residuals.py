@@ -13,9 +13,9 @@ from array import array
 from collections.abc import Sequence
 
 from envpack_monitor.predict.failed import FailedRun
-from envpack_monitor.predict.ladder import best_ladder, cost_of
+from envpack_monitor.predict.ladder import cost_of, ladder_over
 
-QUANTILES = 8
+QUANTILES = 5
 SPREAD_FLOOR = 0.01
 """Added to every spread: residuals that are all alike have differed by chance."""
 MOST_EXCESS = 2.0
@@ -39,6 +39,7 @@ class Excesses:
         self._seen = [array("d", _OF_FIRST_TWO), *(array("d", _OF_MORE) for _ in _AGES)]
         self._quantiles: list[tuple[float, ...] | None] = [None] * len(self._seen)
         self._stale = [0] * len(self._seen)
+        self._over_one: tuple[tuple[float, ...], list[float]] | None = None
 
     def add(self, count: int, excess: float) -> None:
         """Take in the excess of a residual over the `count` before it."""
@@ -61,6 +62,14 @@ class Excesses:
             found = tuple(seen[int((number + 0.5) * len(seen) / QUANTILES)] for number in range(QUANTILES))
             self._quantiles[age] = found
         return found
+
+    def ladder_over_one(self, failed: FailedRun) -> list[float]:
+        """Return the ladder over a single residual of 1; a newcomer's first ladders are multiples of it."""
+        quantiles = self.quantiles(1)
+        if self._over_one is None or self._over_one[0] is not quantiles:
+            beyond = [(math.exp(min(excess, MOST_EXCESS)), 0.5 / QUANTILES) for excess in quantiles]
+            self._over_one = quantiles, ladder_over([(1.0, 1.0), *beyond], failed)
+        return self._over_one[1]
 
 
 class Residuals:
@@ -138,17 +147,22 @@ class Residuals:
 
     def rungs(self) -> list[float]:
         """Return the best ladder over what was seen and what may be beyond it."""
-        if not self._rungs:
+        if not self._rungs and len(self._ratios) == 1:
+            only = self._ratios[0]
+            self._marks = only, only, only
+            self._rungs = [only * rung for rung in self._excesses.ladder_over_one(self._failed)]
+        elif not self._rungs:
             count = len(self._ratios)
             middle, bulk, top = self._marks = self._find_marks()
             spread = _spread(count, middle, bulk)
-            each = self._total / (count + 1) / (2 * QUANTILES)
-            samples = list(zip(self._ratios, self._weights, strict=True))
-            for quantile in self._excesses.quantiles(count):
-                factor = math.exp(min(quantile * spread, MOST_EXCESS))
-                samples += [(top * factor, each), ((bulk if count > 2 else top) * factor, each)]
-            samples.sort()
-            self._rungs, _ = best_ladder(*zip(*samples, strict=True), failed=self._failed)
+            factors = [math.exp(min(excess * spread, MOST_EXCESS)) for excess in self._excesses.quantiles(count)]
+            # One more call is as likely above them all as any of them was; half of that above most of them.
+            beyond = [top * factor for factor in factors]
+            if count > 2:
+                beyond += [bulk * factor for factor in factors]
+            each = self._total / (count + 1) / len(beyond)
+            samples = [*zip(self._ratios, self._weights, strict=True), *((value, each) for value in beyond)]
+            self._rungs = ladder_over(samples, self._failed)
         return self._rungs
 
     def values(self) -> Sequence[float]:
@@ -158,8 +172,9 @@ class Residuals:
     def _is_stale(self, count: int, ratio: float) -> bool:
         if self.patience == 1.0 and self._rungs and ratio > self._rungs[-1]:
             return True
-        usual = _STALE * count if count < _FEW else max(_STALE * count, _STALE_CALLS)
-        return self._stale > self.patience * usual
+        if self.patience > 1.0:
+            return self._stale > max(self.patience * _STALE * count, 1)
+        return self._stale > (_STALE * count if count < _FEW else max(_STALE * count, _STALE_CALLS))
 
     def _find_marks(self) -> tuple[float, float, float]:
         """Return the weighted median, where nine tenths of the weight lie below, and the largest that counts.
