@@ -51,7 +51,7 @@ def main() -> None:
             if sys.stderr.isatty():
                 sys.stderr.write(f"\r\033[K{trace.name}: {name}")
             rows[name] = {
-                way: pack(trace.calls, make_policy(name, node), node, kill, ask, grow=grow).makespan_s / best_s
+                way: pack(trace.calls, make_policy(name, node, kill), node, kill, ask, grow=grow).makespan_s / best_s
                 for way, (kill, ask, grow) in WAYS.items()
             }
         output.append({"trace": trace.name, "oracle_s": best_s, "over_oracle": rows})

@@ -31,6 +31,7 @@ from envpack_monitor.predict import (
     HINT,
     POLICIES,
     ColdStart,
+    FailedRun,
     Predictor,
     Trace,
     kill_mode,
@@ -45,7 +46,7 @@ KILLS = ("end", "curve")
 TRACES = Path(__file__).parents[2] / "tests" / "monitor" / "data"
 NODE_BYTES = 128 * 10**9
 
-Make = Callable[[str, Allocation, int], Predictor]
+Make = Callable[[str, Allocation, int, FailedRun], Predictor]
 
 
 class Figures(NamedTuple):
@@ -89,20 +90,20 @@ def node_of(trace: Trace) -> Allocation:
     return Allocation(memory_bytes=max(NODE_BYTES, trace.largest_bytes))
 
 
-def seeded(name: str, node: Allocation, seed: int) -> Predictor:
+def seeded(name: str, node: Allocation, seed: int, failed: FailedRun) -> Predictor:
     """Return a policy, with another seed where it draws."""
-    policy = make_policy(name, node)
+    policy = make_policy(name, node, failed)
     if isinstance(policy, Bucketing) and policy.random is not None:
         policy.random.seed(seed)
     return policy
 
 
-def started_alike(name: str, node: Allocation, seed: int) -> Predictor:
+def started_alike(name: str, node: Allocation, seed: int, failed: FailedRun) -> Predictor:
     """Return a policy whose categories begin as those of the default; bucketing then need not explore."""
-    policy = seeded(name, node, seed)
+    policy = seeded(name, node, seed, failed)
     if isinstance(policy, Bucketing):
         policy.exploring_calls = 1
-    return policy if name == OURS else ColdStart(policy, make_policy(OURS, node))
+    return policy if name == OURS else ColdStart(policy, make_policy(OURS, node, failed))
 
 
 STARTS: dict[str, Make] = {"its own cold start": seeded, "the same cold start": started_alike}
@@ -112,7 +113,7 @@ def figures(name: str, trace: Trace, kill: str, seeds: int, make: Make) -> Figur
     """Return AWE and waste of a policy on a trace, means over the seeds."""
     failed = kill_mode(kill)
     runs = seeds if isinstance(make_policy(name, node_of(trace)), Bucketing) else 1
-    results = [replay(make(name, node_of(trace), seed), trace.usages, failed) for seed in range(runs)]
+    results = [replay(make(name, node_of(trace), seed, failed), trace.usages, failed) for seed in range(runs)]
     return Figures(
         statistics.mean(result.awe for result in results),
         statistics.mean(result.wasted_byte_s for result in results) / 3.6e12,

@@ -28,6 +28,7 @@ from rich.table import Table
 from envpack import Dependencies, Manifest, Store, analyze, pack
 from envpack_executor import ContextExecutor, ExecutorStats, Task
 from envpack_monitor import Allocation, History
+from envpack_monitor.learning import open_predictor
 from envpack_monitor.units import format_bytes, format_seconds
 
 TASKS = (classify, spectrum, report)
