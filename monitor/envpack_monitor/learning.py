@@ -15,7 +15,7 @@ from typing import Any
 from envpack_monitor.allocation import Allocation
 from envpack_monitor.errors import HistoryError
 from envpack_monitor.history import History
-from envpack_monitor.predict import BestLadder, FailedRun, Predictor, killed_on_crossing
+from envpack_monitor.predict import BestLadder, FailedRun, Predictor, killed_at_end
 from envpack_monitor.usage import Usage
 
 CALLS_LEARNED = 5_000
@@ -46,7 +46,7 @@ def learn(predictor: Predictor, history: History, last: int = CALLS_LEARNED) -> 
 
 
 def open_predictor(
-    history: History, node: Allocation | None = None, failed: FailedRun = killed_on_crossing, last: int = CALLS_LEARNED
+    history: History, node: Allocation | None = None, failed: FailedRun = killed_at_end, last: int = CALLS_LEARNED
 ) -> BestLadder:
     """Return a predictor of the default policy that knows the history, and save what it has learned.
 

@@ -23,14 +23,13 @@ def predict(category: str, features_text: tuple[str, ...], fixed: str | None, ex
     from envpack_monitor.commands.output import print_json
     from envpack_monitor.history import History
     from envpack_monitor.learning import open_predictor, tells_need
-    from envpack_monitor.predict import Fixed, default_predictor, killed_on_crossing, replay
+    from envpack_monitor.predict import Fixed, default_predictor, replay
 
     remembered = History()
     calls = [call for call in remembered.calls(category) if tells_need(call)]
     explanation = open_predictor(remembered).explain(category, _features(features_text))
     guess = _guess(fixed)
-    ours = replay(default_predictor(failed=killed_on_crossing), calls, killed_on_crossing)
-    theirs = replay(Fixed(guess, _node(calls, guess)), calls, killed_on_crossing)
+    ours, theirs = replay(default_predictor(), calls), replay(Fixed(guess, _node(calls, guess)), calls)
     if as_json:
         value: dict[str, Any] = {"schema": 1, "category": category, **explanation.to_dict()}
         print_json(value | {"fixed": guess.to_dict(), "replay": ours.to_dict(), "fixed_replay": theirs.to_dict()})
