@@ -12,7 +12,7 @@ Map of the package:
   library alone. `extras` and `gpu` measure what takes longer; `wrappers`, `recording` and `sums` are what a decorated
   function does with them.
 - `envpack_monitor.features`: numbers in the arguments of a call that may explain its usage; `envpack_monitor.cctools`:
-  the decorator of another monitor.
+  the decorator of another monitor; `envpack_monitor.allocator`: how the C library keeps freed memory.
 - `envpack_monitor.usage`, `limits`, `allocation`: the values that cross boundaries.
 - `envpack_monitor.history`: every usage, per category, in one SQLite file that many processes write.
 - `envpack_monitor.predict`: from a history to the allocation of the next call; pure.
@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from envpack_monitor.allocation import Allocation
+    from envpack_monitor.allocator import return_freed_memory
     from envpack_monitor.attach import monitor_pid
     from envpack_monitor.bracket import Bracket
     from envpack_monitor.cctools import monitored
@@ -46,6 +47,7 @@ __all__ = [
     "monitor",
     "monitored",
     "features_of",
+    "return_freed_memory",
     "run_command",
     "monitor_pid",
     "CommandResult",
@@ -67,6 +69,7 @@ _HOMES = {
     "monitor": "decorator",
     "monitored": "cctools",
     "features_of": "features",
+    "return_freed_memory": "allocator",
     "run_command": "command",
     "monitor_pid": "attach",
     "CommandResult": "command",

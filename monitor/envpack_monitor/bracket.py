@@ -37,7 +37,7 @@ Rusage = Any
 Record = tuple[Rusage, Rusage, float, int, int]
 """Of a bracket that nothing disturbed: `getrusage` before and after, wall seconds, bytes read and written."""
 
-_COUNTED = ("bytes_read", "bytes_written", "cpu_user_s", "cpu_system_s")
+COUNTED = ("bytes_read", "bytes_written", "cpu_user_s", "cpu_system_s")
 
 
 class Bracket:
@@ -222,7 +222,7 @@ class Bracket:
             # A background thread worked at one end of the bracket; of its work only the CPU is known at any moment.
             words += [f"{name}: upper bound" for name in list(NOISE)[2:]]
         if self._is_distrusted:
-            words += [f"{name}: lower bound" for name in _COUNTED]
+            words += [f"{name}: lower bound" for name in COUNTED]
         if self._is_ambiguous:
-            words += [f"{name}: upper bound" for name in _COUNTED]
+            words += [f"{name}: upper bound" for name in COUNTED]
         return "; ".join(words)

@@ -15,6 +15,7 @@ import time
 from os import pread, write
 from resource import RUSAGE_CHILDREN, RUSAGE_SELF, RUSAGE_THREAD, getrusage
 from threading import get_ident
+from time import perf_counter
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -240,10 +241,20 @@ class Process:
         if sums is None:
             return
         if io == self.io and children[6] == self.children[6]:
+            self._calm_needed = max(CALM, self._calm_needed // 2)
             sums.trust()
         else:
-            sums.distrust()
             self.was_not_calm(is_ambiguous=True)
+            sums.distrust()
+
+    def settle(self) -> None:
+        """Let those who have left the counters for later know whether they were right; if so, the calm goes on."""
+        if self.unverified is None and (self.calm is None or self.calm.sums is None):
+            return
+        needed = self._calm_needed
+        self.read_counters()
+        if self._calm_needed <= needed and not self.running and not self.backgrounds:
+            self.calm = Calm(perf_counter() + CHAIN_S)
 
     def _read_counters(self) -> None:
         """Read `children`, and `io`: bytes read and written, without those of the monitor itself."""
@@ -329,9 +340,14 @@ def begin() -> Process:
 
 def settle() -> None:
     """Read the counters that brackets have left for later, and tell their sums whether something had happened."""
-    process = here.process
-    if process is not None and (process.unverified is not None or process.calm is not None):
-        process.read_counters()
+    if here.process is not None:
+        here.process.settle()
+
+
+def note_own_read(size: int) -> None:
+    """Note that the monitor itself has read so many bytes, beside the counters."""
+    if here.process is not None:
+        here.process.own_read += size
 
 
 def _forget() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from envpack_monitor import gpu, tree
 from envpack_monitor.bracket import Figures
-from envpack_monitor.counters import open_high
+from envpack_monitor.counters import note_own_read, open_high
 from envpack_monitor.folders import FolderSize
 
 
@@ -82,8 +82,10 @@ def _loadavg() -> int:
 def _last_number() -> bytes | None:
     """Return the number that the kernel gave to the last thread or process of this machine or container."""
     try:
-        words = os.pread(_loadavg(), 128, 0).split()
+        text = os.pread(_loadavg(), 128, 0)
     except OSError:
         return None
+    note_own_read(len(text))
+    words = text.split()
     # Somebody may have closed the descriptor and opened something else.
     return words[4] if len(words) == 5 and b"/" in words[3] else None

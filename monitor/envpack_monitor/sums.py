@@ -21,14 +21,15 @@ import weakref
 from collections.abc import Mapping
 from typing import Any
 
-from envpack_monitor.bracket import Bracket, Record
+from envpack_monitor.bracket import COUNTED, Bracket, Record
 from envpack_monitor.counters import NOISE, settle
 from envpack_monitor.rows import Row, aggregate, to_row
 
 SHARE = 0.1
 FOLD = 64
 
-_UNTRUSTED = "; ".join(f"{name}: lower bound" for name in ("bytes_read", "bytes_written", "cpu_user_s", "cpu_system_s"))
+_TRUSTED = "exact"
+_UNTRUSTED = "; ".join(["exact", *(f"{name}: lower bound" for name in COUNTED)])
 
 _all: weakref.WeakSet[CallSums] = weakref.WeakSet()
 
@@ -49,7 +50,6 @@ class CallSums:
     __slots__ = (
         "__weakref__",
         "_common",
-        "_is_distrusted",
         "_lock",
         "_on_trust",
         "_parts",
@@ -84,7 +84,6 @@ class CallSums:
         self._rows = self._seen = 0
         self._since = self._until = self._rows_per_s = 0.0
         self._stride = 1
-        self._is_distrusted = False
         self._on_trust: list[Bracket] = []
 
     def count_row(self, rows_per_s: float | None) -> None:
@@ -114,13 +113,17 @@ class CallSums:
             self._add(to_row({name: value for name, value in figures.items() if name != "features"}))
 
     def fold(self) -> None:
-        """Add up the records that wait."""
+        """Add up the records that wait, when it is known what they are worth."""
+        settle()
+        self._fold(_TRUSTED)
+
+    def _fold(self, quality: str) -> None:
         with self._lock:
             # Other threads append meanwhile: what is taken out is exactly what was seen.
             records = self.records[:]
             del self.records[: len(records)]
             if records:
-                self._add(_added_up(records))
+                self._add({**_added_up(records), "quality": quality})
 
     def answer_for(self, bracket: Bracket) -> None:
         """Remember a bracket that becomes a row, until it is known whether its counters stood still."""
@@ -131,11 +134,11 @@ class CallSums:
         self._on_trust.clear()
 
     def distrust(self) -> None:
-        """Note that bytes were moved or children ended around these calls, perhaps in one of them."""
-        self._is_distrusted = True
+        """Note that bytes were moved or children ended around the calls since the last time, perhaps in one of them."""
         for bracket in self._on_trust:
             bracket.distrust()
         self._on_trust.clear()
+        self._fold(_UNTRUSTED)
 
     def take(self) -> list[Row]:
         """Return the rows for all calls since the last time, one for each quality.
@@ -143,18 +146,13 @@ class CallSums:
         From here on nobody watches, until somebody says so again.
         """
         self.is_watched = False
-        settle()
         self.fold()
         with self._lock:
             parts, self._parts = self._parts, {}
-            is_distrusted, self._is_distrusted = self._is_distrusted, False
         rows = [aggregate(part) for part in parts.values()]
         if sum(row["calls"] for row in rows) <= self._rows_per_s * (time.time() - self._since):
             # It has become slow: the next call is a row.
             self.skip, self._stride = 0, 1
-        for row in rows:
-            if is_distrusted and row["quality"] == "exact":
-                row["quality"] = f"exact; {_UNTRUSTED}"
         return [{**row, **self._common} for row in rows]
 
     def _add(self, row: Row) -> None:
@@ -173,7 +171,7 @@ def _added_up(records: list[Record]) -> Row:
     peak_kib = max(last[2])
     row = {name: max(0, sum(last[at]) - sum(first[at])) for name, at in NOISE.items()}
     wall_s = sum(wall)
-    row |= {"started_at": time.time() - wall_s, "wall_s": wall_s, "calls": len(records), "quality": "exact"}
+    row |= {"started_at": time.time() - wall_s, "wall_s": wall_s, "calls": len(records)}
     # What was there before the call with the largest peak: their difference is what that call needed.
     before_kib = first[2][last[2].index(peak_kib)]
     row |= {"peak_memory_bytes": peak_kib * 1024, "memory_before_bytes": before_kib * 1024}
