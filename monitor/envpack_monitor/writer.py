@@ -206,6 +206,9 @@ class HistoryWriter:
             return False
         self._thread = thread
         self._close_when_process_ends()
+        # Now, between two calls: by the thread it would be loaded during one, whose peak would have its two megabytes.
+        import sqlite3  # noqa: F401
+
         return True
 
     def _close_when_process_ends(self) -> None:

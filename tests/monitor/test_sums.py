@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -221,3 +222,15 @@ def test_sums_are_written_within_seconds_without_a_further_call(history_file: Pa
             break
     else:
         pytest.fail("the sums were not written")
+
+
+def test_memory_that_the_history_needs_is_in_no_peak_of_the_first_calls(tmp_path: Path) -> None:
+    program = (
+        "import time\nfrom envpack_monitor import monitor\nfrom tests.monitor.helpers import touch\n"
+        "@monitor(return_usage=True)\ndef spike(size):\n    memory = touch(size)\n    time.sleep(0.06)\n"
+        "spike(4096)\n"
+        "print(*[spike(20_000_000)[1].memory_difference_bytes for _ in range(4)])"
+    )
+    env = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "ENVPACK_HISTORY": str(tmp_path / "h.sqlite")}
+    text = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, check=True).stdout
+    assert all(abs(int(word) - 20 * MB) < MB for word in text.split())
