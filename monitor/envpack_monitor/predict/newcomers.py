@@ -22,7 +22,7 @@ PeaksOf = Callable[[str], Sequence[float]]
 
 REMEMBERED = 200
 SAME_NAME_REMEMBERED = 5
-BESIDE = 1.2
+BESIDE = 1.3
 """Each first peak stands for one a little larger, too: rungs right above a crowd of them fail by a hair."""
 _ALL, _HINTED, _SAME_HINT, _SAME_NAME = 1.0, 2.0, 1.0, 6.0
 _ABOVE = (1.1, 1.4, 2.0, 3.0, 5.0, 10.0)
