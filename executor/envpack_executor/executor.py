@@ -25,6 +25,7 @@ from envpack_executor.context import Context
 from envpack_executor.environments import Preparer, Request, SetupPayload, boot_frame, environment_key, module_by_value
 from envpack_executor.futures import CallFuture
 from envpack_executor.lifetime import Gate, close_at_end
+from envpack_executor.manager.learned import AllocationChoice, make_sizer
 from envpack_executor.manager.loop import ManagerLoop
 from envpack_executor.manager.state import Call, ContextRecord, FunctionRecord
 from envpack_executor.manager.usage import CategoryUsage, HistoryChoice, UsageSink
@@ -38,9 +39,14 @@ from envpack_executor.pickling import (
     weak_reference,
 )
 from envpack_executor.tasks import INHERIT, Task, TaskOptions
+from envpack_monitor.allocation import Allocation
+from envpack_monitor.units import parse_bytes
 
 if TYPE_CHECKING:
+    from envpack_executor.manager.sized import Promise, Wait
+    from envpack_monitor.features import FeatureFinder
     from envpack_monitor.limits import Limits
+    from envpack_monitor.predict import Predictor
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -61,6 +67,8 @@ class ExecutorStats:
         nodes: machines that host them.
         open_calls: calls that have no end yet.
         categories: what finished calls have used.
+        promises: the calls that run under an allocation, and what they were promised; empty without `allocations`.
+        waits: why calls wait, by category, the next one first; likewise.
     """
 
     set_ups: int
@@ -69,6 +77,8 @@ class ExecutorStats:
     nodes: int
     open_calls: int
     categories: dict[str, CategoryUsage]
+    promises: tuple[Promise, ...] = ()
+    waits: tuple[Wait, ...] = ()
 
 
 class ContextExecutor(Executor):
@@ -86,10 +96,16 @@ class ContextExecutor(Executor):
         store: folder of the store of layers; `ENVPACK_STORE` by default.
         history: file where the usage of calls is kept, None for none; `ENVPACK_HISTORY` by default.
         max_tries: a call whose process or node is lost so often is given back with `ProcessLostError`.
+        allocations: None: as many calls run at once as there are workers. `"auto"`: as many as fit by what earlier
+            calls like them have used, and no more than there are workers. A `Predictor` of your own.
+        memory: what all calls on this machine may have together, in bytes or as `"6GB"`; with `allocations`, nine
+            tenths of what there is by default.
+        cores: likewise of its cores; all that this process may use by default.
 
     Raises:
-        ValueError: `max_workers` is not positive.
-        TypeError: `initializer` cannot be called.
+        ValueError: `max_workers`, `memory` or `cores` is not positive, or they are given without `allocations`.
+        TypeError: `initializer` cannot be called, or `allocations` is no predictor.
+        HistoryError: of `allocations="auto"`: the history cannot be read.
     """
 
     def __init__(
@@ -103,11 +119,21 @@ class ContextExecutor(Executor):
         store: str | os.PathLike[str] | None = None,
         history: HistoryChoice = "default",
         max_tries: int = MAX_TRIES,
+        allocations: Predictor | AllocationChoice = None,
+        memory: int | str | None = None,
+        cores: float | None = None,
     ) -> None:
         if max_workers is not None and max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
+        slots = max_workers or (settings.usable_cores() if nodes is None else 0)
+        here = None if allocations is None else _allowed(memory, cores)
+        if here is None and (memory is not None or cores is not None):
+            raise ValueError("memory and cores are counted only with allocations='auto' or a predictor")
+        # Of workers elsewhere nothing is known before they join.
+        sizer = make_sizer(allocations, history, here if nodes is None else None)
+        self._is_sized = sizer is not None
         self._environment = environment
         self._initializer = None if initializer is None else dump((initializer, tuple(initargs)))
         self._contexts: dict[ContextKey, ContextRecord] = {}
@@ -120,12 +146,12 @@ class ContextExecutor(Executor):
         folder = None if store is None else os.fspath(store)
         self._preparer = Preparer(folder, self._initializer)
         self._pickler = FunctionPickler()
-        self._loop = ManagerLoop(self._preparer.prepare, self._gate.breaks, self._usage, folder, max_tries)
+        self._loop = ManagerLoop(self._preparer.prepare, self._gate.breaks, self._usage, folder, max_tries, sizer)
         self._preparer.answer_to(self._loop)
         self._loop.add_closer(self._preparer.close)
-        slots = max_workers or (settings.usable_cores() if nodes is None else 0)
         if slots:
-            self._loop.add_local_node(slots, resident=_resident(slots))
+            room = (here.cores, here.memory_bytes) if here else ()
+            self._loop.add_local_node(slots, _resident(slots), *room)
         if nodes is not None:
             try:
                 nodes.open(self._loop, _resident)
@@ -154,7 +180,10 @@ class ContextExecutor(Executor):
         payload = dump_arguments(args, kwargs, resolved.by_value)
         future: CallFuture[R] = CallFuture(self._loop.note_cancel)
         self._gate.check()
-        self._loop.submit(Call(next(self._numbers), resolved.function, resolved.context, payload, future))
+        call = Call(next(self._numbers), resolved.function, resolved.context, payload, future)
+        if resolved.features is not None:
+            call.features = resolved.features.find(args, kwargs)
+        self._loop.submit(call)
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -182,7 +211,7 @@ class ContextExecutor(Executor):
 
     def stats(self) -> ExecutorStats:
         """Return what the executor has done so far."""
-        state = self._loop.state
+        state, sized = self._loop.state, self._loop.sized
         processes = list(state.processes.values())
         return ExecutorStats(
             set_ups=state.set_ups,
@@ -191,6 +220,8 @@ class ContextExecutor(Executor):
             nodes=len(state.nodes),
             open_calls=state.open_calls,
             categories={name: copy.copy(usage) for name, usage in list(self._usage.categories.items())},
+            promises=() if sized is None else tuple(sized.promises()),
+            waits=() if sized is None else tuple(sized.waits()),
         )
 
     def _resolve(self, fn: Callable[..., Any]) -> _Resolved:
@@ -208,6 +239,10 @@ class ContextExecutor(Executor):
             Request(environment, bare, options.setup, _setup_payload(setup, options)), pickled, options
         )
         resolved = _Resolved(fn, bare, pickled, options, setup, function, context)
+        if self._is_sized:
+            from envpack_monitor.features import finder_of
+
+            resolved.features = finder_of(bare)
         key, known = id(fn), self._resolved
         known[key] = resolved
         # Without a reference to this executor: that would be a cycle, and only the garbage collector would close it.
@@ -257,6 +292,7 @@ class _Resolved:
         "_setup_function",
         "by_value",
         "context",
+        "features",
         "function",
         "reference",
     )
@@ -281,6 +317,7 @@ class _Resolved:
         self.function = function
         self.context = context
         self.by_value = pickled.by_value
+        self.features: FeatureFinder | None = None
 
     def is_current(self, fn: Callable[..., Any]) -> bool:
         """Tell whether `fn` is still what was resolved, down to the values that it captures."""
@@ -313,6 +350,19 @@ def _unwrapped(fn: Callable[..., Any], options: TaskOptions) -> tuple[Callable[.
 
 def _setup_payload(setup: PickledFunction | None, options: TaskOptions) -> SetupPayload | None:
     return None if setup is None else (setup.payload, dump_arguments(options.setup_args, {}, setup.by_value))
+
+
+def _allowed(memory: int | str | None, cores: float | None) -> Allocation:
+    """Return what calls on this machine may have, all together."""
+    memory_bytes = parse_bytes(memory) if isinstance(memory, str) else memory
+    if memory_bytes is not None and memory_bytes <= 0:
+        raise ValueError(f"memory must be greater than 0, not {memory!r}")
+    if cores is not None and cores <= 0:
+        raise ValueError(f"cores must be greater than 0, not {cores!r}")
+    return Allocation(
+        cores=cores or settings.usable_cores(),
+        memory_bytes=settings.usable_memory() if memory_bytes is None else memory_bytes,
+    )
 
 
 def _resident(slots: int) -> int:

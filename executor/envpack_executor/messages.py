@@ -12,7 +12,7 @@ from typing import Literal, NewType
 
 import msgspec
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 NodeId = NewType("NodeId", str)
 ProcessId = NewType("ProcessId", int)
@@ -77,10 +77,17 @@ class Farewell(msgspec.Struct, frozen=True, tag=True):
 
 
 class Welcome(msgspec.Struct, frozen=True, tag=True):
-    """The manager takes the worker; both then beat every `heartbeat_s` and give up after `silence_s`."""
+    """The manager takes the worker.
+
+    Args:
+        heartbeat_s: both beat so often from now on.
+        silence_s: both give up after so long without a word.
+        watch_every_s: the worker tells so often how much memory its processes have; 0 to tell nothing.
+    """
 
     heartbeat_s: float
     silence_s: float
+    watch_every_s: float = 0.0
 
 
 class ManagerBeat(msgspec.Struct, frozen=True, tag=True):
@@ -91,13 +98,14 @@ class ManagerBeat(msgspec.Struct, frozen=True, tag=True):
 
 
 class Hello(msgspec.Struct, frozen=True, tag=True):
-    """A worker offers its node: cores for calls, and the Python that `inherit` would mean."""
+    """A worker offers its node: cores and memory for calls, and the Python that `inherit` would mean."""
 
     protocol: int
     host: str
     pid: int
     python: str
     cores: int
+    memory_bytes: int = 0
 
 
 class ProcessStarted(msgspec.Struct, frozen=True, tag=True):
@@ -131,6 +139,17 @@ class ProcessGone(msgspec.Struct, frozen=True, tag=True):
     reason: str = ""
 
 
+class MemorySeen(msgspec.Struct, frozen=True, tag=True):
+    """What the context processes of a node have in memory now.
+
+    Args:
+        seen: process, its resident memory in bytes with that of its descendants, and the number of the call that ran
+            when it was looked at, -1 between calls. Processes of which nothing has changed are left out.
+    """
+
+    seen: list[tuple[ProcessId, int, int]]
+
+
 class NeedChunk(msgspec.Struct, frozen=True, tag=True):
     """The worker wants the blob of a layer from `offset` on."""
 
@@ -149,7 +168,7 @@ class Goodbye(msgspec.Struct, frozen=True, tag=True):
 
 
 ToWorker = StartProcess | Deliver | StopProcess | Chunk | Farewell | Welcome | ManagerBeat
-FromWorker = Hello | ProcessStarted | ProcessFrame | ProcessGone | NeedChunk | WorkerBeat | Goodbye
+FromWorker = Hello | ProcessStarted | ProcessFrame | ProcessGone | MemorySeen | NeedChunk | WorkerBeat | Goodbye
 
 _encoder = msgspec.msgpack.Encoder()
 _to_worker = msgspec.msgpack.Decoder(ToWorker)

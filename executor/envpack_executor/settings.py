@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -26,6 +27,34 @@ THREAD_VARIABLES = (
 def usable_cores() -> int:
     """Return the number of cores that this process may run on."""
     return len(os.sched_getaffinity(0))
+
+
+def usable_memory() -> int:
+    """Return the bytes of memory that calls may have here: what this machine has, and its control groups allow.
+
+    A tenth of it is left to this process, to the system, and to calls that take more before anybody has seen it.
+    """
+    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return 9 * min([physical, *_group_limits()]) // 10
+
+
+def _group_limits() -> list[int]:
+    """Return the limits of all control groups that this process is in, as far as they can be read."""
+    from envpack_monitor.cgroup_files import VERSION_1, VERSION_2, places
+
+    limits = []
+    try:
+        found = places(Path("/proc/self/cgroup").read_text(), Path("/proc/self/mountinfo").read_text())
+    except OSError:
+        return []
+    for place in found:
+        name = (VERSION_1 if place.version == 1 else VERSION_2).limit
+        for folder in (place.folder, *place.folder.parents):
+            try:
+                limits.append(int((folder / name).read_text()))
+            except (OSError, ValueError):
+                continue  # another controller's hierarchy, above the mount, or without a limit
+    return [limit for limit in limits if limit > 0]
 
 
 def child_environ(environ: Mapping[str, str], threads: int) -> dict[str, str]:

@@ -271,3 +271,45 @@ class Model:
     @task(category="scaled")
     def scaled(self, value: int) -> int:
         return self.factor * value
+
+
+# --- memory
+
+
+def _note(journal: str, *words: object) -> None:
+    """Append a line to a file that several processes write."""
+    descriptor = os.open(journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(descriptor, (" ".join(map(str, words)) + "\n").encode())
+    os.close(descriptor)
+
+
+def touch(size: int, seconds: float, journal: str, name: str) -> str:
+    """Have `size` bytes in memory for a while, and note begin and end with the resident memory."""
+    with mmap.mmap(-1, size) as memory:
+        for offset in range(0, size, mmap.PAGESIZE):
+            memory[offset] = 1
+        _note(journal, time.monotonic_ns(), "begin", name, _resident_bytes(), os.getpid())
+        time.sleep(seconds)
+        _note(journal, time.monotonic_ns(), "end", name, _resident_bytes(), os.getpid())
+    return name
+
+
+def touch_and_wait(size: int, started: str, path: str) -> int:
+    """Have `size` bytes in memory until the file `path` is there; return the pid."""
+    with mmap.mmap(-1, size) as memory:
+        for offset in range(0, size, mmap.PAGESIZE):
+            memory[offset] = 1
+        Path(started).touch()
+        wait_for(path)
+    return os.getpid()
+
+
+def touch_when(size: int, started: str, go: str, path: str) -> int:
+    """Have `size` bytes in memory from when the file `go` is there until `path` is; return the pid."""
+    Path(started).touch()
+    wait_for(go)
+    return touch_and_wait(size, started, path)
+
+
+def _resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE

@@ -44,6 +44,16 @@ HERE = NodeId("here")
 
 def check_invariants(state: ManagerState) -> None:
     """Assert what must be true between any two events."""
+    check_places(state)
+    has_free_slot = any(node.busy < node.slots for node in state.nodes.values())
+    for context in state.waiting.values():
+        if context.environment is not None and has_free_slot:
+            phases = {process.phase for process in context.processes.values()}
+            assert phases & {Phase.STARTING, Phase.READY}, f"context {context.number} is forgotten"
+
+
+def check_places(state: ManagerState) -> None:
+    """Assert that each call is in one place, and each slot with one process."""
     for node in state.nodes.values():
         holders = [process for process in node.processes.values() if holds_a_slot(process)]
         alive = [process for process in node.processes.values() if process.phase is not Phase.STOPPING]
@@ -59,11 +69,6 @@ def check_invariants(state: ManagerState) -> None:
     assert {context.number for context in contexts if context.queue} == set(state.waiting)
     at_processes = sum(len(process.outstanding) for process in state.processes.values())
     assert state.open_calls == at_processes + sum(len(context.queue) for context in contexts)
-    has_free_slot = any(node.busy < node.slots for node in state.nodes.values())
-    for context in state.waiting.values():
-        if context.environment is not None and has_free_slot:
-            phases = {process.phase for process in context.processes.values()}
-            assert phases & {Phase.STARTING, Phase.READY}, f"context {context.number} is forgotten"
 
 
 def holds_a_slot(process: ProcessRecord) -> bool:
@@ -92,8 +97,11 @@ class Manager:
 
     def handle(self, event: manager.Event) -> list[manager.Instruction]:
         instructions = self.reactor.handle(event)
-        check_invariants(self.state)
+        self.check()
         return instructions
+
+    def check(self) -> None:
+        check_invariants(self.state)
 
     def calls(self, context: ContextRecord, count: int = 1, function: FunctionRecord | None = None) -> list[Call]:
         return [Call(next(self.numbers), function or self.function, context, b"", None) for _ in range(count)]
@@ -443,12 +451,15 @@ class AnyOrder(RuleBasedStateMachine):
             case EndProcess():
                 ghost = self.living[instruction.process]
                 assert not ghost.is_ending, "ended twice"
-                assert not ghost.unanswered, "ended with calls"
+                self.check_end(ghost, instruction)
                 ghost.is_ending = True
             case CallsDone() | CallsFailed() | CallsCancelled():
                 self.ends.update(call.number for call in instruction.calls)
             case Finish():
                 self.finished += 1
+
+    def check_end(self, ghost: Ghost, instruction: EndProcess) -> None:
+        assert not ghost.unanswered, "ended with calls"
 
     def pick(self, data: st.DataObject, values: Iterable[Any]) -> Any:
         return data.draw(st.sampled_from(sorted(values)))
@@ -456,10 +467,10 @@ class AnyOrder(RuleBasedStateMachine):
     # -- events
 
     @precondition(lambda self: len(self.world.state.nodes) < 3)
-    @rule(slots=st.integers(1, 3))
-    def node_joins(self, slots: int) -> None:
+    @rule(slots=st.integers(1, 3), size=st.integers(4, 20))
+    def node_joins(self, slots: int, size: int) -> None:
         node = NodeId(f"n{next(self.node_numbers)}")
-        self.tell(NodeJoined(node, str(node), slots, slots + 1))
+        self.tell(NodeJoined(node, str(node), slots, slots + 1, memory_bytes=size))
 
     @precondition(lambda self: not self.finished)
     @rule(context=st.integers(0, 2), function=st.integers(0, 1), count=st.integers(1, 30))
@@ -556,7 +567,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """When nothing more goes wrong, every call gets its end and the executor finishes, once."""
-        self.tell(NodeJoined(NodeId("last"), "last", 2, 8))
+        self.tell(NodeJoined(NodeId("last"), "last", 2, 8, memory_bytes=20))
         for context in list(self.world.state.contexts.values()):
             if context.environment is None:
                 self.tell(ContextPrepared(context.number, INHERIT, b""))

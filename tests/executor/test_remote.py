@@ -380,7 +380,7 @@ def known_peer(
 @pytest.mark.parametrize(
     ("greeting", "reason"),
     [
-        ({"protocol": 99}, "worker speaks protocol 99, the manager 1"),
+        ({"protocol": 99}, f"worker speaks protocol 99, the manager {messages.PROTOCOL_VERSION}"),
         ({"python": "3.2.1"}, "worker runs Python 3.2.1, the manager"),
     ],
 )

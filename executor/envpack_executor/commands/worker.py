@@ -13,11 +13,18 @@ import click
     "--key", "key_file", required=True, metavar="FILE", type=click.Path(path_type=Path), help="The executor's key file."
 )
 @click.option("--cores", type=click.IntRange(min=1), help="Calls at once; all usable cores by default.")
+@click.option("--memory", metavar="SIZE", help="What calls may have together, such as 16GB; 9/10 of what there is.")
 @click.option("--wall-time", metavar="TIME", help="Leave after so long, such as 90s, 30min or 2h.")
 @click.option("--store", metavar="DIR", type=click.Path(path_type=Path), help="Folder of the store of layers.")
 @click.option("--join-within", metavar="TIME", default="30s", show_default=True, help="Wait so long for an answer.")
 def worker(
-    address: str, key_file: Path, cores: int | None, wall_time: str | None, store: Path | None, join_within: str
+    address: str,
+    key_file: Path,
+    cores: int | None,
+    memory: str | None,
+    wall_time: str | None,
+    store: Path | None,
+    join_within: str,
 ) -> int:
     """Run calls for an executor elsewhere until it ends.
 
@@ -27,12 +34,13 @@ def worker(
     from envpack_executor import settings
     from envpack_executor.curve import WorkerKey
     from envpack_executor.worker.loop import Worker, stop_on_signals
-    from envpack_monitor.units import parse_seconds
+    from envpack_monitor.units import parse_bytes, parse_seconds
 
     agent = Worker(
         _checked_address(address),
         WorkerKey.read(key_file),
         cores or settings.usable_cores(),
+        settings.usable_memory() if memory is None else parse_bytes(memory),
         store=None if store is None else str(store),
         wall_time_s=None if wall_time is None else parse_seconds(wall_time),
         join_within_s=parse_seconds(join_within),

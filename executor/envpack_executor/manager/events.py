@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from envpack_executor.manager.state import Call, FunctionRecord
-from envpack_executor.messages import Environment, NodeId, ProcessGone, ProcessId
+from envpack_executor.messages import Environment, MemorySeen, NodeId, ProcessGone, ProcessId
 
 # --- events
 
@@ -37,12 +37,14 @@ class ContextFailed:
 
 @dataclass(frozen=True, slots=True)
 class NodeJoined:
-    """A machine offers to host `slots` working and `resident` warm processes."""
+    """A machine offers to host `slots` working and `resident` warm processes, and so much of itself for calls."""
 
     node: NodeId
     name: str
     slots: int
     resident: int
+    cores: float = 0.0
+    memory_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,7 @@ Event = (
     | ProcessReady
     | ResultsArrived
     | ProcessGone
+    | MemorySeen
     | CallsWithdrawn
     | CloseRequested
 )

@@ -18,8 +18,8 @@ import selectors
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
-from typing import Any, assert_never
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, assert_never
 
 from envpack_executor.errors import ContextSetupError, InitializerError, InternalError, ShutdownError
 from envpack_executor.futures import CallFuture
@@ -44,6 +44,7 @@ from envpack_executor.messages import (
     FromWorker,
     Goodbye,
     Hello,
+    MemorySeen,
     NeedChunk,
     NodeId,
     ProcessFrame,
@@ -57,9 +58,15 @@ from envpack_executor.messages import (
 from envpack_executor.pickling import PROTOCOL, load_failure, load_outcome
 from envpack_executor.process import frames
 
+if TYPE_CHECKING:
+    from envpack_executor.manager.sized import SizedReactor
+    from envpack_executor.manager.sizing import Sizer
+
 _log = logging.getLogger(__name__)
 
 Prepare = Callable[[ContextRecord], None]
+# How often the memory of processes is looked at where calls are promised memory.
+WATCH_EVERY_S = 0.05
 
 
 class ManagerLoop:
@@ -71,6 +78,7 @@ class ManagerLoop:
         usage: where the usage of calls goes.
         store: folder of the store, or None for the default.
         max_tries: a call that loses its process so often is given back.
+        sizer: says what calls should be promised; None to promise nothing.
     """
 
     def __init__(
@@ -80,10 +88,12 @@ class ManagerLoop:
         usage: UsageSink,
         store: str | None,
         max_tries: int,
+        sizer: Sizer | None = None,
     ) -> None:
         self.selector = selectors.DefaultSelector()
         self.state = ManagerState(max_tries=max_tries)
-        self._reactor = ManagerReactor(self.state, _claim, _is_cancelled)
+        self.sized = None if sizer is None else _sized_reactor(self.state, sizer)
+        self._reactor = self.sized or ManagerReactor(self.state, _claim, _is_cancelled)
         self._prepare = prepare
         self._on_broken = on_broken
         self._usage = usage
@@ -151,12 +161,17 @@ class ManagerLoop:
 
     # --- set-up, before `start`
 
-    def add_local_node(self, slots: int, resident: int) -> None:
+    @property
+    def watch_every_s(self) -> float:
+        """How often nodes must tell what their processes have in memory; 0 for never."""
+        return 0.0 if self.sized is None else WATCH_EVERY_S
+
+    def add_local_node(self, slots: int, resident: int, cores: float = 0.0, memory_bytes: int | None = None) -> None:
         """Let calls run on this machine."""
         node = NodeId("local")
-        self._local = LocalNode(node, self.selector, self.call_soon, self.receive, slots, self._store)
-        self._ports[node] = self._local
-        self._reactor.handle(events.NodeJoined(node, "this machine", slots, resident))
+        port = LocalNode(node, self.selector, self.call_soon, self.receive, slots, self._store, self.watch_every_s)
+        self._ports[node] = self._local = port
+        self._reactor.handle(events.NodeJoined(node, "this machine", slots, resident, cores, memory_bytes))
 
     def add_timer(self, timer: Callable[[float], float | None]) -> None:
         """Call `timer(now)` whenever the loop comes round; it returns when it must be called next, or None."""
@@ -172,10 +187,12 @@ class ManagerLoop:
 
     # --- nodes, in the loop's thread
 
-    def node_joined(self, node: NodeId, name: str, port: NodePort, slots: int, resident: int) -> None:
+    def node_joined(
+        self, node: NodeId, name: str, port: NodePort, slots: int, resident: int, memory_bytes: int | None
+    ) -> None:
         """Let calls run on a node elsewhere."""
         self._ports[node] = port
-        self._handle(events.NodeJoined(node, name, slots, resident))
+        self._handle(events.NodeJoined(node, name, slots, resident, slots, memory_bytes))
 
     def node_lost(self, node: NodeId, reason: str) -> None:
         """Forget a node; what ran there is run again elsewhere."""
@@ -187,7 +204,7 @@ class ManagerLoop:
         match message:
             case ProcessFrame():
                 self._frame(message)
-            case ProcessGone():
+            case ProcessGone() | MemorySeen():
                 self._handle(message)
             case ProcessStarted():
                 if (process := self.state.processes.get(message.process)) is not None:
@@ -304,13 +321,23 @@ class ManagerLoop:
             case frames.RESULTS:
                 outcomes, times, usages = pickle.loads(message.body)
                 if usages:
-                    self._usage.add((self._functions[number], calls, figures) for number, calls, figures in usages)
+                    self._usages(message.process, usages)
                 durations = [(number, wall_ns / calls / 1e9) for number, calls, wall_ns in times]
                 self._handle(events.ResultsArrived(message.process, outcomes, durations))
             case frames.READY:
                 self._handle(events.ProcessReady(message.process))
             case frames.SETUP_FAILED:
                 self._setup_failed(message.process, *pickle.loads(message.body))
+
+    def _usages(self, process: ProcessId, usages: list[tuple[int, int, Mapping[str, Any], int]]) -> None:
+        """Remember usages; this happens before the calls are done, so that it is known which calls they are of."""
+        if self.sized is None:
+            self._usage.add((self._functions[number], calls, figures, None) for number, calls, figures, _ in usages)
+            return
+        for number, calls, figures, call_number in usages:
+            function = self._functions[number]
+            features = self.sized.learn(process, call_number, function, calls, figures)
+            self._usage.add([(function, calls, figures, features)])
 
     def _setup_failed(self, process_id: ProcessId, stage: str, failure: tuple[bytes | None, str, str, str]) -> None:
         process = self.state.processes.get(process_id)
@@ -382,6 +409,12 @@ class ManagerLoop:
                 _log.exception("while the executor closed")
         self.selector.close()
         os.close(self._wake_descriptor)
+
+
+def _sized_reactor(state: ManagerState, sizer: Sizer) -> SizedReactor:
+    from envpack_executor.manager.sized import SizedReactor  # with the predictors, for those who ask for them
+
+    return SizedReactor(state, _claim, _is_cancelled, sizer)
 
 
 def _is_cancelled(call: Call) -> bool:

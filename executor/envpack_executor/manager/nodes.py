@@ -33,6 +33,7 @@ class LocalNode:
         receive: takes the node's messages.
         slots: how many calls run at once.
         store: folder of the store, or None for the default.
+        watch_every_s: how often the node tells what its processes have in memory; 0 for never.
     """
 
     def __init__(
@@ -43,11 +44,13 @@ class LocalNode:
         receive: Callable[[NodeId, FromWorker], None],
         slots: int,
         store: str | None = None,
+        watch_every_s: float = 0.0,
     ) -> None:
         self._node = node
         self._receive = receive
         self._reactor = WorkerReactor(WorkerState())
         self.host = Host(selector, call_soon, self._handle, slots, store)
+        self.host.watch_every_s = watch_every_s
 
     def send(self, message: ToWorker) -> None:
         """Give a message to the node's reactor."""

@@ -40,7 +40,7 @@ from envpack_executor.manager.state import (
     Phase,
     ProcessRecord,
 )
-from envpack_executor.messages import ProcessGone, ProcessId
+from envpack_executor.messages import MemorySeen, ProcessGone, ProcessId
 
 # Work that is sent ahead to a process: enough that it never waits for us, little enough that nothing waits long
 # behind a call that turns out slow.
@@ -80,18 +80,19 @@ class ManagerReactor:
             case CallsQueued():
                 self._queue(event.calls)
             case ProcessReady():
-                self._ready(event.process)
+                self._ready(event.process, todo)
             case ProcessGone():
                 self._process_gone(event, todo)
             case ContextPrepared():
-                context = self.state.contexts[event.context]
-                context.environment, context.boot = event.environment, event.boot
+                self._context_prepared(event)
             case ContextFailed():
                 self._context_failed(event, todo)
             case NodeJoined():
-                self.state.nodes[event.node] = NodeRecord(event.node, event.name, event.slots, event.resident)
+                self._node_joined(event)
             case NodeLost():
                 self._node_lost(event, todo)
+            case MemorySeen():
+                self._memory_seen(event, todo)
             case CallsWithdrawn():
                 self._withdraw()
             case CloseRequested():
@@ -104,6 +105,9 @@ class ManagerReactor:
         if self.state.is_closing and not self.state.open_calls and not self.state.is_closed:
             self._wind_up(todo)
         return todo
+
+    def _memory_seen(self, event: MemorySeen, todo: list[Instruction]) -> None:
+        """Nobody is promised any memory here."""
 
     # --- calls
 
@@ -148,7 +152,7 @@ class ManagerReactor:
 
     # --- processes
 
-    def _ready(self, process_id: ProcessId) -> None:
+    def _ready(self, process_id: ProcessId, todo: list[Instruction]) -> None:
         process = self.state.processes.get(process_id)
         if process is None or process.phase is not Phase.STARTING:
             return
@@ -239,12 +243,22 @@ class ManagerReactor:
         self._fail([call], ProcessLostError(call.function.name, call.losses), todo)
         return True
 
+    def _context_prepared(self, event: ContextPrepared) -> None:
+        context = self.state.contexts[event.context]
+        context.environment, context.boot = event.environment, event.boot
+
     def _context_failed(self, event: ContextFailed, todo: list[Instruction]) -> None:
         context = self.state.contexts[event.context]
         self._drop_queue(context, event.error, todo)
         for process in list(context.processes.values()):
             if process.phase is Phase.STARTING:
                 self._stop(process, True, todo)
+
+    def _node_joined(self, event: NodeJoined) -> NodeRecord:
+        node = NodeRecord(event.node, event.name, event.slots, event.resident)
+        node.cores, node.memory_bytes = event.cores or event.slots, event.memory_bytes
+        self.state.nodes[event.node] = node
+        return node
 
     def _node_lost(self, event: NodeLost, todo: list[Instruction]) -> None:
         node = self.state.nodes.pop(event.node, None)
@@ -344,10 +358,11 @@ class ManagerReactor:
         )
 
     def _send(self, process: ProcessRecord, count: int, todo: list[Instruction]) -> None:
-        context = process.context
-        calls = self._take(context, count)
-        if not calls:
-            return
+        calls = self._take(process.context, count)
+        if calls:
+            self._dispatch(process, calls, todo)
+
+    def _dispatch(self, process: ProcessRecord, calls: list[Call], todo: list[Instruction]) -> None:
         if not process.outstanding:
             self._hold(process)
         functions = []
@@ -410,7 +425,7 @@ class ManagerReactor:
         self._stop(min(idle, key=lambda process: process.last_used), False, todo)
         return True
 
-    def _start(self, context: ContextRecord, node: NodeRecord, todo: list[Instruction]) -> None:
+    def _start(self, context: ContextRecord, node: NodeRecord, todo: list[Instruction]) -> ProcessRecord:
         assert context.environment is not None
         process = ProcessRecord(ProcessId(next(self._process_numbers)), node, context)
         self.state.processes[process.process] = process
@@ -418,6 +433,7 @@ class ManagerReactor:
         context.processes[process.process] = process
         self._hold(process)
         todo.append(StartContext(node.node, process.process, context.environment, context.boot))
+        return process
 
 
 def _update_estimate(calls: list[Call], number: int, duration_s: float) -> None:

@@ -158,8 +158,10 @@ class Server:
             reason = f"worker runs Python {hello.python}, the manager {ours[0]}.{ours[1]}"
         else:
             peer = self._peers[identity] = _Peer(identity, self, time.monotonic())
-            peer.send(messages.Welcome(self._heartbeat.every_s, self._heartbeat.silence_s))
-            self._loop.node_joined(_node(identity), name, peer, hello.cores, self._resident(hello.cores))
+            welcome = messages.Welcome(self._heartbeat.every_s, self._heartbeat.silence_s, self._loop.watch_every_s)
+            peer.send(welcome)
+            resident, memory_bytes = self._resident(hello.cores), hello.memory_bytes or None
+            self._loop.node_joined(_node(identity), name, peer, hello.cores, resident, memory_bytes)
             return
         _log.warning("worker on %s refused: %s", name, reason)
         self.send(identity, messages.Farewell(reason, is_refusal=True))

@@ -11,11 +11,13 @@ calls holds none: it is kept, warm, for the next call of its context.
 from __future__ import annotations
 
 import enum
-from collections import deque
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from envpack_executor.messages import Environment, NodeId, ProcessId
+from envpack_monitor.allocation import Allocation
 
 
 class Phase(enum.Enum):
@@ -75,7 +77,7 @@ class ContextRecord:
     name: str
     environment: Environment | None = None
     boot: bytes = b""
-    queue: deque[Call] = field(default_factory=deque)
+    queue: deque[Call] | CallQueue = field(default_factory=deque)
     processes: dict[ProcessId, ProcessRecord] = field(default_factory=dict)
     failed_starts: int = 0
     is_fresh: bool = False
@@ -93,6 +95,9 @@ class Call:
         token: what the loop knows the caller's future by; the reactor never looks into it.
         losses: how earlier tries ended.
         is_claimed: it was sent once, and cannot be cancelled since.
+        features: numbers known before the call that may explain what it uses; None where nobody asks.
+        needs: what it must be given at least, because it has used up less; None for most.
+        exhaustions: how often it was ended because it had used up its memory.
     """
 
     number: int
@@ -102,6 +107,55 @@ class Call:
     token: Any
     losses: tuple[str, ...] = ()
     is_claimed: bool = False
+    features: Mapping[str, float] | None = None
+    needs: Allocation | None = None
+    exhaustions: int = 0
+
+
+class CallQueue:
+    """A queue of calls from whose middle a call can be taken at once; otherwise as a `deque`."""
+
+    def __init__(self, calls: Iterable[Call] = ()) -> None:
+        self._calls: OrderedDict[Call, None] = OrderedDict.fromkeys(calls)
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def __iter__(self) -> Iterator[Call]:
+        return iter(self._calls)
+
+    def __contains__(self, call: object) -> bool:
+        return call in self._calls
+
+    def __getitem__(self, index: int) -> Call:
+        assert index == 0, "only the first call of a queue can be looked at"
+        return next(iter(self._calls))
+
+    def append(self, call: Call) -> None:
+        """Put a call at the end."""
+        self._calls[call] = None
+
+    def extend(self, calls: Iterable[Call]) -> None:
+        """Put calls at the end."""
+        self._calls.update(OrderedDict.fromkeys(calls))
+
+    def extendleft(self, calls: Iterable[Call]) -> None:
+        """Put calls at the front, one after another."""
+        for call in calls:
+            self._calls[call] = None
+            self._calls.move_to_end(call, last=False)
+
+    def popleft(self) -> Call:
+        """Take the first call."""
+        return self._calls.popitem(last=False)[0]
+
+    def remove(self, call: Call) -> None:
+        """Take a call out."""
+        del self._calls[call]
+
+    def clear(self) -> None:
+        """Take all calls out."""
+        self._calls.clear()
 
 
 @dataclass(slots=True, eq=False)
@@ -114,6 +168,8 @@ class NodeRecord:
         slots: how many of its processes may work at once.
         resident: how many may be there at once, warm ones included.
         busy: how many work or start.
+        cores: what calls may be promised of its cores, all together; 0 where nobody counts.
+        memory_bytes: likewise of its memory; None where nobody counts.
     """
 
     node: NodeId
@@ -122,6 +178,8 @@ class NodeRecord:
     resident: int
     busy: int = 0
     processes: dict[ProcessId, ProcessRecord] = field(default_factory=dict)
+    cores: float = 0.0
+    memory_bytes: int | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -137,6 +195,8 @@ class ProcessRecord:
         known: numbers of the functions that it has.
         pid: on its node; 0 before it runs.
         last_used: a counter that grows with each use.
+        seen_bytes: its memory as far as is known; 0 before, and where nobody looks.
+        rest_bytes: its memory when it was last seen without a call.
     """
 
     process: ProcessId
@@ -148,6 +208,8 @@ class ProcessRecord:
     known: set[int] = field(default_factory=set)
     pid: int = 0
     last_used: int = 0
+    seen_bytes: int = 0
+    rest_bytes: int = 0
 
     def enter(self, phase: Phase) -> None:
         """Go on to `phase`.

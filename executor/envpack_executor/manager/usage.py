@@ -41,6 +41,13 @@ class CategoryUsage:
     peak_memory_bytes: int = 0
 
 
+def chosen_history(choice: HistoryChoice) -> str | os.PathLike[str] | None:
+    """Return the file of the history that was chosen; None where none shall be kept."""
+    from envpack_monitor.settings import history_path
+
+    return history_path() if choice == "default" else choice
+
+
 def excess_of(function: FunctionRecord, figures: Mapping[str, Any]) -> tuple[str, float, float] | None:
     """Return (resource, allowed, measured) of the first limit that a call exceeded; None when it kept them all."""
     if function.limits is None:
@@ -79,13 +86,15 @@ class UsageSink:
         self._sums: dict[str, dict[str, Any]] = {}
         self._written_at_s = time.monotonic()
 
-    def add(self, usages: Iterable[tuple[FunctionRecord, int, Mapping[str, Any]]]) -> None:
-        """Take usages as (function, number of calls, figures of all of them)."""
-        for function, calls, figures in usages:
+    def add(self, usages: Iterable[tuple[FunctionRecord, int, Mapping[str, Any], Mapping[str, float] | None]]) -> None:
+        """Take usages as (function, number of calls, figures of all of them, features of the call if it is one)."""
+        for function, calls, figures, features in usages:
             self._count(function.category, calls, figures)
             if not self._is_writing:
                 continue
             row = {**figures, "category": function.category, "calls": calls}
+            if features:
+                row["features"] = dict(features)
             if (excess := excess_of(function, figures)) is not None:
                 row["limit_exceeded"] = excess[0]
             if calls == 1:
@@ -135,10 +144,9 @@ class UsageSink:
 
     def _open(self) -> HistoryWriter | None:
         from envpack_monitor.history import History
-        from envpack_monitor.settings import history_path
         from envpack_monitor.writer import HistoryWriter
 
-        path = history_path() if self._choice == "default" else self._choice
+        path = chosen_history(self._choice)
         if path is None:
             self._is_writing = False
             return None

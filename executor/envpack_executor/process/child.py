@@ -178,7 +178,7 @@ class ContextServer:
             progress[1] = started
             sequence += 1
             if function.tally.is_alone:
-                self._outcomes.append(meter.alone(function.tally, _run, function, payload))
+                self._outcomes.append(meter.alone(function.tally, _run, function, payload, sequence - 1))
                 started = monotonic_ns()
                 continue
             meter.open(started)

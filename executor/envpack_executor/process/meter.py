@@ -21,7 +21,8 @@ SHARED_FOR_NS = 500_000_000
 _NOT_ADDITIVE = frozenset({"started_at", "peak_memory_bytes", "memory_before_bytes", "quality"})
 
 Durations = list[tuple[int, int, int]]
-Usages = list[tuple[int, int, dict[str, Any]]]
+Usages = list[tuple[int, int, dict[str, Any], int]]
+"""Function, number of its calls, figures of all of them, and the number of the call if measured alone, else -1."""
 
 
 class Tally:
@@ -52,8 +53,8 @@ class Meter:
         self._told: dict[int, Tally] = {}
         self._usages: Usages = []
 
-    def alone(self, tally: Tally, run: Callable[[Any, bytes], Any], function: Any, payload: bytes) -> Any:
-        """Measure one call in a bracket of its own, and return its outcome."""
+    def alone(self, tally: Tally, run: Callable[[Any, bytes], Any], function: Any, payload: bytes, number: int) -> Any:
+        """Measure the call `number` in a bracket of its own, and return its outcome."""
         self._close()
         self._bracket.start()
         outcome = run(function, payload)
@@ -61,7 +62,7 @@ class Meter:
         if type(outcome) is tuple:
             figures["exception"] = outcome[1]
         wall_ns = int(figures["wall_s"] * 1e9)
-        self._usages.append((tally.number, 1, figures))
+        self._usages.append((tally.number, 1, figures, number))
         self._count(tally, wall_ns)
         tally.is_alone = tally.is_limited or wall_ns > ALONE_FROM_NS
         return (outcome, figures, os.getpid()) if tally.is_limited else outcome
@@ -82,7 +83,7 @@ class Meter:
             tally.is_alone = True
 
     def take(self, is_last: bool = False) -> tuple[Durations, Usages]:
-        """Return (function, calls, wall time in ns), and the usages that are ready: (function, calls, figures)."""
+        """Return (function, calls, wall time in ns), and the usages that are ready."""
         if self._opened_ns and (is_last or monotonic_ns() - self._opened_ns > SHARED_FOR_NS):
             self._close()
         durations = [(tally.number, tally.calls, tally.wall_ns) for tally in self._told.values()]
@@ -105,7 +106,7 @@ class Meter:
         total_ns = sum(tally.shared_ns for tally in self._shared.values()) or 1
         for tally in self._shared.values():
             share = _shared(figures, tally.shared_ns / total_ns, tally.shared_ns)
-            self._usages.append((tally.number, tally.shared_calls, share))
+            self._usages.append((tally.number, tally.shared_calls, share, -1))
             tally.shared_calls = tally.shared_ns = 0
         self._shared = {}
 

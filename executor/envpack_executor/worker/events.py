@@ -67,6 +67,13 @@ class ProcessEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class MemoryLooked:
+    """What has changed in the memory of context processes; see `messages.MemorySeen`."""
+
+    seen: list[tuple[ProcessId, int, int]]
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Time has passed; `now_s` is on any clock that never goes back."""
 
@@ -81,6 +88,7 @@ Event = (
     | LaunchFailed
     | FrameArrived
     | ProcessEnded
+    | MemoryLooked
     | Tick
     | ToWorker
 )
@@ -131,6 +139,13 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
+class Watch:
+    """Look at the memory of context processes every so many seconds."""
+
+    every_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """Send a message to the manager."""
 
@@ -146,4 +161,4 @@ class Leave:
     is_silence: bool = False
 
 
-Instruction = CheckEnvironment | StoreChunk | Launch | Write | Stop | Reply | Leave
+Instruction = CheckEnvironment | StoreChunk | Launch | Write | Stop | Watch | Reply | Leave

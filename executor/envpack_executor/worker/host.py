@@ -34,7 +34,8 @@ from envpack_executor.messages import Environment, ProcessId
 from envpack_executor.process import frames
 from envpack_executor.process.bundle import bundle, command
 from envpack_executor.worker import events
-from envpack_executor.worker.events import CheckEnvironment, Launch, Stop, StoreChunk, Write
+from envpack_executor.worker.events import CheckEnvironment, Launch, Stop, StoreChunk, Watch, Write
+from envpack_executor.worker.watch import tree_bytes
 
 if TYPE_CHECKING:
     from envpack.pack import Store
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 _READ_BYTES = 1 << 18
 _STOP_GRACE_S = 3.0
 
-HostInstruction = CheckEnvironment | StoreChunk | Launch | Write | Stop
+HostInstruction = CheckEnvironment | StoreChunk | Launch | Write | Stop | Watch
 
 
 class ContextProcess:
@@ -72,6 +73,7 @@ class ContextProcess:
         self.unsent: deque[memoryview] = deque()
         self.is_closing = False
         self.kill_at_s: float | None = None
+        self.seen = (0, -1)
         self._lifeline = lifeline
         self._progress = progress
 
@@ -159,6 +161,8 @@ class Host:
         self._spawned: deque[ContextProcess] = deque()  # started by the launcher, not adopted by the loop yet
         self._arriving: dict[str, IO[bytes]] = {}
         self._launcher = BackgroundThread("envpack-launcher")
+        self.watch_every_s = 0.0
+        self._watched_s = 0.0
 
     def execute(self, instruction: HostInstruction) -> None:
         """Do what the reactor decided; what follows comes back as events."""
@@ -173,17 +177,24 @@ class Host:
                 self._stop(instruction)
             case StoreChunk():
                 self._store_chunk(instruction)
+            case Watch():
+                self.watch_every_s = instruction.every_s
             case _:
                 assert_never(instruction)
 
     def next_deadline_s(self) -> float | None:
         """Return the monotonic time at which `tick` has something to do."""
         deadlines = [process.kill_at_s for process in self._processes.values() if process.kill_at_s is not None]
+        if self.watch_every_s and self._processes:
+            deadlines.append(self._watched_s + self.watch_every_s)
         return min(deadlines, default=None)
 
     def tick(self) -> None:
-        """Kill the processes that were asked to end and did not."""
+        """Kill the processes that were asked to end and did not; look at the memory of all when it is time."""
         now = time.monotonic()
+        if self.watch_every_s and now >= self._watched_s + self.watch_every_s:
+            self._watched_s = now
+            self._look()
         for process in self._processes.values():
             if process.kill_at_s is not None and now >= process.kill_at_s:
                 process.kill()
@@ -200,6 +211,17 @@ class Host:
         for spool in self._arriving.values():
             spool.close()
         self._arriving.clear()
+
+    def _look(self) -> None:
+        changed = []
+        for process in self._processes.values():
+            # The call first: if another begins meanwhile, its memory is taken for that of the one before.
+            seen = process.running_call, tree_bytes(process.popen.pid)
+            if seen != process.seen:
+                process.seen = seen
+                changed.append((process.process, seen[1], seen[0]))
+        if changed:
+            self._emit(events.MemoryLooked(changed))
 
     # --- environments and launching, in the launcher's thread
 

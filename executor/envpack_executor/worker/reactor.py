@@ -22,11 +22,13 @@ from envpack_executor.worker.events import (
     LayerFailed,
     LayerStored,
     Leave,
+    MemoryLooked,
     ProcessEnded,
     Reply,
     Stop,
     StoreChunk,
     Tick,
+    Watch,
     Write,
 )
 from envpack_executor.worker.state import Phase, ProcessRecord, WorkerState
@@ -65,11 +67,13 @@ class WorkerReactor:
                 return self._gone(event.process, None, -1, event.reason)
             case ProcessEnded():
                 return self._gone(event.process, event.exit_status, event.running_call)
+            case MemoryLooked():
+                return [Reply(messages.MemorySeen(event.seen))]
             case messages.StopProcess():
                 return self._stop(event)
             case messages.Welcome():
                 self.state.heartbeat_s, self.state.silence_s = event.heartbeat_s, event.silence_s
-                return []
+                return [Watch(event.watch_every_s)] if event.watch_every_s else []
             case messages.ManagerBeat():
                 return []
             case messages.Farewell():

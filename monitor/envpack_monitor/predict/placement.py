@@ -133,21 +133,43 @@ class Placement:
         """The nodes as they are now."""
         return tuple(self._rooms.nodes.values())
 
-    def put(self, call: Call, category: str) -> None:
+    def put(self, call: Call, category: str, wanted: Allocation | None = None) -> None:
         """Let a call wait.
 
         Args:
             call: anything that can be a key; no other call that waits or runs may be equal.
             category: which calls it is like.
+            wanted: what it needs at least, if it has used up the memory that it was given before.
         """
         known = self._categories.get(category)
         if known is None:
             known = self._categories[category] = _Category(category, len(self._by_number))
             self._by_number.append(known)
-        known.fresh.append(call)
         self._waiting += 1
-        if len(known) == 1:
+        if wanted is None:
+            known.fresh.append(call)
+        else:
+            known.failed.append((call, wanted))
+        if len(known.fresh if wanted is None else known.failed) == 1 and known.head() == call:
             self._new_head(known)
+
+    def next_of(self, category: str) -> Call | None:
+        """Return the call whose turn it is in a category; `None` if none waits, or if one that failed goes first."""
+        known = self._categories.get(category)
+        return known.fresh[0] if known is not None and known.fresh and not known.failed else None
+
+    def waits_beside(self, category: str) -> bool:
+        """Tell whether calls of any other category wait."""
+        known = self._categories.get(category)
+        return len(self._order) > (known is not None and known.key is not None)
+
+    def waiting(self) -> list[tuple[str, int, Allocation]]:
+        """Return the categories that wait, the next one first: name, calls, and what the first of them wants.
+
+        Before it is asked, that is nothing.
+        """
+        waiting = [self._categories[name] for _, name in list(self._order)]
+        return [(known.name, len(known), known.wanted) for known in waiting]
 
     def place(self) -> list[Start]:
         """Return the calls that begin now, until no room is left or nothing fits into it."""
@@ -212,10 +234,8 @@ class Placement:
             wanted: what it needs at least.
         """
         known = self._leave(call).category
-        known.failed.append((call, wanted))
-        self._waiting += 1
-        if len(known.failed) == 1:
-            self._new_head(known)
+        self._keep_order(known)
+        self.put(call, known.name, wanted)
 
     def withdraw(self, call: Call, category: str) -> None:
         """Forget a call that waits.
