@@ -18,7 +18,7 @@ from envpack_monitor.isolate import run_isolated
 from envpack_monitor.limits import Limits
 from envpack_monitor.order import Mechanism, Order, Report, Stream
 from envpack_monitor.series import INTERVAL_S, Series
-from envpack_monitor.supervise import forward_termination, supervise
+from envpack_monitor.supervise import supervise, termination_as_exception
 from envpack_monitor.usage import Usage
 
 
@@ -129,7 +129,11 @@ def run_command(
         shared_out=shared_out,
     )
     with group_for(mechanism) as group:
-        report = supervise(order, group) if is_alone else _supervise_in_child(order, group)
+        if is_alone:
+            with termination_as_exception():
+                report = supervise(order, group)
+        else:
+            report = _supervise_in_child(order, group)
     return _result(order, report, features or {}, history)
 
 
@@ -164,9 +168,9 @@ def _supervise_in_child(order: Order, group: Cgroup | None) -> Report:
 
 def _supervise(order: Order, group: Cgroup | None) -> Report:
     # If the caller dies, there is still the whole tree to end; so the supervisor is asked to leave, not killed.
-    forward_termination()
-    tree.die_with_parent(os.getppid(), signals.SIGTERM)
-    return supervise(order, group)
+    with termination_as_exception():
+        tree.die_with_parent(os.getppid(), signals.SIGTERM)
+        return supervise(order, group)
 
 
 def _result(order: Order, report: Report, features: Mapping[str, float], history: bool) -> CommandResult:

@@ -13,7 +13,9 @@ import os
 import select
 import signal
 import subprocess
+import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -82,10 +84,14 @@ class _Supervision:
             self.looks.lives = self.account.lives
 
     def run(self) -> Report:
-        """Spawn, watch, end and measure."""
+        """Spawn, watch, end and measure; whatever comes in between, nothing of the tree is left."""
         started_at = time.time()
         self._spawn()
-        self._watch()
+        try:
+            self._watch()
+        except BaseException:
+            self._end_rest()
+            raise
         is_single = not tree.has_waited_for_children(self.pid)
         status = self._reap_first()
         wall_s = time.perf_counter() - self.start
@@ -171,7 +177,6 @@ class _Supervision:
         except KeyboardInterrupt:
             # A terminal sends it to the command too. It may want to end in its own way.
             poll.poll(_REAP_DEADLINE_S * 1e3)
-            self._kill()
             raise
         finally:
             os.close(pidfd)
@@ -274,10 +279,22 @@ def _last_sight(figures: dict[str, Any]) -> tuple[Sight, float]:
     return Sight(figures["wall_s"], 0, 0.0, 0, 0, figures.get("disk_bytes"), *moved), cpu_s
 
 
-def forward_termination() -> None:
-    """Turn SIGTERM into an exception, so that the tree is ended before this process is."""
+@contextlib.contextmanager
+def termination_as_exception() -> Iterator[None]:
+    """Turn SIGTERM and SIGHUP into `SystemExit`, so that the tree is ended before this process is.
+
+    A program sets up signals in its main thread only; in any other this does nothing.
+    """
 
     def stop(number: int, _: object) -> None:
         raise SystemExit(128 + number)
 
-    signal.signal(signal.SIGTERM, stop)
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -134,6 +136,20 @@ def test_what_a_command_leaves_behind_is_killed_and_counted(mechanism: Mechanism
     script = f"sleep 600 & echo $! > {tmp_path}/pid; exit 3"
     result = run_command(["sh", "-c", script], mechanism=mechanism)
     assert (result.exit_code, result.left_behind) == (3, 1)
+    assert not is_alive(int((tmp_path / "pid").read_text()))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("mechanism", ["auto", "proc"])
+def test_whole_tree_ends_when_the_command_line_is_told_to_stop(
+    number: signal.Signals, mechanism: str, tmp_path: Path
+) -> None:
+    script = f"setsid sh -c 'echo $$ > {tmp_path}/pid; exec sleep 600' & wait"
+    command = [sys.executable, "-m", "envpack", "monitor", "--mechanism", mechanism, "--", "sh", "-c", script]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    wait_until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().endswith("\n"), "it runs")
+    process.send_signal(number)
+    assert process.wait(30) == 128 + number
     assert not is_alive(int((tmp_path / "pid").read_text()))
 
 
