@@ -10,6 +10,7 @@ import io
 import logging
 import pickle
 import zlib
+from dataclasses import replace
 from typing import Any
 
 from envpack_monitor.allocation import Allocation
@@ -77,10 +78,18 @@ def tells_need(call: Usage) -> bool:
 
 
 def _observe(predictor: Predictor, calls: list[Usage]) -> int:
-    telling = [call for call in calls if tells_need(call)]
+    telling = [_as_one_call(call) for call in calls if tells_need(call)]
     for call in telling:
         predictor.observe(call.category, call.features, call)
     return len(telling)
+
+
+def _as_one_call(call: Usage) -> Usage:
+    """Return the exact aggregate of many calls as one: their means, and their largest peak."""
+    if call.calls == 1:
+        return call
+    cpu_s = {name: value / call.calls for name in ("cpu_user_s", "cpu_system_s") if (value := getattr(call, name))}
+    return replace(call, wall_s=call.wall_s / call.calls, calls=1, **cpu_s)
 
 
 def _load(history: History, name: str) -> tuple[BestLadder, int] | None:

@@ -8,6 +8,8 @@ import os
 import pickle
 import random
 import sqlite3
+from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
@@ -96,3 +98,18 @@ def test_state_of_another_form_is_learned_again(history_file: str) -> None:
     connection.commit()
     connection.close()
     assert answers(open_predictor(History(history_file), NODE)) == expected
+
+
+def test_sum_of_many_calls_is_learned_as_one_of_their_mean_length(tmp_path: Path) -> None:
+    class Memory:
+        def __init__(self) -> None:
+            self.seen: list[Usage] = []
+
+        def observe(self, category: str, features: Mapping[str, float], usage: Usage) -> None:
+            self.seen.append(usage)
+
+    history = History(tmp_path / "sums.sqlite")
+    history.add_many([Usage(category="fast", wall_s=50.0, cpu_user_s=25.0, peak_memory_bytes=7, calls=100)])
+    memory = Memory()
+    assert learn(memory, history) == 1  # type: ignore[arg-type]  # it only learns
+    assert (memory.seen[0].wall_s, memory.seen[0].cpu_user_s, memory.seen[0].peak_memory_bytes) == (0.5, 0.25, 7)
