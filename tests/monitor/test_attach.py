@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -14,7 +15,7 @@ import pytest
 
 from envpack_monitor import History, monitor_pid
 from envpack_monitor.errors import ProcessNotFoundError
-from tests.monitor.helpers import MB, is_alive
+from tests.monitor.helpers import MB, is_alive, wait_until
 
 WORK = f"""
 import mmap, subprocess, sys, time
@@ -54,6 +55,22 @@ def test_time_that_is_over_leaves_the_process_alone_and_the_history_empty() -> N
         assert 0.2 <= found["usage"]["wall_s"] < 20
         assert is_alive(process.pid)
         assert History().categories() == []
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_ctrl_c_ends_the_looking_with_what_was_seen_and_leaves_the_process_alone(tmp_path: Path) -> None:
+    process = subprocess.Popen(["sleep", "600"])
+    series = tmp_path / "s.csv"
+    command = [sys.executable, "-m", "envpack", "monitor", "--pid", str(process.pid), "--series", str(series)]
+    looking = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        wait_until(lambda: series.exists() and series.read_text().count("\n") > 2, "it is looked at")
+        looking.send_signal(signal.SIGINT)
+        assert "was looked at" in looking.communicate(timeout=30)[1]
+        assert looking.returncode == 0
+        assert is_alive(process.pid)
     finally:
         process.kill()
         process.wait()
