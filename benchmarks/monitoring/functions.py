@@ -279,7 +279,7 @@ class Verdict:
 def judge(case: Case) -> Verdict:
     """Run one case isolated, with its limits."""
     from envpack_monitor.errors import LimitExceeded
-    from envpack_monitor.isolate import run_isolated
+    from envpack_monitor.isolated.isolate import run_isolated
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

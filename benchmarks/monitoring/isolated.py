@@ -34,7 +34,7 @@ def bare_fork() -> None:
 
 def contestants(with_spawn: bool) -> dict[str, Callable[[], object]]:
     from envpack_monitor import Limits, monitor
-    from envpack_monitor.isolate import run_isolated
+    from envpack_monitor.isolated.isolate import run_isolated
 
     limits = Limits(memory_bytes=10**12, wall_s=60)
     found: dict[str, Callable[[], object]] = {
@@ -74,7 +74,7 @@ def report(title: str, taken: dict[str, list[float]]) -> float:
 
 
 def main() -> int:
-    from envpack_monitor.recorder import close_default
+    from envpack_monitor.history.recorder import close_default
     from envpack_monitor.units import format_bytes, parse_bytes
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

@@ -109,7 +109,7 @@ def main() -> None:
     if options.quick:
         options.rounds, options.calls = 5, 1000
     from envpack_monitor import monitor
-    from envpack_monitor.recorder import flush_default
+    from envpack_monitor.history.recorder import flush_default
 
     with tempfile.TemporaryDirectory() as folder:
         os.environ["ENVPACK_HISTORY"] = str(Path(folder) / "history.sqlite")

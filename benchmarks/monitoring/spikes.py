@@ -53,7 +53,7 @@ KINDS: dict[str, Callable[[int, float], None]] = {"mmap": mapped, "bytearray": b
 def one(kind: str, size: int, hold_s: float, how: str) -> list[tuple[float, float]]:
     """Return the errors of each call in MB, absolute and of the difference; for a process of its own."""
     from envpack_monitor import monitor
-    from envpack_monitor.allocator import return_freed_memory
+    from envpack_monitor.calls.allocator import return_freed_memory
 
     if how == "returning":
         return_freed_memory()

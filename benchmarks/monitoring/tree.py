@@ -124,8 +124,8 @@ def by_polling(words: list[str]) -> Found:
 
 
 def subjects() -> dict[str, Measure]:
-    from envpack_monitor.cgroup import POOL
     from envpack_monitor.errors import MechanismError
+    from envpack_monitor.trees.cgroup import POOL
 
     found: dict[str, Measure] = {}
     try:

@@ -44,7 +44,7 @@ from envpack_monitor.units import parse_bytes
 
 if TYPE_CHECKING:
     from envpack_executor.manager.sized import Promise, Wait
-    from envpack_monitor.features import FeatureFinder
+    from envpack_monitor.calls.features import FeatureFinder
     from envpack_monitor.limits import Limits
     from envpack_monitor.predict import Predictor
 
@@ -240,7 +240,7 @@ class ContextExecutor(Executor):
         )
         resolved = _Resolved(fn, bare, pickled, options, setup, function, context)
         if self._is_sized:
-            from envpack_monitor.features import finder_of
+            from envpack_monitor.calls.features import finder_of
 
             resolved.features = finder_of(bare)
         key, known = id(fn), self._resolved

@@ -40,7 +40,7 @@ def usable_memory() -> int:
 
 def _group_limits() -> list[int]:
     """Return the limits of all control groups that this process is in, as far as they can be read."""
-    from envpack_monitor.cgroup_files import VERSION_1, VERSION_2, places
+    from envpack_monitor.trees.cgroup_files import VERSION_1, VERSION_2, places
 
     limits = []
     try:

@@ -15,7 +15,7 @@ from typing import Any
 
 from envpack_monitor.allocation import Allocation
 from envpack_monitor.errors import HistoryError
-from envpack_monitor.history import History
+from envpack_monitor.history.history import History
 from envpack_monitor.predict import BestLadder, FailedRun, Predictor, killed_at_end
 from envpack_monitor.usage import Usage
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from envpack_monitor import recorder, tree
-from envpack_monitor.history import History
+from envpack_monitor.history import recorder
+from envpack_monitor.history.history import History
+from envpack_monitor.trees import tree
 from tests.monitor.helpers import wait_until
 
 

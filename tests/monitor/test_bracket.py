@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from envpack_monitor import bracket as bracket_module
-from envpack_monitor.bracket import Bracket
+from envpack_monitor.calls import bracket as bracket_module
+from envpack_monitor.calls.bracket import Bracket
 from envpack_monitor.usage import Usage
 from tests.monitor.helpers import MB, touch
 
@@ -39,7 +39,7 @@ def test_spike_of_some_milliseconds_is_measured_within_one_megabyte(size_mb: int
 def test_peak_is_exact_below_the_peak_of_the_program_before_exec() -> None:
     """A child of a fat parent inherits its `ru_maxrss`; what it says of itself must not."""
     program = (
-        "from envpack_monitor.bracket import Bracket\n"
+        "from envpack_monitor.calls.bracket import Bracket\n"
         "from tests.monitor.helpers import touch\n"
         "b = Bracket(); b.start(); b.stop(); b.start(); touch(30_000_000); f = b.stop()\n"
         "print(f['peak_memory_bytes'] - f['memory_before_bytes'], f['peak_memory_bytes'], f['quality'])"
@@ -162,7 +162,7 @@ def test_bracket_and_its_counters_stand_alone() -> None:
     program = "import sys\n"
     for module in ("counters", "bracket"):
         path = Path(bracket_module.__file__).with_name(f"{module}.py")
-        program += f"m = sys.modules['envpack_monitor.{module}'] = type(sys)('m')\n"
+        program += f"m = sys.modules['envpack_monitor.calls.{module}'] = type(sys)('m')\n"
         program += f"exec(open({str(path)!r}).read(), m.__dict__)\n"
     program += "b = m.Bracket(); b.start(); print(b.stop()['quality'], 'envpack_monitor' in sys.modules)"
     result = subprocess.run([sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, check=True)
@@ -171,7 +171,7 @@ def test_bracket_and_its_counters_stand_alone() -> None:
 
 def test_bracket_goes_on_when_the_program_closes_all_descriptors(tmp_path: Path) -> None:
     program = (
-        "import os; from envpack_monitor.bracket import Bracket; from tests.monitor.helpers import touch\n"
+        "import os; from envpack_monitor.calls.bracket import Bracket; from tests.monitor.helpers import touch\n"
         "b = Bracket(); b.start(); b.stop(); os.closerange(3, 2000)\n"
         f"files = [open({str(tmp_path)!r} + '/' + str(n), 'w') for n in range(50)]\n"
         "b.start(); touch(30_000_000); f = b.stop(); [file.close() for file in files]\n"

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from envpack_monitor import cgroup_files
-from envpack_monitor.cgroup import Cgroup, hand_down, parent_of
-from envpack_monitor.cgroup_files import Place, places
 from envpack_monitor.errors import MechanismError
+from envpack_monitor.trees import cgroup_files
+from envpack_monitor.trees.cgroup import Cgroup, hand_down, parent_of
+from envpack_monitor.trees.cgroup_files import Place, places
 
 HYBRID = """\
 9:name=systemd:/user.slice/session-3.scope

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from envpack_monitor import CommandResult, Limits, run_command
-from envpack_monitor.births import why_not
-from envpack_monitor.cgroup import POOL
 from envpack_monitor.errors import CommandNotFoundError, FormatError, MechanismError
-from envpack_monitor.order import Mechanism
-from envpack_monitor.tree import peak_kib
+from envpack_monitor.trees.births import why_not
+from envpack_monitor.trees.cgroup import POOL
+from envpack_monitor.trees.order import Mechanism
+from envpack_monitor.trees.tree import peak_kib
 from tests.monitor.helpers import MB, is_alive, wait_until
 
 SPIKE = "import mmap; m = mmap.mmap(-1, {size})\nfor i in range(0, {size}, 4096): m[i] = 1\nm.close()"

@@ -180,7 +180,7 @@ def test_calls_in_a_forked_child_are_remembered_once(remembered: Remembered) -> 
     pid = os.fork()
     if pid == 0:
         run_daemon()
-        from envpack_monitor import recorder
+        from envpack_monitor.history import recorder
 
         recorder.flush_default()
         os._exit(0)

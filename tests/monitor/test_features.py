@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from envpack_monitor import History, monitor
-from envpack_monitor.features import features_of
+from envpack_monitor.calls.features import features_of
 
 
 class Array:
@@ -121,7 +121,7 @@ def test_calls_carry_the_features_of_their_arguments_and_what_the_user_says_wins
 
     for function in (found, told, off):
         function([1, 2, 3], n=4)
-    from envpack_monitor.recorder import flush_default
+    from envpack_monitor.history.recorder import flush_default
 
     flush_default()
     history = History(history_file)
@@ -137,7 +137,7 @@ def test_object_whose_method_is_called_tells_its_size_like_an_argument(history_f
             pass
 
     Shelf([1, 2]).take(3)
-    from envpack_monitor.recorder import flush_default
+    from envpack_monitor.history.recorder import flush_default
 
     flush_default()
     assert History(history_file).calls("method")[0].features == {"self.len": 2.0, "n": 3.0}

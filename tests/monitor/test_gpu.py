@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from envpack_monitor import gpu, monitor
+from envpack_monitor import monitor
+from envpack_monitor.calls import gpu
 from tests.monitor.helpers import MB
 
 

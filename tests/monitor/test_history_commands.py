@@ -16,10 +16,10 @@ import pytest
 
 from envpack.commands.main import main
 from envpack_monitor import History, Usage
-from envpack_monitor.charts import bins_of, format_value, line_of_calls, lines_of_series
 from envpack_monitor.errors import FormatError
-from envpack_monitor.export import TRACE_COLUMNS
-from envpack_monitor.textplot import bars, dots
+from envpack_monitor.history.export import TRACE_COLUMNS
+from envpack_monitor.plots.charts import bins_of, format_value, line_of_calls, lines_of_series
+from envpack_monitor.plots.textplot import bars, dots
 from envpack_monitor.usage import FIELDS
 
 MB = 10**6

@@ -17,9 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from envpack_monitor import History, HistoryWriter, Usage, journal, storage
+from envpack_monitor import History, HistoryWriter, Usage
 from envpack_monitor.errors import HistoryError
-from envpack_monitor.filesystems import file_system_of, is_shared
+from envpack_monitor.history import journal, storage
+from envpack_monitor.history.filesystems import file_system_of, is_shared
 from tests.monitor.helpers import wait_until
 
 WRITERS, CALLS = 16, 500

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from envpack_monitor import History, HistoryWriter, Usage
 from envpack_monitor.errors import FormatError
-from envpack_monitor.rows import LARGEST, SUMMED, aggregate, to_row
+from envpack_monitor.history.rows import LARGEST, SUMMED, aggregate, to_row
+from envpack_monitor.history.thinning import BURST_S, Thinner
 from envpack_monitor.settings import history_rows_per_s
-from envpack_monitor.thinning import BURST_S, Thinner
 
 FIGURES = st.fixed_dictionaries(
     {"category": st.sampled_from("abc"), "wall_s": st.integers(0, 1000).map(float)},

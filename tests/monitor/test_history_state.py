@@ -7,7 +7,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from envpack_monitor import History, Usage
-from envpack_monitor.remembered import SavedState
+from envpack_monitor.history.remembered import SavedState
 
 
 def calls(first: int, count: int, category: str = "work") -> list[Usage]:

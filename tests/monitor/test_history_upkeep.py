@@ -12,7 +12,7 @@ import pytest
 
 from envpack_monitor import History, Usage
 from envpack_monitor.errors import FormatError, HistoryError, UnknownCategoryError
-from envpack_monitor.merge import Merged
+from envpack_monitor.history.merge import Merged
 from envpack_monitor.usage import FIELDS
 
 DAY_S = 86_400.0

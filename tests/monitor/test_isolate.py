@@ -118,7 +118,7 @@ def test_memory_above_the_limit_is_ended_while_it_grows() -> None:
 
 
 def test_spike_too_short_to_catch_is_reported_from_the_exact_peak(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("envpack_monitor.isolate.LOOK_S", 30.0)
+    monkeypatch.setattr("envpack_monitor.isolated.isolate.LOOK_S", 30.0)
     with pytest.raises(LimitExceeded) as caught:
         isolated(lambda: len(touch(200 * MB)), limits=Limits(memory_bytes=100 * MB))()
     assert caught.value.measured > 200 * MB

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from envpack_monitor import ProcessExited, ProcessKilled, monitor
-from envpack_monitor.isolate import run_isolated
-from envpack_monitor.marks import new_mark
+from envpack_monitor.isolated.isolate import run_isolated
+from envpack_monitor.trees.marks import new_mark
 from tests.monitor.helpers import is_alive, wait_until
 
 pytestmark = pytest.mark.timeout(60)

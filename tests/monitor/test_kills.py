@@ -14,17 +14,17 @@ from typing import Any
 import pytest
 
 from envpack_monitor import LimitExceeded, Limits, ProcessKilled, run_command
-from envpack_monitor.cgroup import POOL, Cgroup
 from envpack_monitor.errors import FormatError, MechanismError
-from envpack_monitor.isolate import run_isolated
-from envpack_monitor.nvml import Gpus, gpus
+from envpack_monitor.isolated.isolate import run_isolated
+from envpack_monitor.trees.cgroup import POOL, Cgroup
+from envpack_monitor.trees.nvml import Gpus, gpus
 from tests.monitor.helpers import MB
 
 GROW = f"import mmap; m = mmap.mmap(-1, {300 * MB})\nfor i in range(0, {300 * MB}, 4096): m[i] = 1"
 IN_A_SMALL_GROUP = f"""
 import json, sys
 from envpack_monitor import run_command
-from envpack_monitor.isolate import run_isolated
+from envpack_monitor.isolated.isolate import run_isolated
 grow = {GROW!r}
 call = run_isolated(lambda: exec(grow)).error
 command = run_command([sys.executable, "-c", grow], mechanism="proc", history=False)

@@ -68,6 +68,18 @@ def test_saved_predictor_goes_on_for_another_node(history_file: str) -> None:
     assert (open_predictor(history, NODE).predict("work 1", {}).memory_bytes or 0) > GB // 2
 
 
+def test_sum_of_many_calls_counts_as_one_of_them(history_file: str) -> None:
+    history = History(history_file)
+    one = Usage(category="work", wall_s=2.0, cpu_user_s=1.0, cpu_system_s=1.0, peak_memory_bytes=GB)
+    many = Usage(
+        category="work", wall_s=2000.0, cpu_user_s=1000.0, cpu_system_s=1000.0, peak_memory_bytes=GB, calls=1000
+    )
+    history.add_many([one, many, one])
+    allocation = open_predictor(history, NODE).predict("work", {})
+    assert allocation.wall_s == 7.0
+    assert allocation.cores == pytest.approx(1.0, abs=0.11)
+
+
 class Hostile:
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return os.system, ("exit 1",)

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envpack_monitor.births import Births, Event, why_not
-from envpack_monitor.lives import TOUCH_BYTES_PER_S, Lives
+from envpack_monitor.trees.births import Births, Event, why_not
+from envpack_monitor.trees.lives import TOUCH_BYTES_PER_S, Lives
 from tests.monitor.helpers import MB
 
 needs_births = pytest.mark.skipif(bool(why_not()), reason="this machine does not tell of births")

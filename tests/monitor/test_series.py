@@ -14,7 +14,7 @@ import pytest
 
 from envpack_monitor import run_command
 from envpack_monitor.errors import FormatError
-from envpack_monitor.series import COLUMNS
+from envpack_monitor.trees.series import COLUMNS
 from tests.monitor.helpers import MB, wait_until
 
 GROW = f"import mmap, time; m = mmap.mmap(-1, {40 * MB})\nfor i in range(0, {40 * MB}, 4096): m[i] = 1\ntime.sleep(0.3)"

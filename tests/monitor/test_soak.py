@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from envpack_monitor import History, Limits, monitor
-from envpack_monitor.isolate import run_isolated
+from envpack_monitor.isolated.isolate import run_isolated
 
 CALLS = int(os.environ.get("SOAK_CALLS", "240"))
 

@@ -15,7 +15,7 @@ import pytest
 
 from envpack_monitor import LimitExceeded, Limits, ProcessExited, ProcessKilled
 from envpack_monitor.errors import CallNotPicklable, RemoteTraceback, ResultNotPicklable
-from envpack_monitor.isolate import Outcome, run_isolated
+from envpack_monitor.isolated.isolate import Outcome, run_isolated
 from tests.monitor.helpers import MB, is_alive, touch, wait_until
 
 pytestmark = pytest.mark.timeout(120)
@@ -105,7 +105,7 @@ def test_limits_end_the_whole_tree_and_time_begins_with_the_call(tmp_path: Path)
 
 SCRIPT = """
 import functools, sys
-from envpack_monitor.isolate import run_isolated
+from envpack_monitor.isolated.isolate import run_isolated
 
 def decorated(function):
     @functools.wraps(function)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from envpack_monitor import History, HistoryWriter, Usage, monitor
-from envpack_monitor.counters import CALM
+from envpack_monitor.calls.counters import CALM
 from tests.monitor.helpers import MB, touch
 
 Remembered = Callable[[], History]
@@ -200,7 +200,7 @@ def test_sums_that_a_fork_finds_are_told_by_the_parent_alone(remembered: Remembe
     if pid == 0:
         for _ in range(500):
             work()
-        from envpack_monitor import recorder
+        from envpack_monitor.history import recorder
 
         recorder.close_default()
         os._exit(0)

@@ -24,9 +24,9 @@ def run(target: str, command: tuple[str, ...], limits_text: str | None, category
     exceeded.
     """
     from envpack.pack import Store
-    from envpack_monitor.command import run_command
+    from envpack_monitor.history.recorder import flush_default
     from envpack_monitor.limits import Limits
-    from envpack_monitor.recorder import flush_default
+    from envpack_monitor.trees.command import run_command
 
     limits = Limits.parse(limits_text) if limits_text is not None else None
     store = Store()

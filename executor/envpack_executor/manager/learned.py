@@ -39,7 +39,7 @@ def make_sizer(choice: Predictor | AllocationChoice, history: HistoryChoice, nod
 
 
 def _default(history: HistoryChoice, node: Allocation | None) -> Predictor:
-    from envpack_monitor.history import History
+    from envpack_monitor.history.history import History
     from envpack_monitor.learning import open_predictor
     from envpack_monitor.predict import default_predictor, killed_on_crossing
 

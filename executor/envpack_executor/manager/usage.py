@@ -16,7 +16,7 @@ from envpack_executor.manager.state import FunctionRecord
 from envpack_executor.pickling import load_outcome
 
 if TYPE_CHECKING:
-    from envpack_monitor.writer import HistoryWriter
+    from envpack_monitor.history.writer import HistoryWriter
 
 HistoryChoice = str | os.PathLike[str] | None | Literal["default"]
 WRITE_SUMS_EVERY_S = 1.0
@@ -143,8 +143,8 @@ class UsageSink:
             self._writer.put(row)
 
     def _open(self) -> HistoryWriter | None:
-        from envpack_monitor.history import History
-        from envpack_monitor.writer import HistoryWriter
+        from envpack_monitor.history.history import History
+        from envpack_monitor.history.writer import HistoryWriter
 
         path = chosen_history(self._choice)
         if path is None:

@@ -15,8 +15,8 @@ from pathlib import Path
 
 _OURS = (
     "envpack_executor.process.frames",
-    "envpack_monitor.counters",
-    "envpack_monitor.bracket",
+    "envpack_monitor.calls.counters",
+    "envpack_monitor.calls.bracket",
     "envpack_executor.process.meter",
     "envpack_executor.process.child",
 )

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from time import monotonic_ns
 from typing import Any
 
-from envpack_monitor.bracket import Bracket
+from envpack_monitor.calls.bracket import Bracket
 
 # From here on a bracket of its own costs less than about five percent.
 ALONE_FROM_NS = 200_000

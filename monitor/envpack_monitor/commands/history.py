@@ -13,7 +13,7 @@ from envpack_monitor.commands.show import moment, table_of
 from envpack_monitor.commands.upkeep import export_calls, merge_files, prune_calls
 
 if TYPE_CHECKING:
-    from envpack_monitor.remembered import CategorySummary
+    from envpack_monitor.history.remembered import CategorySummary
 
 ORDERS = {
     "name": "category",
@@ -43,7 +43,7 @@ def list_categories(sort: str, as_json: bool) -> None:
     Fewer rows than calls: where calls came too fast for a row each, the history holds a sample and exact aggregates.
     """
     from envpack_monitor.commands.output import note, print_json, print_table
-    from envpack_monitor.history import History
+    from envpack_monitor.history.history import History
     from envpack_monitor.units import format_bytes, format_seconds
 
     remembered = History()
@@ -83,7 +83,7 @@ def show_calls(category: str, last: int, as_json: bool) -> None:
     bound`, `lower bound`, or `sampled(SECONDS)`.
     """
     from envpack_monitor.commands.output import note, print_json, print_table
-    from envpack_monitor.history import History
+    from envpack_monitor.history.history import History
 
     remembered = History()
     calls = remembered.calls(category, last)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from envpack_monitor.command import CommandResult
+    from envpack_monitor.trees.command import CommandResult
     from envpack_monitor.usage import Usage
 
 
@@ -68,10 +68,10 @@ def monitor(
     if pid is not None:
         return _look_at(pid, duration, category, folder, series, interval_s, shared_out, output, as_json)
 
-    from envpack_monitor.command import run_command
     from envpack_monitor.commands.output import note, print_json, write_json
+    from envpack_monitor.history.recorder import flush_default
     from envpack_monitor.limits import Limits
-    from envpack_monitor.recorder import flush_default
+    from envpack_monitor.trees.command import run_command
 
     result = run_command(
         command,
@@ -107,9 +107,9 @@ def _look_at(
     output: str | None,
     as_json: bool,
 ) -> int:
-    from envpack_monitor.attach import monitor_pid
     from envpack_monitor.commands.output import note, print_json, write_json
-    from envpack_monitor.recorder import flush_default
+    from envpack_monitor.history.recorder import flush_default
+    from envpack_monitor.trees.attach import monitor_pid
 
     usage = monitor_pid(
         pid,
@@ -133,7 +133,7 @@ def _look_at(
 
 def _explain(as_json: bool) -> int:
     from envpack_monitor.commands.output import print_json
-    from envpack_monitor.mechanisms import chosen, explain
+    from envpack_monitor.trees.mechanisms import chosen, explain
 
     reports = explain()
     if as_json:
@@ -191,7 +191,7 @@ def _rows(usage: Usage, mechanism: str = "") -> list[str]:
 
 
 def _ending(result: CommandResult) -> str:
-    from envpack_monitor.command import signal_name
+    from envpack_monitor.trees.command import signal_name
 
     if result.error is not None:
         return "was ended"

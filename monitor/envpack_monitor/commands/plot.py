@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from envpack_monitor.charts import Line
+    from envpack_monitor.plots.charts import Line
 
 ENDINGS = (".csv", ".jsonl", ".ndjson", ".json")
 PANEL_LINES = 8
@@ -52,10 +52,10 @@ def _is_series(source: str) -> bool:
 
 
 def _plot_series(source: str, figures: tuple[str, ...], output: str | None, is_ascii: bool) -> None:
-    from envpack_monitor.charts import lines_of_series
     from envpack_monitor.commands.output import written_whole
     from envpack_monitor.errors import FormatError
-    from envpack_monitor.picture import picture_of_series
+    from envpack_monitor.plots.charts import lines_of_series
+    from envpack_monitor.plots.picture import picture_of_series
 
     try:
         with open(source, encoding="utf-8-sig", newline="") as texts:
@@ -76,11 +76,11 @@ def _plot_series(source: str, figures: tuple[str, ...], output: str | None, is_a
 
 
 def _plot_category(category: str, figures: tuple[str, ...], last: int, output: str | None, is_ascii: bool) -> None:
-    from envpack_monitor.charts import line_of_calls
     from envpack_monitor.commands.output import note, written_whole
     from envpack_monitor.errors import FormatError
-    from envpack_monitor.history import History
-    from envpack_monitor.picture import picture_of_calls
+    from envpack_monitor.history.history import History
+    from envpack_monitor.plots.charts import line_of_calls
+    from envpack_monitor.plots.picture import picture_of_calls
 
     calls = History().calls(category, last)
     single = [call for call in calls if call.calls == 1]
@@ -103,8 +103,8 @@ def _plot_category(category: str, figures: tuple[str, ...], last: int, output: s
 
 
 def _print_bins(line: Line, is_ascii: bool) -> None:
-    from envpack_monitor.charts import bins_of
-    from envpack_monitor.textplot import bars
+    from envpack_monitor.plots.charts import bins_of
+    from envpack_monitor.plots.textplot import bars
 
     print(f"{line.name} of {len(line.values)} calls")
     print("\n".join(bars(line.name, bins_of(line.values), _width(), is_ascii or _knows_only_ascii())))
@@ -112,7 +112,7 @@ def _print_bins(line: Line, is_ascii: bool) -> None:
 
 
 def _print_line(line: Line, is_ascii: bool, is_joined: bool) -> None:
-    from envpack_monitor.textplot import dots
+    from envpack_monitor.plots.textplot import dots
 
     print(f"{line.name} over time")
     print("\n".join(dots(line, _width(), PANEL_LINES, is_joined, is_ascii or _knows_only_ascii())))
@@ -139,7 +139,7 @@ def _kind_of(output: str) -> str:
     from pathlib import Path
 
     from envpack_monitor.errors import FormatError
-    from envpack_monitor.picture import KINDS
+    from envpack_monitor.plots.picture import KINDS
 
     kind = Path(output).suffix.lower().lstrip(".")
     if kind not in KINDS:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def predict(category: str, features_text: tuple[str, ...], fixed: str | None, explain: bool, as_json: bool) -> None:
     """Print the allocation for the next call of CATEGORY beside a fixed guess, and what each would have wasted."""
     from envpack_monitor.commands.output import print_json
-    from envpack_monitor.history import History
+    from envpack_monitor.history.history import History
     from envpack_monitor.learning import open_predictor, tells_need
     from envpack_monitor.predict import Fixed, default_predictor, replay
 

@@ -47,7 +47,7 @@ def moment(at_s: float) -> str:
 
 
 def _shown(name: str) -> Callable[[Usage], str]:
-    from envpack_monitor.charts import format_value
+    from envpack_monitor.plots.charts import format_value
 
     def show(call: Usage) -> str:
         value = _figure(call, name)

@@ -76,7 +76,7 @@ def progress(text: str) -> None:
 
 def _remembered(category: str) -> Trace:
     from envpack_monitor.errors import UnknownCategoryError
-    from envpack_monitor.history import History
+    from envpack_monitor.history.history import History
     from envpack_monitor.learning import tells_need
     from envpack_monitor.predict.trace import Trace, TracedCall
 

@@ -26,7 +26,7 @@ def export_calls(category: str | None, kind: str | None, trace: bool, output: st
 
     Parquet needs pyarrow. Rows whose `calls` is above 1 are exact aggregates of so many calls.
     """
-    from envpack_monitor.history import History
+    from envpack_monitor.history.history import History
 
     remembered = History()
     if category is not None:
@@ -55,7 +55,7 @@ def prune_calls(
     """
     from envpack_monitor.commands.output import note, print_json, print_table
     from envpack_monitor.errors import FormatError
-    from envpack_monitor.history import History
+    from envpack_monitor.history.history import History
 
     if age is None and keep is None and not (forget and category is not None):
         raise FormatError("prune: nothing says which calls may go", "--older-than 30d, --keep 1000 or both")
@@ -85,7 +85,7 @@ def merge_files(files: tuple[str, ...], into: str | None, as_json: bool) -> int:
     the history may be written meanwhile. Exit code 1 if a FILE was damaged and not all of it could be read.
     """
     from envpack_monitor.commands.output import note, print_json, print_table
-    from envpack_monitor.history import History
+    from envpack_monitor.history.history import History
 
     history = History(into)
     done = [history.merge(file) for file in files]
@@ -104,8 +104,8 @@ def _write(calls: Iterable[Usage], kind: str, output: str | None, asked: str | N
 
     from envpack_monitor.commands.output import note, written_whole
     from envpack_monitor.errors import FormatError
-    from envpack_monitor.export import FORMATS as WRITERS
-    from envpack_monitor.export import export_trace
+    from envpack_monitor.history.export import FORMATS as WRITERS
+    from envpack_monitor.history.export import export_trace
 
     if kind == "trace" and asked not in (None, "csv"):
         raise FormatError(f"a trace is a CSV file, {asked} was asked for", "leave --format out")

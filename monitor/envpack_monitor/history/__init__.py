@@ -1,0 +1,1 @@
+"""The history: usages in one SQLite file that many processes write; batches, upkeep, export."""

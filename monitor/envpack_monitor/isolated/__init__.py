@@ -1,0 +1,1 @@
+"""Isolated calls: one call in a forked or fresh process, and what comes back from it."""

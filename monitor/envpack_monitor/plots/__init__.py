@@ -1,0 +1,1 @@
+"""Charts of a history: what they show, as text and as pictures."""

@@ -1,0 +1,1 @@
+"""Process trees: commands and running processes, measured as a whole, limited, and ended without a survivor."""
