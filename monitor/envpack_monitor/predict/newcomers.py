@@ -20,7 +20,9 @@ from envpack_monitor.predict.protocol import HINT, Features
 Samples = list[tuple[float, float]]
 PeaksOf = Callable[[str], Sequence[float]]
 
-REMEMBERED = 200
+REMEMBERED = 100
+GROWN = 1.15
+"""A ladder is computed anew when it would rest on so many times as many calls."""
 SAME_NAME_REMEMBERED = 5
 BESIDE = 1.3
 """Each first peak stands for one a little larger, too: rungs right above a crowd of them fail by a hair."""
@@ -85,8 +87,7 @@ class Newcomers:
         count, rungs, rule = self._ladders.get(key, (-1, [], ""))
         peaks = [peaks_of(name) for name in namesakes]
         known = self._count + sum(map(len, peaks))
-        # A twentieth more calls change little.
-        if count < 0 or known > 1.05 * count:
+        if count < 0 or known > GROWN * count:
             rungs, rule = self._make(hint, peaks)
             if len(self._ladders) > REMEMBERED:
                 self._ladders.clear()
