@@ -28,7 +28,7 @@ from envpack_monitor.calls.counters import Background, settle
 from envpack_monitor.calls.sums import CallSums
 from envpack_monitor.errors import HistoryError
 from envpack_monitor.history.history import History
-from envpack_monitor.history.rows import to_row
+from envpack_monitor.history.rows import Row, to_row
 from envpack_monitor.history.thinning import Thinner
 from envpack_monitor.settings import history_rows_per_s
 from envpack_monitor.usage import Usage
@@ -238,24 +238,27 @@ class HistoryWriter:
     def _work(self) -> None:
         while not self._closed or self._queue or self._sources:
             self._wake.wait(SUMS_S if self._sources else None)
-            is_hurried = self._hurry.wait(self._linger_s)
+            self._hurry.wait(self._linger_s)
             self._hurry.clear()
             self._is_awake = False
             self._wake.clear()
             with Background():
-                if is_hurried or time.monotonic() - self._collected_at >= SUMS_S:
+                if time.monotonic() - self._collected_at >= SUMS_S:
                     self._collect()
                 while batch := self._take_batch():
                     self._write(batch)
                     self._room.set()
 
     def _collect(self) -> None:
-        """Put the sums of calls into the queue, before whoever waits for them to be written."""
+        """Put the sums of calls into the queue."""
         self._collected_at = time.monotonic()
+        self._queue.extend(self._sums())
+
+    def _sums(self) -> list[Row]:
         # Others append meanwhile: what is taken out is exactly what was seen.
         sources = self._sources[:]
         del self._sources[: len(sources)]
-        self._queue.extendleft(row for sums in sources for row in sums.take())
+        return [row for sums in sources for row in sums.take()]
 
     def _take_batch(self) -> list[_Item]:
         batch: list[_Item] = []
@@ -265,6 +268,9 @@ class HistoryWriter:
 
     def _write(self, batch: list[_Item]) -> None:
         settle()
+        if any(isinstance(item, threading.Event) for item in batch):
+            # Somebody waits for all that was there when the event was put, and sums were.
+            batch = [*self._sums(), *batch]
         rows = [
             item.row() if isinstance(item, _Ended) else item for item in batch if not isinstance(item, threading.Event)
         ]
