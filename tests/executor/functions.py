@@ -304,6 +304,16 @@ def touch_and_wait(size: int, started: str, path: str) -> int:
     return os.getpid()
 
 
+def load_number(number: int) -> dict[str, int]:
+    return {"number": number}
+
+
+def touch_with_number(size: int, started: str, path: str, number: int = 0) -> int:
+    """As `touch_and_wait`, and return what the set-up gave."""
+    touch_and_wait(size, started, path)
+    return number
+
+
 def touch_when(size: int, started: str, go: str, path: str) -> int:
     """Have `size` bytes in memory from when the file `go` is there until `path` is; return the pid."""
     Path(started).touch()

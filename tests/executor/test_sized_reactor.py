@@ -242,6 +242,18 @@ def test_warm_process_that_keeps_too_much_is_ended_for_room() -> None:
     assert instructions[1] == EndProcess(HERE, process, False)
 
 
+def test_call_is_promised_what_its_warm_process_keeps_if_that_is_free() -> None:
+    world, context = SizedManager(small=2, other=5), make_context(1)
+    _, process = world.start("small", context)
+    world.handle(ResultsArrived(process, [0], []))
+    world.see((process, 4, -1))
+    [sent] = world.handle(CallsQueued([world.one("small", context)]))
+    assert (sent.process, world.promised(process)) == (process, 4)
+    assert world.handle(ResultsArrived(process, [0], [])) == [CallsDone([sent.calls[0]], [0])]
+    world.start("other", make_context(2))
+    assert world.see((process, 8, -1)) == [EndProcess(HERE, process, False)], "not beside the five of the other"
+
+
 def test_sizer_learns_before_it_answers_and_keeps_the_largest() -> None:
     predictor = BySize({})
     sizer = Sizer(predictor)
@@ -250,9 +262,9 @@ def test_sizer_learns_before_it_answers_and_keeps_the_largest() -> None:
     sizer.note("other", None, 4, {"wall_s": 8.0, "peak_memory_bytes": 5, "cpu_user_s": 4.0}, 0)
     sizer.note("work", None, 1, {"wall_s": 1.0, "peak_memory_bytes": 5, "exception": "ValueError"}, 0)
     assert not predictor.observed
-    sizer.ask("work", None)
+    sizer.retry("work", None, Allocation(memory_bytes=1))
     assert [usage.peak_memory_bytes for usage in predictor.observed] == list(range(11, MOST_PENDING + 11))
-    sizer.learn_all()
+    sizer.ask("never met", None)
     last = predictor.observed[-1]
     assert (last.category, last.wall_s, last.cpu_user_s, last.peak_memory_bytes) == ("other", 2.0, 1.0, 5)
 

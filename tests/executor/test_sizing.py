@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import random
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
@@ -11,11 +14,12 @@ from typing import Any
 
 import pytest
 
-from envpack_executor import ContextExecutor, task
+from envpack_executor import ContextExecutor, RemoteNodes, settings, task
+from envpack_executor.worker.watch import tree_bytes
 from envpack_monitor import Allocation, History, LimitExceeded, Usage
 from envpack_monitor.predict import Explanation
 from tests.executor import functions
-from tests.executor.helpers import MB, wait_until
+from tests.executor.helpers import MB, environ, wait_until
 
 BASE = 40 * MB
 """More than an interpreter has in memory that has done nothing."""
@@ -177,6 +181,100 @@ def test_call_that_has_taken_what_others_were_promised_is_ended_alone_and_run_ag
         gate.touch()
         [ended] = set(before) - {honest.result()}
         assert greedy.result() != ended
+
+
+def test_context_of_an_ended_call_is_set_up_again(tmp_path: Path) -> None:
+    go, gate = tmp_path / "go", tmp_path / "gate"
+    started = {name: tmp_path / name for name in ("greedy", "honest")}
+    table = Table(greedy=60 * MB, honest=440 * MB)
+    greedy_task = task(category="greedy", context=(functions.load_number, 7))(functions.touch_with_number)
+    with ContextExecutor(2, allocations=table, memory="500MB", cores=2, history=None) as executor:
+        honest = executor.submit(
+            category("honest", functions.touch_when), 350 * MB, str(started["honest"]), str(go), str(gate)
+        )
+        wait_until(started["honest"].exists, "the honest one has begun and has nothing yet")
+        greedy = executor.submit(greedy_task, 200 * MB, str(started["greedy"]), str(gate))
+        behind = [executor.submit(greedy_task, MB, str(tmp_path / "behind"), str(gate)) for _ in range(3)]
+        wait_until(started["greedy"].exists, "the other has taken more than it may")
+        go.touch()
+        wait_until(lambda: len(executor.stats().pids) == 1, "the other is ended")
+        gate.touch()
+        assert [future.result() for future in (greedy, *behind)] == [7] * 4
+        assert honest.result()
+        assert executor.stats().set_ups >= 3
+
+
+def test_worker_elsewhere_watches_its_calls_and_ends_one_that_is_too_large(tmp_path: Path) -> None:
+    nodes = RemoteNodes()
+    with ContextExecutor(nodes=nodes, allocations=Table(work=60 * MB), history=None) as executor:
+        command = [sys.executable, "-m", "envpack", "worker", "--connect", nodes.address, "--key", str(nodes.key_file)]
+        with subprocess.Popen([*command, "--cores", "2", "--memory", "400MB"], env=environ()) as worker:
+            started, gate = tmp_path / "started", tmp_path / "gate"
+            touching = category("work", functions.touch_and_wait)
+            fitting = executor.submit(touching, 150 * MB, str(started), str(gate))
+            wait_until(lambda: most_promised(executor) > 150 * MB, "it is promised what it has")
+            gate.touch()
+            assert isinstance(fitting.result(), int)
+            with pytest.raises(LimitExceeded, match="400 MB allowed"):
+                executor.submit(touching, 500 * MB, str(started), str(tmp_path / "never")).result(timeout=60)
+            executor.shutdown()
+            assert worker.wait(30) == 0
+
+
+def test_worker_says_what_its_memory_must_be(tmp_path: Path) -> None:
+    for wrong in ("much", "0"):
+        words = ["worker", "--connect", "tcp://127.0.0.1:1", "--key", str(tmp_path), "--memory", wrong]
+        answer = subprocess.run(
+            [sys.executable, "-m", "envpack", *words], env=environ(), capture_output=True, text=True
+        )
+        assert answer.returncode == 2
+        assert "--memory" in answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"memory": "1GB"}, ValueError),
+        ({"cores": 2}, ValueError),
+        ({"allocations": "auto", "memory": 0}, ValueError),
+        ({"allocations": "auto", "cores": -1}, ValueError),
+        ({"allocations": "much"}, TypeError),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(options: dict[str, Any], error: type[Exception]) -> None:
+    with pytest.raises(error, match=r"allocations|memory|cores"):
+        ContextExecutor(1, history=None, **options)
+
+
+def test_usable_memory_is_within_what_the_machine_has() -> None:
+    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert 0 < settings.usable_memory() <= 9 * physical // 10
+
+
+def test_memory_of_a_tree_counts_children_and_nothing_of_what_is_gone() -> None:
+    source = "import subprocess as s, sys; print(s.Popen([sys.executable, '-c', 'input()']).pid, flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", source], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        wait_until(lambda: tree_bytes(child) > MB, "the child runs")
+        assert tree_bytes(parent.pid) > tree_bytes(child) > MB
+        parent.communicate(b"\n\n")
+    wait_until(lambda: tree_bytes(parent.pid) == 0, "it is gone")
+
+
+def test_random_calls_that_were_promised_too_little_all_end(tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    table = Table(work=BASE)
+    rng = random.Random(5)
+    with ContextExecutor(4, allocations=table, memory="500MB", cores=4, history=None) as executor:
+        work = category("work")
+        futures = [
+            executor.submit(work, rng.randrange(1, 380) * MB, 0.1, str(journal), f"call{number}")
+            for number in range(10)
+        ]
+        assert [future.result(timeout=100) for future in futures] == [f"call{number}" for number in range(10)]
+    ends = [name for kind, name, _ in lines(journal) if kind == "end"]
+    assert sorted(ends) == sorted({f"call{number}" for number in range(10)}), "each came to its end once"
 
 
 def test_call_larger_than_the_node_ends_with_what_was_allowed_and_measured(tmp_path: Path) -> None:

@@ -197,6 +197,29 @@ def test_withdrawn_call_is_not_placed() -> None:
     assert order == [1, 3]
 
 
+def test_call_that_needs_more_goes_ahead_of_its_category_and_gets_it() -> None:
+    placement = Placement([node(cores=1)], lambda call, category: wants(1))
+    placement.put("fresh", "work")
+    placement.put("again", "work", wants(7))
+    assert placement.next_of("work") is None, "one that failed goes first"
+    [start] = placement.place()
+    assert (start.call, start.allocation) == ("again", wants(7))
+    assert (placement.next_of("work"), placement.next_of("other")) == ("fresh", None)
+
+
+def test_those_who_wait_are_told_in_their_order() -> None:
+    placement = Placement([node(cores=1)], lambda call, category: wants(3))
+    placement.put(1, "work")
+    assert not placement.waits_beside("work")
+    placement.put(2, "work")
+    placement.place()
+    assert placement.waits_beside("other")
+    assert not placement.waits_beside("work")
+    placement.put(3, "other")
+    assert placement.waits_beside("work")
+    assert [(name, count) for name, count, _ in placement.waiting()] == [("other", 1), ("work", 1)]
+
+
 def test_large_call_does_not_starve_under_an_endless_stream_of_small_ones() -> None:
     sizes = {"large": 10, "small": 1}
     placement = Placement([node(cores=10, memory_bytes=10)], lambda call, category: wants(sizes[category]))

@@ -34,13 +34,14 @@ def worker(
     from envpack_executor import settings
     from envpack_executor.curve import WorkerKey
     from envpack_executor.worker.loop import Worker, stop_on_signals
-    from envpack_monitor.units import parse_bytes, parse_seconds
+    from envpack_monitor.units import parse_seconds
 
+    memory_bytes = settings.usable_memory() if memory is None else _checked_bytes(memory)
     agent = Worker(
         _checked_address(address),
         WorkerKey.read(key_file),
         cores or settings.usable_cores(),
-        settings.usable_memory() if memory is None else parse_bytes(memory),
+        memory_bytes,
         store=None if store is None else str(store),
         wall_time_s=None if wall_time is None else parse_seconds(wall_time),
         join_within_s=parse_seconds(join_within),
@@ -48,6 +49,18 @@ def worker(
     stop_on_signals(agent)
     click.echo(f"envpack worker left: {agent.run()}", err=True)
     return 0
+
+
+def _checked_bytes(text: str) -> int:
+    from envpack_monitor.units import parse_bytes
+
+    try:
+        size = parse_bytes(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--memory") from error
+    if not size:
+        raise click.BadParameter(f"{text!r}, expected more than 0", param_hint="--memory")
+    return size
 
 
 def _checked_address(address: str) -> str:

@@ -304,7 +304,7 @@ class SizedReactor(ManagerReactor):
             self._claimed(call)
             self.placement.quit(call)
             return
-        process = self._warm(context, node, start.allocation, todo)
+        process, allocation = self._warm(start, context, node, todo)
         if process is None and (behind := self._lane_for(start)) is not None:
             self.placement.quit(call)
             self._unqueue(call)
@@ -314,10 +314,10 @@ class SizedReactor(ManagerReactor):
         if process is None:
             self._make_room(node, todo)
             process = self._start(context, node, todo)
-            self.lanes[process.process] = Lane(call, process, start.allocation, is_bound=True)
+            self.lanes[process.process] = Lane(call, process, allocation, is_bound=True)
             context.queue.extendleft([call])  # a call that has a process counts as begun: it is the first to stay
         else:
-            lane = self.lanes[process.process] = Lane(call, process, start.allocation)
+            lane = self.lanes[process.process] = Lane(call, process, allocation)
             self._unqueue(call)
             if not self._claimed(call):
                 self._quit_lane(lane)
@@ -326,18 +326,24 @@ class SizedReactor(ManagerReactor):
         self._end_idle(node, process, todo)
 
     def _warm(
-        self, context: ContextRecord, node: NodeRecord, allocation: Allocation, todo: list[Instruction]
-    ) -> ProcessRecord | None:
-        """Return an idle process of a context on a node.
+        self, start: Start, context: ContextRecord, node: NodeRecord, todo: list[Instruction]
+    ) -> tuple[ProcessRecord | None, Allocation]:
+        """Return an idle process of a context on a node, and what the call is promised in it.
 
-        One that keeps more memory than the next call is promised cannot serve it, and is ended: nobody has promised
-        that memory to it.
+        Where all of them keep more memory than the call is promised, it is promised what one of them has. If so much
+        is not free, that one is ended: nobody has promised that memory to it.
         """
         idle = [each for each in context.processes.values() if each.node is node and each.is_idle]
-        fitting = [each for each in idle if each.seen_bytes <= (allocation.memory_bytes or each.seen_bytes)]
-        if idle and not fitting:
-            self._stop(min(idle, key=lambda each: each.last_used), False, todo)
-        return max(fitting, key=lambda each: each.last_used, default=None)
+        promised = start.allocation.memory_bytes
+        fitting = [each for each in idle if promised is None or each.seen_bytes <= promised]
+        if fitting or not idle:
+            return max(fitting, key=lambda each: each.last_used, default=None), start.allocation
+        leanest = min(idle, key=lambda each: each.seen_bytes)
+        allocation = self.placement.grow(start.call, leanest.seen_bytes) or start.allocation
+        if (allocation.memory_bytes or 0) >= leanest.seen_bytes:
+            return leanest, allocation
+        self._stop(leanest, False, todo)
+        return None, allocation
 
     def _lane_for(self, start: Start) -> Lane | None:
         """Return a lane behind whose calls one can run that is not worth another process."""

@@ -36,10 +36,15 @@ class Sizer:
     def __init__(self, predictor: Predictor) -> None:
         self.predictor = predictor
         self._pending: dict[str, list[Usage]] = {}
+        self._asked: set[str] = set()
 
     def ask(self, category: str, features: Mapping[str, float] | None) -> Allocation:
         """Return what the next call of a category should be promised."""
-        self._learn(category)
+        if category in self._asked:
+            self._learn(category)
+        else:
+            self._asked.add(category)
+            self.learn_all()  # what the others use is all that can be known of a new one
         return self.predictor.predict(category, features or _NO_FEATURES)
 
     def retry(self, category: str, features: Mapping[str, float] | None, failed: Allocation) -> Allocation:
