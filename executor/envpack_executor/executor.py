@@ -9,12 +9,13 @@ manager's (`envpack_executor.manager`).
 from __future__ import annotations
 
 import copy
+import functools
 import hashlib
 import inspect
 import itertools
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from types import TracebackType
@@ -44,7 +45,6 @@ from envpack_monitor.units import parse_bytes
 
 if TYPE_CHECKING:
     from envpack_executor.manager.sized import Promise, Wait
-    from envpack_monitor.calls.features import FeatureFinder
     from envpack_monitor.limits import Limits
     from envpack_monitor.predict import Predictor
 
@@ -52,6 +52,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 MAX_TRIES = 3
+FindFeatures = Callable[[tuple[Any, ...], dict[str, Any]], Mapping[str, float]]
 ContextKey = tuple[str, SetupPayload | None, str]
 _NO_OPTIONS = TaskOptions()
 
@@ -182,7 +183,7 @@ class ContextExecutor(Executor):
         self._gate.check()
         call = Call(next(self._numbers), resolved.function, resolved.context, payload, future)
         if resolved.features is not None:
-            call.features = resolved.features.find(args, kwargs)
+            call.features = resolved.features(args, kwargs)
         self._loop.submit(call)
         return future
 
@@ -240,9 +241,7 @@ class ContextExecutor(Executor):
         )
         resolved = _Resolved(fn, bare, pickled, options, setup, function, context)
         if self._is_sized:
-            from envpack_monitor.calls.features import finder_of
-
-            resolved.features = finder_of(bare)
+            resolved.features = _finder(fn.function if isinstance(fn, Task) else fn, bare)
         key, known = id(fn), self._resolved
         known[key] = resolved
         # Without a reference to this executor: that would be a cycle, and only the garbage collector would close it.
@@ -317,7 +316,7 @@ class _Resolved:
         self.function = function
         self.context = context
         self.by_value = pickled.by_value
-        self.features: FeatureFinder | None = None
+        self.features: FindFeatures | None = None
 
     def is_current(self, fn: Callable[..., Any]) -> bool:
         """Tell whether `fn` is still what was resolved, down to the values that it captures."""
@@ -346,6 +345,16 @@ def _unwrapped(fn: Callable[..., Any], options: TaskOptions) -> tuple[Callable[.
     category = options.category or monitored.category
     inner = inspect.unwrap(bare, stop=lambda inner: not hasattr(inner, "__envpack_monitor__"))
     return inner, category, monitored.limits
+
+
+def _finder(function: Callable[..., Any], bare: Callable[..., Any]) -> FindFeatures:
+    """Return what finds the features of calls: as `@monitor` was told, or in their arguments."""
+    monitored = getattr(function, "__envpack_monitor__", None)
+    if monitored is not None:
+        return functools.partial(monitored.features_of, bare)
+    from envpack_monitor.calls.features import finder_of
+
+    return finder_of(bare).find
 
 
 def _setup_payload(setup: PickledFunction | None, options: TaskOptions) -> SetupPayload | None:

@@ -25,10 +25,19 @@ from envpack_executor.manager.events import (
 from envpack_executor.manager.sized import LANE_S, SizedReactor
 from envpack_executor.manager.sizing import MOST_PENDING, Sizer
 from envpack_executor.manager.state import Call, CallQueue, ContextRecord, FunctionRecord
-from envpack_executor.messages import MemorySeen, ProcessGone, ProcessId
+from envpack_executor.messages import MemorySeen, NodeId, ProcessGone, ProcessId
 from envpack_monitor import Allocation, LimitExceeded, Usage
 from envpack_monitor.predict import Explanation
-from tests.executor.test_manager_reactor import HERE, AnyOrder, Ghost, Manager, check_places, kinds, make_context
+from tests.executor.test_manager_reactor import (
+    HERE,
+    INHERIT,
+    AnyOrder,
+    Ghost,
+    Manager,
+    check_places,
+    kinds,
+    make_context,
+)
 from tests.fuzzing import times
 
 
@@ -288,6 +297,8 @@ class AnyOrderSized(AnyOrder):
         self.world = SizedManager(slots=0, size=0)
         self.functions = [FunctionRecord(number, b"", f"f{number}", f"f{number % 2}") for number in range(2)]
         self.killed: set[ProcessId] = set()
+        self.contexts[0].environment = self.contexts[2].environment = INHERIT
+        self.tell(NodeJoined(NodeId("first"), "first", 2, 4, memory_bytes=12))
 
     def check_end(self, ghost: Ghost, instruction: EndProcess) -> None:
         if instruction.is_kill:
@@ -298,9 +309,20 @@ class AnyOrderSized(AnyOrder):
     @precondition(lambda self: self.living)
     @rule(data=st.data(), size=st.integers(1, 25))
     def memory_is_seen(self, data: st.DataObject, size: int) -> None:
-        ghost = self.living[self.pick(data, self.living)]
-        running = ghost.received - len(ghost.unanswered) if ghost.unanswered else -1
-        self.tell(MemorySeen([(ghost.process, size, running)]))
+        self.see({self.pick(data, self.living): size})
+
+    @precondition(lambda self: sum(bool(ghost.unanswered) for ghost in self.living.values()) > 1)
+    @rule(sizes=st.lists(st.integers(2, 15), min_size=8, max_size=8), is_late=st.booleans())
+    def node_becomes_short(self, sizes: list[int], is_late: bool) -> None:
+        self.see(dict(zip(list(self.living), sizes, strict=False)))
+        for process in [] if is_late else sorted(self.killed & self.living.keys()):
+            self.bury(process)
+
+    def see(self, sizes: dict[ProcessId, int]) -> None:
+        self.tell(MemorySeen([(process, size, self.running(self.living[process])) for process, size in sizes.items()]))
+
+    def running(self, ghost: Ghost) -> int:
+        return ghost.received - len(ghost.unanswered) if ghost.unanswered else -1
 
     @precondition(lambda self: self.killed & self.living.keys())
     @rule(data=st.data())
@@ -310,8 +332,7 @@ class AnyOrderSized(AnyOrder):
     def bury(self, process: ProcessId) -> None:
         ghost = self.living.pop(process)
         self.forgotten[process] = ghost
-        running = ghost.received - len(ghost.unanswered) if ghost.unanswered else -1
-        self.tell(ProcessGone(process, -9, running))
+        self.tell(ProcessGone(process, -9, self.running(ghost)))
 
     def teardown(self) -> None:
         for process in list(self.killed & self.living.keys()):

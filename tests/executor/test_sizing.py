@@ -16,7 +16,7 @@ import pytest
 
 from envpack_executor import ContextExecutor, RemoteNodes, settings, task
 from envpack_executor.worker.watch import tree_bytes
-from envpack_monitor import Allocation, History, LimitExceeded, Usage
+from envpack_monitor import Allocation, History, LimitExceeded, Usage, monitor
 from envpack_monitor.predict import Explanation
 from tests.executor import functions
 from tests.executor.helpers import MB, environ, wait_until
@@ -134,6 +134,20 @@ def test_allocation_is_asked_when_a_call_is_sent_and_not_when_it_is_submitted(tm
             future.result()
     assert asked <= 2, "calls were asked for before their turn"
     assert all("path.len" in features for _, features in table.asked)
+
+
+@monitor(category="measured", features=lambda left, right: {"sum": left + right})
+def add(left: int, right: int) -> int:
+    return left + right
+
+
+def test_features_are_those_that_monitor_was_told(tmp_path: Path) -> None:
+    table = Table(measured=100 * MB)
+    with ContextExecutor(1, allocations=table, memory="1GB", history=tmp_path / "history") as executor:
+        assert executor.submit(add, 2, 3).result() == 5
+    assert table.asked == [("measured", {"left": 2, "right": 3, "sum": 5})]
+    [remembered] = History(tmp_path / "history").calls("measured")
+    assert remembered.features == {"left": 2, "right": 3, "sum": 5}
 
 
 def test_call_alone_grows_and_is_not_ended(tmp_path: Path) -> None:

@@ -268,7 +268,11 @@ class SizedReactor(ManagerReactor):
         return self._claimed(lane.leader)
 
     def _stop(self, process: ProcessRecord, is_kill: bool, todo: list[Instruction]) -> None:
-        if process.phase is Phase.STARTING and (lane := self.lanes.get(process.process)) is not None:
+        lane = self.lanes.get(process.process)
+        if lane is not None and lane.is_killed:
+            process.enter(Phase.STOPPING)  # its end was asked for already
+            return
+        if lane is not None and process.phase is Phase.STARTING:
             self._quit_lane(lane)
         super()._stop(process, is_kill, todo)
 

@@ -119,6 +119,18 @@ class Monitor:
         """How much a call may use; `None` for no limits."""
         return self._recording.limits
 
+    def features_of(
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Mapping[str, float]:
+        """Return the numbers that may explain what a call uses, before it begins.
+
+        Args:
+            function: what is called.
+            args: its positional arguments.
+            kwargs: its named arguments.
+        """
+        return self._recording.features_of(function, args, kwargs)
+
     @property
     def usage(self) -> Usage | None:
         """The usage of the last block that ended; `None` before."""
