@@ -21,14 +21,27 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from envpack_executor.errors import ExecutorError
     from envpack_executor.executor import ContextExecutor, ExecutorStats
+    from envpack_executor.manager.sized import Promise, Wait
     from envpack_executor.nodes import Heartbeat, RemoteNodes
     from envpack_executor.tasks import Task, task
 
-__all__ = ["ContextExecutor", "task", "Task", "RemoteNodes", "Heartbeat", "ExecutorStats", "ExecutorError"]
+__all__ = [
+    "ContextExecutor",
+    "task",
+    "Task",
+    "RemoteNodes",
+    "Heartbeat",
+    "ExecutorStats",
+    "Promise",
+    "Wait",
+    "ExecutorError",
+]
 
 _HOMES = {
     "ContextExecutor": "envpack_executor.executor",
     "ExecutorStats": "envpack_executor.executor",
+    "Promise": "envpack_executor.manager.sized",
+    "Wait": "envpack_executor.manager.sized",
     "RemoteNodes": "envpack_executor.nodes",
     "Heartbeat": "envpack_executor.nodes",
     "Task": "envpack_executor.tasks",
