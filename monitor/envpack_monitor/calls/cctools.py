@@ -140,13 +140,14 @@ class _Steps:
         # Nothing comes if the child could not begin.
         pid = int.from_bytes(os.read(self._read_end, 8), "little")
         for step in itertools.count(1):
-            if not pid or self._is_over.is_set():
+            now = tree.sample([pid, *tree.descendants(pid)]) if pid else None
+            # A look may come when the call is over and its process not yet waited for: that is no step.
+            if now is None or not now.processes or self._is_over.is_set():
                 return
-            self.tell(step, self._now(pid))
+            self.tell(step, self._figures(now))
             self._is_over.wait(self._interval_s)
 
-    def _now(self, pid: int) -> dict[str, float]:
-        now = tree.sample([pid, *tree.descendants(pid)])
+    def _figures(self, now: tree.TreeSample) -> dict[str, float]:
         wall_s = time.perf_counter() - self._start
         return {
             "wall_time": wall_s,
