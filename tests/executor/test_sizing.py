@@ -105,15 +105,20 @@ def test_default_predictor_learns_how_many_fit(tmp_path: Path) -> None:
 
 
 def test_scout_of_each_category_goes_ahead(tmp_path: Path) -> None:
-    journal = tmp_path / "journal"
-    table = Table(first=100 * MB, second=100 * MB)
+    journal, gate = tmp_path / "journal", tmp_path / "gate"
+    table = Table(busy=100 * MB, first=100 * MB, second=100 * MB)
     with ContextExecutor(2, allocations=table, memory="1GB", cores=2, history=None) as executor:
+        # Both processes are busy until all calls wait: otherwise the second of a category may find an idle one.
+        busy = [executor.submit(category("busy", functions.wait_for), str(gate)) for _ in range(2)]
+        wait_until(lambda: len(executor.stats().promises) == 2, "both processes are busy")
         futures = [
             executor.submit(category(kind), MB, 0.2, str(journal), f"{kind}{number}")
             for kind in ("first", "second")
             for number in range(3)
         ]
-        for future in futures:
+        wait_until(lambda: sum(wait.calls for wait in executor.stats().waits) == 6, "all six wait")
+        gate.write_text("open")
+        for future in [*busy, *futures]:
             future.result()
     began = [name for kind, name, _ in lines(journal) if kind == "begin"]
     assert set(began[:2]) == {"first0", "second0"}

@@ -41,9 +41,9 @@ def make_sizer(choice: Predictor | AllocationChoice, history: HistoryChoice, nod
 def _default(history: HistoryChoice, node: Allocation | None) -> Predictor:
     from envpack_monitor.history.history import History
     from envpack_monitor.learning import open_predictor
-    from envpack_monitor.predict import default_predictor, killed_on_crossing
+    from envpack_monitor.predict import default_predictor
 
     path = chosen_history(history)
     if path is None:
-        return default_predictor(node, killed_on_crossing)
-    return open_predictor(History(path), node, killed_on_crossing)
+        return default_predictor(node)
+    return open_predictor(History(path), node)
