@@ -73,6 +73,9 @@ ASKED = {
     "tests/pack/test_targets_of_an_index.py": Asked(
         "runs uv, and packs a program that it holds as text", include=("uv", "numpy", "PyYAML")
     ),
+    "tests/monitor/test_predict.py": Asked(
+        "runs every policy by its name; one of them needs an extra", include=("scikit-learn",)
+    ),
     "tests/monitor/test_hundred.py": Asked("starts a program of the checkout", left_out=True),
     "tests/packs/test_lists.py": Asked("compares these lists with the files of the checkout", left_out=True),
     "tests/packs/test_offline.py": Asked("runs programs of the checkout in packs of their own", left_out=True),

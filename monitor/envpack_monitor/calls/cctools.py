@@ -141,8 +141,8 @@ class _Steps:
         pid = int.from_bytes(os.read(self._read_end, 8), "little")
         for step in itertools.count(1):
             now = tree.sample([pid, *tree.descendants(pid)]) if pid else None
-            # A look may come when the call is over and its process not yet waited for: that is no step.
-            if now is None or not now.processes or self._is_over.is_set():
+            # A look may come when the process is ending and has no memory any more: that is no step.
+            if now is None or not now.memory_bytes or self._is_over.is_set():
                 return
             self.tell(step, self._figures(now))
             self._is_over.wait(self._interval_s)
