@@ -238,7 +238,7 @@ def test_writer_goes_on_in_the_new_file_when_another_process_sets_the_old_one_as
     path = tmp_path / "h.sqlite"
     history = History(path)
     history.add_many([usage(1)])
-    storage.set_aside(path, sqlite3.DatabaseError("malformed"))
+    storage.set_aside(path, sqlite3.DatabaseError("malformed"), storage.identity(path))
     history.add_many([usage(2)])
     assert [call.started_at for call in History(path).calls("work")] == [2.0]
     assert [call.started_at for call in History(tmp_path / "h.sqlite.damaged-1").calls("work")] == [1.0]
@@ -283,6 +283,16 @@ def test_processes_that_find_the_same_damage_set_it_aside_once(tmp_path: Path) -
     assert len(list(tmp_path.glob("*.damaged-?"))) == 1
     assert len(History(path).calls("work")) == 120
     assert is_sound(path)
+
+
+def test_new_file_is_not_set_aside_for_the_damage_of_the_one_before(tmp_path: Path) -> None:
+    path = tmp_path / "h.sqlite"
+    path.write_bytes(b"garbage " * 1000)
+    damaged = storage.identity(path)
+    History(path).add_many([usage()])
+    storage.set_aside(path, sqlite3.DatabaseError("found late"), damaged)
+    assert len(list(tmp_path.glob("*.damaged-?"))) == 1
+    assert len(History(path).calls("work")) == 1
 
 
 def test_folder_in_the_place_of_the_file_is_a_clear_error(tmp_path: Path) -> None:

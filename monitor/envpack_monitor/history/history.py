@@ -332,7 +332,7 @@ class History:
                     if not (may_retry and storage.is_damage(error)):
                         hint = "set ENVPACK_HISTORY to a file that may be written"
                         raise HistoryError(f"history {self.path}: {error}", hint) from error
-                    storage.set_aside(self.path, error)
+                    storage.set_aside(self.path, error, self._identity)
                 except BaseException:
                     # Half a transaction must not be found by the next piece of work.
                     self._disconnect()
@@ -344,6 +344,8 @@ class History:
         if self._connection is not None and self._has_moved():
             self._disconnect()
         if self._connection is None:
+            # Taken before: if this file proves damaged, another one may stand in its place by then.
+            self._identity = storage.identity(self.path)
             self._connection, self._pid = storage.open_file(self.path), os.getpid()
             self._identity = storage.identity(self.path)
         return self._connection

@@ -134,13 +134,17 @@ def is_damage(error: Exception) -> bool:
     return any(words in str(error) for words in _DAMAGE)
 
 
-def set_aside(path: Path, error: Exception) -> None:
+def set_aside(path: Path, error: Exception, found: tuple[int, int] | None) -> None:
     """Rename a damaged file and say so. Of many processes that find it damaged one does it; the others see a new file.
+
+    Args:
+        path: its name.
+        error: what showed the damage.
+        found: the identity of the file that is damaged; another one of this name stays.
 
     Raises:
         HistoryError: it may not be renamed.
     """
-    found = identity(path)
     try:
         with _no_setting_aside(path, fcntl.LOCK_EX):
             if found is None or identity(path) != found:
