@@ -233,7 +233,7 @@ def test_memory_that_the_history_needs_is_in_no_peak_of_the_first_calls(tmp_path
     )
     env = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "ENVPACK_HISTORY": str(tmp_path / "h.sqlite")}
     text = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, check=True).stdout
-    first, *others = map(int, text.split())
+    *others, largest = sorted(map(int, text.split()))
     assert all(abs(size - 20 * MB) < MB for size in others)
-    # The thread of the history opens its file during the first one; SQLite is loaded already.
-    assert abs(first - 20 * MB) < 2 * MB
+    # The thread of the history opens its file during one of them; SQLite is loaded already.
+    assert abs(largest - 20 * MB) < 2 * MB
