@@ -140,19 +140,6 @@ class History:
             raise self._unknown(category)
         return [from_values(row) for row in reversed(rows)]
 
-    def newest(self, last: int) -> list[Usage]:
-        """Return the newest usages of all categories in the order in which they were written.
-
-        Args:
-            last: at most so many.
-
-        Raises:
-            HistoryError: the file cannot be read.
-        """
-        select = f"SELECT {COLUMNS} FROM calls ORDER BY id DESC LIMIT ?"
-        rows = self._work(lambda connection: connection.execute(select, (last,)).fetchall())
-        return [from_values(row) for row in reversed(rows)]
-
     def names(self) -> list[str]:
         """Return the names of all categories, sorted; the rows themselves are not read.
 

@@ -108,12 +108,6 @@ def run_command(
         FormatError: a disk limit without a folder, or a pipe for a stream.
     """
     words = tuple(os.fspath(word) for word in argv)
-    if limits is not None and limits.disk_bytes is not None and folder is None:
-        raise FormatError("limits: disk needs a folder to measure", "folder=...")
-    if series is not None:
-        Series(series, interval_s)
-    if subprocess.PIPE in (stdin, stdout, stderr):
-        raise FormatError("run_command: a pipe has no reader here", "pass an open file")
     order = Order(
         argv=words,
         limits=limits or Limits(),
@@ -128,6 +122,7 @@ def run_command(
         interval_s=interval_s,
         shared_out=shared_out,
     )
+    _check(order)
     with group_for(mechanism) as group:
         if is_alone:
             with termination_as_exception():
@@ -135,6 +130,17 @@ def run_command(
         else:
             report = _supervise_in_child(order, group)
     return _result(order, report, features or {}, history)
+
+
+def _check(order: Order) -> None:
+    """Raise what is wrong with an order, before anything is started or written."""
+    if order.limits.disk_bytes is not None and order.folder is None:
+        raise FormatError("limits: disk needs a folder to measure", "folder=...")
+    if subprocess.PIPE in (order.stdin, order.stdout, order.stderr):
+        raise FormatError("run_command: a pipe has no reader here", "pass an open file")
+    if order.series is not None:
+        # Its form is told by its name, and checked where it is made; the file itself is opened later.
+        Series(order.series, order.interval_s)
 
 
 @contextlib.contextmanager
