@@ -142,6 +142,13 @@ prove-packs: ## run packs of numpy, scipy, torch and others without network and 
 	done
 	$(BIN)/python -m pytest tests/packs/check_offline.py $(ARGS)
 
+# CPython's tests are not part of the project: the interpreter has them, CPYTHON_TESTS names their folder, or Debian's
+# package is unpacked beside the environment.
+.PHONY: conformance
+conformance: ## run CPython's own tests of concurrent.futures against ContextExecutor (CPYTHON_TESTS=DIR)
+	$(call setup,test)
+	$(BIN)/python -m tests.executor.conformance --download $(VENV)/cpython-tests $(ARGS)
+
 .PHONY: fuzz
 fuzz: ## try a hundred times as many inputs, and new ones each time, in the tests that make their inputs up
 	$(call setup,test)
