@@ -3,7 +3,8 @@
 Map of the package:
 
 - `executor`, `tasks`: the faces, `ContextExecutor` and `@task`.
-- `context`, `environments`, `pickling`: which warm process a call belongs to, what its environment is, its bytes.
+- `resolving`, `context`, `environments`, `pickling`: which warm process a call belongs to, what its environment is, its
+  bytes.
 - `manager`, `worker`: mirror images, each with `state`, `reactor` (pure) and a loop; `messages` is what they say.
 - `process`: what runs inside a context process, standard library alone.
 - `nodes`, `curve`: workers on other machines, and the keys without which nobody joins.

@@ -18,7 +18,7 @@ class Context:
             for the function with that digest.
         initializer: sha256 of the pickled initializer of the executor and its arguments; empty without one.
         setup: sha256 of the pickled set-up function and its arguments; empty without one.
-        mode: `direct` (calls follow each other in the process) or `fresh` (one call a process).
+        mode: `warm` (calls follow each other in the process, or in its children) or `fresh` (one call a process).
     """
 
     schema: ClassVar[int] = 1

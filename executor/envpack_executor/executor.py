@@ -2,59 +2,42 @@
 
     submit ──▶ function and arguments as bytes ──▶ context (by content) ──▶ manager's loop ──▶ context processes
 
-What this file decides: which context a call belongs to, and what its environment is. Everything after that is the
-manager's (`envpack_executor.manager`).
+Which context a call belongs to is found out by `resolving`; everything after that is the manager's
+(`envpack_executor.manager`).
 """
 
 from __future__ import annotations
 
 import copy
-import functools
-import hashlib
-import inspect
 import itertools
 import os
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from envpack_executor import settings
-from envpack_executor.context import Context
-from envpack_executor.environments import Preparer, Request, SetupPayload, boot_frame, environment_key, module_by_value
+from envpack_executor.environments import Preparer
 from envpack_executor.futures import CallFuture
 from envpack_executor.lifetime import Gate, close_at_end
 from envpack_executor.manager.learned import AllocationChoice, make_sizer
 from envpack_executor.manager.loop import ManagerLoop
-from envpack_executor.manager.state import Call, ContextRecord, FunctionRecord
 from envpack_executor.manager.usage import CategoryUsage, HistoryChoice, UsageSink
 from envpack_executor.nodes import RemoteNodes
-from envpack_executor.pickling import (
-    FunctionPickler,
-    PickledFunction,
-    dump,
-    dump_arguments,
-    is_constant,
-    weak_reference,
-)
-from envpack_executor.tasks import INHERIT, Task, TaskOptions
+from envpack_executor.pickling import dump, dump_arguments
+from envpack_executor.resolving import Resolver
 from envpack_monitor.allocation import Allocation
 from envpack_monitor.units import parse_bytes
 
 if TYPE_CHECKING:
     from envpack_executor.manager.sized import Promise, Wait
-    from envpack_monitor.limits import Limits
     from envpack_monitor.predict import Predictor
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 MAX_TRIES = 3
-FindFeatures = Callable[[tuple[Any, ...], dict[str, Any]], Mapping[str, float]]
-ContextKey = tuple[str, SetupPayload | None, str]
-_NO_OPTIONS = TaskOptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,22 +117,16 @@ class ContextExecutor(Executor):
             raise ValueError("memory and cores are counted only with allocations='auto' or a predictor")
         # Of workers elsewhere nothing is known before they join.
         sizer = make_sizer(allocations, history, here if nodes is None else None)
-        self._is_sized = sizer is not None
-        self._environment = environment
-        self._initializer = None if initializer is None else dump((initializer, tuple(initargs)))
-        self._contexts: dict[ContextKey, ContextRecord] = {}
-        self._functions: dict[tuple[str, str, Limits | None], FunctionRecord] = {}
-        self._resolved: dict[int, _Resolved] = {}
         self._numbers = itertools.count()
-        self._lock = threading.Lock()
         self._gate = Gate()
         self._usage = UsageSink(history)
         folder = None if store is None else os.fspath(store)
-        self._preparer = Preparer(folder, self._initializer)
-        self._pickler = FunctionPickler()
-        self._loop = ManagerLoop(self._preparer.prepare, self._gate.breaks, self._usage, folder, max_tries, sizer)
-        self._preparer.answer_to(self._loop)
-        self._loop.add_closer(self._preparer.close)
+        boot = None if initializer is None else dump((initializer, tuple(initargs)))
+        preparer = Preparer(folder, boot)
+        self._resolver = Resolver(environment, boot, preparer, is_sized=sizer is not None)
+        self._loop = ManagerLoop(preparer.prepare, self._gate.breaks, self._usage, folder, max_tries, sizer)
+        preparer.answer_to(self._loop)
+        self._loop.add_closer(preparer.close)
         if slots:
             room = (here.cores, here.memory_bytes) if here else ()
             self._loop.add_local_node(slots, _resident(slots), *room)
@@ -175,17 +152,16 @@ class ContextExecutor(Executor):
             BrokenExecutor: the initializer failed, or the executor itself.
             pickle.PicklingError, TypeError: the function or an argument cannot be pickled.
         """
-        resolved = self._resolved.get(id(fn))
-        if resolved is None or not resolved.is_current(fn):
-            resolved = self._resolve(fn)
+        resolved = self._resolver.resolve(fn)
         payload = dump_arguments(args, kwargs, resolved.by_value)
-        future: CallFuture[R] = CallFuture(self._loop.note_cancel)
+        call: CallFuture[R] = CallFuture(
+            next(self._numbers), resolved.function, resolved.context, payload, self._loop.note_cancel
+        )
         self._gate.check()
-        call = Call(next(self._numbers), resolved.function, resolved.context, payload, future)
         if resolved.features is not None:
             call.features = resolved.features(args, kwargs)
         self._loop.submit(call)
-        return future
+        return call
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no further calls; end when those accepted have their ends.
@@ -225,141 +201,6 @@ class ContextExecutor(Executor):
             waits=() if sized is None else tuple(sized.waits()),
         )
 
-    def _resolve(self, fn: Callable[..., Any]) -> _Resolved:
-        """Find out the function of a call as bytes, its context, and the module that travels by value."""
-        options = fn.options if isinstance(fn, Task) else _NO_OPTIONS
-        bare, category, limits = _unwrapped(fn, options)
-        environment = self._environment if options.environment is INHERIT else options.environment
-        by_value = module_by_value(bare, environment)
-        pickled = self._pickler.pickle(bare, by_value)
-        setup = None
-        if options.setup is not None:
-            setup = self._pickler.pickle(options.setup, module_by_value(options.setup, environment))
-        function = self._function(bare, pickled, category, limits)
-        context = self._context(
-            Request(environment, bare, options.setup, _setup_payload(setup, options)), pickled, options
-        )
-        resolved = _Resolved(fn, bare, pickled, options, setup, function, context)
-        if self._is_sized:
-            resolved.features = _finder(fn.function if isinstance(fn, Task) else fn, bare)
-        key, known = id(fn), self._resolved
-        known[key] = resolved
-        # Without a reference to this executor: that would be a cycle, and only the garbage collector would close it.
-        resolved.reference = weak_reference(fn, lambda: _forget(known, key, resolved))
-        return resolved
-
-    def _function(
-        self, bare: Callable[..., Any], pickled: PickledFunction, category: str, limits: Limits | None
-    ) -> FunctionRecord:
-        key = (pickled.digest, category, limits)
-        with self._lock:
-            known = self._functions.get(key)
-            if known is None:
-                known = FunctionRecord(len(self._functions), pickled.payload, _name(bare), category, limits)
-                self._functions[key] = known
-            return known
-
-    def _context(self, request: Request, pickled: PickledFunction, options: TaskOptions) -> ContextRecord:
-        key = (environment_key(request.environment, pickled.digest), request.payload, options.mode)
-        with self._lock:
-            return self._contexts.get(key) or self._new_context(key, request)
-
-    def _new_context(self, key: ContextKey, request: Request) -> ContextRecord:
-        where, setup, mode = key
-        context = Context(where, _digest(self._initializer), _digest(setup), mode)
-        record = ContextRecord(len(self._contexts), context.key, _name(request.setup or request.function))
-        record.is_fresh = mode == "fresh"
-        if (environment := self._preparer.ready(request)) is not None:
-            record.environment, record.boot = environment, boot_frame(self._initializer, setup)
-        else:
-            self._preparer.expect(record, request)
-        self._contexts[key] = record
-        return record
-
-
-class _Resolved:
-    """What a callable was found to be, and how to tell that it still is.
-
-    Kept per callable, because finding it out costs ten times as much as the rest of `submit`.
-    """
-
-    __slots__ = (
-        "_bare",
-        "_is_reusable",
-        "_pickled",
-        "_setup",
-        "_setup_function",
-        "by_value",
-        "context",
-        "features",
-        "function",
-        "reference",
-    )
-
-    def __init__(
-        self,
-        fn: Callable[..., Any],
-        bare: Callable[..., Any],
-        pickled: PickledFunction,
-        options: TaskOptions,
-        setup: PickledFunction | None,
-        function: FunctionRecord,
-        context: ContextRecord,
-    ) -> None:
-        self._bare = None if bare is fn else bare
-        self._pickled = pickled
-        self._setup = setup
-        self._setup_function = options.setup
-        # Arguments of the set-up that may change in place are pickled anew for each call.
-        self._is_reusable = all(map(is_constant, options.setup_args))
-        self.reference: Callable[[], Any] = lambda: None
-        self.function = function
-        self.context = context
-        self.by_value = pickled.by_value
-        self.features: FindFeatures | None = None
-
-    def is_current(self, fn: Callable[..., Any]) -> bool:
-        """Tell whether `fn` is still what was resolved, down to the values that it captures."""
-        if self.reference() is not fn or not self._pickled.is_current(fn if self._bare is None else self._bare):
-            return False
-        if self._setup is None:
-            return True
-        assert self._setup_function is not None
-        return self._is_reusable and self._setup.is_current(self._setup_function)
-
-
-def _forget(known: dict[int, _Resolved], key: int, entry: _Resolved) -> None:
-    if known.get(key) is entry:
-        del known[key]
-
-
-def _unwrapped(fn: Callable[..., Any], options: TaskOptions) -> tuple[Callable[..., Any], str, Limits | None]:
-    """Return the function that is sent, the category of its calls, and their limits.
-
-    The context process measures every call: a `@monitor` is taken off, its category and its limits are kept.
-    """
-    bare = fn.function if isinstance(fn, Task) else fn
-    monitored = getattr(bare, "__envpack_monitor__", None)
-    if monitored is None:
-        return bare, options.category or _category(bare), None
-    category = options.category or monitored.category
-    inner = inspect.unwrap(bare, stop=lambda inner: not hasattr(inner, "__envpack_monitor__"))
-    return inner, category, monitored.limits
-
-
-def _finder(function: Callable[..., Any], bare: Callable[..., Any]) -> FindFeatures:
-    """Return what finds the features of calls: as `@monitor` was told, or in their arguments."""
-    monitored = getattr(function, "__envpack_monitor__", None)
-    if monitored is not None:
-        return functools.partial(monitored.features_of, bare)
-    from envpack_monitor.calls.features import finder_of
-
-    return finder_of(bare).find
-
-
-def _setup_payload(setup: PickledFunction | None, options: TaskOptions) -> SetupPayload | None:
-    return None if setup is None else (setup.payload, dump_arguments(options.setup_args, {}, setup.by_value))
-
 
 def _allowed(memory: int | str | None, cores: float | None) -> Allocation:
     """Return what calls on this machine may have, all together."""
@@ -377,19 +218,3 @@ def _allowed(memory: int | str | None, cores: float | None) -> Allocation:
 def _resident(slots: int) -> int:
     """Return how many context processes a node keeps, warm ones included."""
     return max(8, 2 * slots)
-
-
-def _digest(payload: bytes | tuple[bytes, ...] | None) -> str:
-    if payload is None:
-        return ""
-    pieces = (payload,) if isinstance(payload, bytes) else payload
-    return hashlib.sha256(b"".join(hashlib.sha256(piece).digest() for piece in pieces)).hexdigest()
-
-
-def _name(function: Any) -> str:
-    return getattr(function, "__qualname__", None) or type(function).__qualname__
-
-
-def _category(function: Any) -> str:
-    module = getattr(function, "__module__", None) or type(function).__module__
-    return f"{module}.{_name(function)}"

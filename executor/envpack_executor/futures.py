@@ -1,8 +1,11 @@
-"""A future that costs what it is used for.
+"""A future that is the call itself, and costs what it is used for.
 
 `concurrent.futures.Future` makes a condition variable and two lists for each call: about 1.5 kB and a microsecond
 that most calls of a large batch never need, because they are done before anybody waits. Here these are made when
 somebody waits, cancels or adds a callback.
+
+Call and future are one object, because a hundred thousand of them may wait: each further object would cost memory and
+work of the garbage collector.
 
 Why this is safe: `_condition` is made, and a future without one is ended, under one lock for all futures. So whoever
 ends a future either sees that nobody can be waiting, or sees the condition and does what the base class does. All
@@ -17,27 +20,39 @@ from concurrent.futures import Future
 from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
 from typing import Any, TypeVar
 
+from envpack_executor.manager.state import Call, ContextRecord, FunctionRecord
+
 T = TypeVar("T")
 
 # Re-entrant, because a signal handler or a finalizer that runs while it is held may use another future.
 _lock = threading.RLock()
 
 
-class CallFuture(Future[T]):
-    """The future of one call.
+class CallFuture(Call, Future[T]):
+    """One call and its future.
 
     Args:
+        number, function, context, payload: see `Call`.
         on_cancel: called when the call was cancelled before it began.
     """
 
-    _state = PENDING
-    _result = None
-    _exception = None
-    _made: threading.Condition | None = None
+    __slots__ = ("_done_callbacks", "_exception", "_made", "_on_cancel", "_result", "_state", "_waiters")
 
-    def __init__(self, on_cancel: Callable[[], None]) -> None:
-        # Not the base class's: the class attributes hold what every new future has.
+    def __init__(
+        self,
+        number: int,
+        function: FunctionRecord,
+        context: ContextRecord,
+        payload: bytes,
+        on_cancel: Callable[[], None],
+    ) -> None:
+        # Not the base class's, which makes what most calls never need.
+        Call.__init__(self, number, function, context, payload)
         self._on_cancel = on_cancel
+        self._state = PENDING
+        self._result = None
+        self._exception = None
+        self._made: threading.Condition | None = None
 
     def cancel(self) -> bool:
         """Cancel the call if it has not begun; return whether it is cancelled."""

@@ -12,7 +12,7 @@ from typing import Literal, NewType
 
 import msgspec
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 
 NodeId = NewType("NodeId", str)
 ProcessId = NewType("ProcessId", int)
@@ -47,10 +47,17 @@ class StartProcess(msgspec.Struct, frozen=True, tag=True):
 
 
 class Deliver(msgspec.Struct, frozen=True, tag=True):
-    """Pass frames on to a context process."""
+    """Pass frames on to a context process.
+
+    Args:
+        process: which.
+        frames: whole frames; the worker does not look into them.
+        timeout_s: the shortest time limit of the calls in them, in seconds; 0 without one.
+    """
 
     process: ProcessId
     frames: bytes
+    timeout_s: float = 0.0
 
 
 class StopProcess(msgspec.Struct, frozen=True, tag=True):

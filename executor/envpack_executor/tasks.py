@@ -10,12 +10,18 @@ from os import PathLike
 from typing import Any, Generic, Literal, ParamSpec, TypeVar, overload
 
 from envpack_executor.errors import TaskError
+from envpack_monitor.allocation import Allocation
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 Mode = Literal["direct", "fresh"]
 MODES: tuple[Mode, ...] = ("direct", "fresh")
+
+
+def mode_class(mode: str) -> str:
+    """Return what must be equal for calls of two modes to share the processes of a context."""
+    return {"direct": "warm", "fork": "warm"}.get(mode, mode)
 
 
 class _Inherit:
@@ -39,6 +45,10 @@ class TaskOptions:
         category: under which usage is remembered; None for the function's own name.
         environment: see `ContextExecutor`; `INHERIT` for the executor's.
         mode: `direct` or `fresh`.
+        timeout_s: a call that runs longer is ended; 0 for no bound.
+        retries: how often a call that raises is run again.
+        priority: calls with a larger one go first.
+        resources: what a call needs of its node at least; None for one slot.
     """
 
     setup: Callable[..., Any] | None = None
@@ -46,6 +56,10 @@ class TaskOptions:
     category: str | None = None
     environment: Any = INHERIT
     mode: Mode = "direct"
+    timeout_s: float = 0.0
+    retries: int = 0
+    priority: int = 0
+    resources: Allocation | None = None
 
     def with_mode(self, mode: Mode) -> TaskOptions:
         """Return the same options with another mode."""

@@ -104,7 +104,7 @@ class Manager:
         check_invariants(self.state)
 
     def calls(self, context: ContextRecord, count: int = 1, function: FunctionRecord | None = None) -> list[Call]:
-        return [Call(next(self.numbers), function or self.function, context, b"", None) for _ in range(count)]
+        return [Call(next(self.numbers), function or self.function, context, b"") for _ in range(count)]
 
     def queue(self, context: ContextRecord, count: int = 1, function: FunctionRecord | None = None) -> Any:
         calls = self.calls(context, count, function)

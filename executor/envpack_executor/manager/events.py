@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,11 +65,20 @@ class ProcessReady:
 
 @dataclass(frozen=True, slots=True)
 class ResultsArrived:
-    """A context process sent outcomes, in the order of its calls, and (function number, wall time of a call in s)."""
+    """A context process sent outcomes, in the order of its calls.
+
+    Args:
+        process: which.
+        outcomes: as `pickling.load_outcome` reads them; nothing here looks into them.
+        durations: (function number, wall time of a call in seconds) of the functions that were called.
+        irregular: (index in `outcomes`, kind, detail) of the calls that did not return: `raised` with the name of the
+            exception's type, `lost` with the exit status of the fork child.
+    """
 
     process: ProcessId
     outcomes: list[Any]
     durations: list[tuple[int, float]]
+    irregular: Sequence[tuple[int, str, Any]] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,8 +118,8 @@ class ManagerLoop:
         """Start the thread."""
         self._thread.start()
 
-    def submit(self, call: Call) -> None:
-        """Take a call; its future is the call's token."""
+    def submit(self, call: CallFuture[Any]) -> None:
+        """Take a call."""
         self._calls.append(call)
         if self._is_over:
             self._refuse_late_calls()
@@ -283,7 +283,7 @@ class ManagerLoop:
                 self._send_calls(instruction)
             case CallsDone():
                 for call, outcome in zip(instruction.calls, instruction.outcomes, strict=True):
-                    _settle(call, outcome)
+                    _settle(_future(call), outcome)
             case StartContext():
                 start = StartProcess(instruction.process, instruction.environment, instruction.boot)
                 self._send(instruction.node, start)
@@ -291,11 +291,11 @@ class ManagerLoop:
                 self._send(instruction.node, StopProcess(instruction.process, instruction.is_kill))
             case CallsFailed():
                 for call in instruction.calls:
-                    call.token.set_exception(instruction.error)
+                    _future(call).set_exception(instruction.error)
             case CallsCancelled():
                 for call in instruction.calls:
-                    call.token.cancel()
-                    call.token.set_running_or_notify_cancel()
+                    _future(call).cancel()
+                    _future(call).set_running_or_notify_cancel()
             case Finish():
                 self._is_finished = True
             case _:
@@ -314,16 +314,17 @@ class ManagerLoop:
         calls = [(call.function.number, call.payload) for call in instruction.calls]
         pieces.append(frames.encode(frames.CALLS, pickle.dumps((instruction.first, calls), PROTOCOL)))
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        self._send(instruction.node, Deliver(instruction.process, data))
+        limits = [timeout_s for call in instruction.calls if (timeout_s := call.function.options.timeout_s)]
+        self._send(instruction.node, Deliver(instruction.process, data, min(limits, default=0.0)))
 
     def _frame(self, message: ProcessFrame) -> None:
         match message.kind:
             case frames.RESULTS:
-                outcomes, times, usages = pickle.loads(message.body)
+                outcomes, times, usages, irregular = pickle.loads(message.body)
                 if usages:
                     self._usages(message.process, usages)
                 durations = [(number, wall_ns / calls / 1e9) for number, calls, wall_ns in times]
-                self._handle(events.ResultsArrived(message.process, outcomes, durations))
+                self._handle(events.ResultsArrived(message.process, outcomes, durations, irregular))
             case frames.READY:
                 self._handle(events.ProcessReady(message.process))
             case frames.SETUP_FAILED:
@@ -383,8 +384,8 @@ class ManagerLoop:
         for process in self.state.processes.values():
             calls += process.outstanding
         for call in calls:
-            if not call.token.done():
-                call.token.set_exception(error)
+            if not _future(call).done():
+                _future(call).set_exception(error)
 
     def _refuse_late_calls(self) -> None:
         """End calls that were submitted while the loop ended; may run in several threads at once."""
@@ -393,8 +394,8 @@ class ManagerLoop:
                 call = self._calls.popleft()
             except IndexError:
                 return
-            if call.token.set_running_or_notify_cancel():
-                call.token.set_exception(ShutdownError("the executor was shut down while the call was submitted"))
+            if _claim(call):
+                _future(call).set_exception(ShutdownError("the executor was shut down while the call was submitted"))
 
     def _close(self) -> None:
         """Leave nothing behind: processes, descriptors, the last rows of the history, calls that came too late."""
@@ -417,28 +418,32 @@ def _sized_reactor(state: ManagerState, sizer: Sizer) -> SizedReactor:
     return SizedReactor(state, _claim, _is_cancelled, sizer)
 
 
+def _future(call: Call) -> CallFuture[Any]:
+    assert isinstance(call, CallFuture)  # as `submit` makes them all
+    return call
+
+
 def _is_cancelled(call: Call) -> bool:
-    cancelled: bool = call.token.cancelled()
-    return cancelled
+    return _future(call).cancelled()
 
 
 def _claim(call: Call) -> bool:
-    future: CallFuture[Any] = call.token
-    return future.set_running_or_notify_cancel()
+    return _future(call).set_running_or_notify_cancel()
 
 
 def _function_body(function: FunctionRecord) -> bytes:
-    return pickle.dumps((function.number, function.payload, function.limits is not None), PROTOCOL)
+    options = function.options
+    settings = {"is_limited": function.limits is not None, "mode": options.mode, "timeout_s": options.timeout_s}
+    return pickle.dumps((function.number, function.payload, settings), PROTOCOL)
 
 
-def _settle(call: Call, outcome: Any) -> None:
+def _settle(call: CallFuture[Any], outcome: Any) -> None:
     """Give a call its end."""
-    future: CallFuture[Any] = call.token
     if outcome is None:
-        future.set_result(None)
+        call.set_result(None)
         return
     value, error = load_outcome(outcome) if call.function.limits is None else load_limited(call.function, outcome)
     if error is None:
-        future.set_result(value)
+        call.set_result(value)
     else:
-        future.set_exception(error)
+        call.set_exception(error)

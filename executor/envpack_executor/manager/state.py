@@ -35,9 +35,28 @@ NEXT: dict[Phase, frozenset[Phase]] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class CallOptions:
+    """What is the same for all calls of a function, as `@task` was told.
+
+    Args:
+        mode: `direct`, `fork`, `thread` or `fresh`.
+        timeout_s: a call that runs longer is ended; 0 for no bound.
+        retries: how often a call that raises is run again.
+        priority: calls with a larger one go first.
+        resources: what a call needs of its node at least; None for one slot.
+    """
+
+    mode: str = "direct"
+    timeout_s: float = 0.0
+    retries: int = 0
+    priority: int = 0
+    resources: Allocation | None = None
+
+
 @dataclass(slots=True, eq=False)
 class FunctionRecord:
-    """A function as it is sent to context processes, once to each.
+    """A function as it is sent to context processes, once to each, and what is the same for all its calls.
 
     Args:
         number: how calls name it.
@@ -46,6 +65,7 @@ class FunctionRecord:
         category: under which its usage is remembered.
         limits: what a call may use, as `@monitor` was told; the reactor never looks into it.
         estimate_s: recent wall time of a call in seconds; None before the first result.
+        options: as `@task` was told.
     """
 
     number: int
@@ -54,6 +74,7 @@ class FunctionRecord:
     category: str
     limits: Any = None
     estimate_s: float | None = None
+    options: CallOptions = CallOptions()
 
 
 @dataclass(slots=True, eq=False)
@@ -83,16 +104,15 @@ class ContextRecord:
     is_fresh: bool = False
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Call:
-    """One call, until its future has an end.
+    """One call, until it has an end. What its caller waits for is a `CallFuture`, which is a call itself.
 
     Args:
         number: in the order of submission.
         function: what is called.
         context: where it must run.
         payload: pickled arguments.
-        token: what the loop knows the caller's future by; the reactor never looks into it.
         losses: how earlier tries ended.
         is_claimed: it was sent once, and cannot be cancelled since.
         features: numbers known before the call that may explain what it uses; None where nobody asks.
@@ -104,7 +124,6 @@ class Call:
     function: FunctionRecord
     context: ContextRecord
     payload: bytes
-    token: Any
     losses: tuple[str, ...] = ()
     is_claimed: bool = False
     features: Mapping[str, float] | None = None

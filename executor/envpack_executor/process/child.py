@@ -40,6 +40,8 @@ FLUSH_AFTER_NS = 1_000_000
 # While a call runs, another thread sends the results before it. This often, because it takes turns with the call.
 FLUSH_EVERY_S = 0.005
 PROTOCOL = 5
+# The outcome of a call with limits: what else would be its outcome, its figures, the pid.
+LIMITED_FIELDS = 3
 
 
 def type_name(value: object) -> str:
@@ -101,8 +103,8 @@ class ContextServer:
 
     Args:
         descriptor: the socket to the host, blocking.
-        progress: two 64-bit words shared with the host: number of the running call, its start on the monotonic
-            clock in ns (0 between batches).
+        progress: four 64-bit words shared with the host: number of the running call, its start on the monotonic clock
+            in ns (0 between batches), pid of its fork child (0 without one), its deadline on that clock (0 without).
     """
 
     def __init__(self, descriptor: int, progress: memoryview) -> None:
@@ -112,6 +114,7 @@ class ContextServer:
         self._functions: dict[int, _Function] = {}
         self._meter = Meter()
         self._outcomes: list[Any] = []
+        self._has_irregular = False
         self._sending = _thread.allocate_lock()
         self._batch_runs = _thread.allocate_lock()
         self._batch_runs.acquire()
@@ -156,10 +159,11 @@ class ContextServer:
         write_frame(self._descriptor, READY, ready)
         return True
 
-    def _learn(self, number: int, payload: bytes, is_limited: bool) -> None:
+    def _learn(self, number: int, payload: bytes, settings: Mapping[str, Any]) -> None:
         """Keep a function; one that cannot be loaded here fails each of its calls, with the reason."""
         try:
-            self._functions[number] = _Function(number, pickle.loads(payload), self._provided, is_limited)
+            function = pickle.loads(payload)
+            self._functions[number] = _Function(number, function, self._provided, settings["is_limited"])
         except BaseException as error:
             self._functions[number] = _Function(number, _raiser(error), {})
 
@@ -178,11 +182,16 @@ class ContextServer:
             progress[1] = started
             sequence += 1
             if function.tally.is_alone:
-                self._outcomes.append(meter.alone(function.tally, _run, function, payload, sequence - 1))
+                outcome = meter.alone(function.tally, _run, function, payload, sequence - 1)
+                self._has_irregular |= type(outcome) is tuple
+                self._outcomes.append(outcome)
                 started = monotonic_ns()
                 continue
             meter.open(started)
-            self._outcomes.append(_run(function, payload))
+            outcome = _run(function, payload)
+            if type(outcome) is tuple:
+                self._has_irregular = True
+            self._outcomes.append(outcome)
             now = monotonic_ns()
             meter.note(function.tally, now - started)
             started = now
@@ -198,9 +207,17 @@ class ContextServer:
     def _write_outcomes(self, durations: Durations, usages: Usages) -> None:
         """Write what there is. The other thread may append meanwhile, so the list stays the same object."""
         count = len(self._outcomes)
-        body = pickle.dumps((self._outcomes[:count], durations, usages), PROTOCOL)
+        outcomes = self._outcomes[:count]
+        body = pickle.dumps((outcomes, durations, usages, self._take_irregular(outcomes)), PROTOCOL)
         del self._outcomes[:count]
         write_frame(self._descriptor, RESULTS, body)
+
+    def _take_irregular(self, outcomes: list[Any]) -> list[tuple[int, str, Any]]:
+        """Return which of these outcomes are no results, as (index, kind, detail)."""
+        if not self._has_irregular:
+            return []
+        self._has_irregular = False
+        return [(index, *found) for index, outcome in enumerate(outcomes) if (found := _irregularity(outcome))]
 
     def _begin_long_batch(self) -> None:
         """Wake the thread that sends results which would otherwise wait behind a call that turns out to be long."""
@@ -236,6 +253,13 @@ def _run(function: _Function, payload: bytes) -> Any:
         return _dumps(value)
     except BaseException as error:
         return _unpicklable(value, error)
+
+
+def _irregularity(outcome: Any) -> tuple[str, Any] | None:
+    """Return (kind, detail) of an outcome that is no result: `raised` with the name of the exception's type."""
+    if type(outcome) is tuple and len(outcome) == LIMITED_FIELDS:
+        outcome = outcome[0]
+    return ("raised", outcome[1]) if type(outcome) is tuple else None
 
 
 def _dumps(value: Any) -> bytes:
@@ -334,6 +358,6 @@ def main(descriptor: int, lifeline: int, progress: int, modules: Mapping[str, tu
         os.set_inheritable(name, False)
     _thread.start_new_thread(_watch_lifeline, (lifeline,))
     sys.meta_path.insert(0, _BundledFinder(modules))
-    words = memoryview(mmap.mmap(progress, 16)).cast("Q")
+    words = memoryview(mmap.mmap(progress, 32)).cast("Q")
     os.close(progress)
     ContextServer(descriptor, words).serve()

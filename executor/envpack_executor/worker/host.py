@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 _READ_BYTES = 1 << 18
 _STOP_GRACE_S = 3.0
+PROGRESS_BYTES = 32  # four words, see `process.child`
 
 HostInstruction = CheckEnvironment | StoreChunk | Launch | Write | Stop | Watch
 
@@ -54,7 +55,7 @@ class ContextProcess:
         popen: the operating system's process, leader of a session of its own.
         connection: our end of the socket pair, non-blocking.
         lifeline: the write end that keeps it alive.
-        progress: the two shared words, see `process.child`.
+        progress: the shared words, see `process.child`.
     """
 
     def __init__(
@@ -111,7 +112,7 @@ def spawn(process: ProcessId, python: str, is_isolated: bool, environ: dict[str,
     lifeline_end, lifeline = os.pipe()
     progress = os.memfd_create("envpack-progress")
     try:
-        os.ftruncate(progress, 16)
+        os.ftruncate(progress, PROGRESS_BYTES)
         inherited = (theirs.fileno(), lifeline_end, progress)
         popen = subprocess.Popen(
             command(python, is_isolated, inherited),
@@ -121,7 +122,7 @@ def spawn(process: ProcessId, python: str, is_isolated: bool, environ: dict[str,
             env=environ,
         )
         ours.setblocking(False)
-        return ContextProcess(process, popen, ours, lifeline, mmap.mmap(progress, 16))
+        return ContextProcess(process, popen, ours, lifeline, mmap.mmap(progress, PROGRESS_BYTES))
     except BaseException:
         ours.close()
         os.close(lifeline)
