@@ -188,10 +188,13 @@ format: ## mend style and format where a tool can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+EXECUTOR := benchmarks/executor
+EXECUTOR_CLAIMS := rate round_trip pending first_result
+
 .PHONY: bench
 bench: ## run every benchmark in its short form
 	$(call setup,bench)
-	@for file in benchmarks/*.py; do \
+	@for file in benchmarks/*.py $(EXECUTOR)/allocations.py $(patsubst %,$(EXECUTOR)/%.py,$(EXECUTOR_CLAIMS)); do \
 	    echo "make: $$file --quick"; $(BIN)/python "$$file" --quick $(ARGS) || exit 1; \
 	done
 
@@ -244,6 +247,20 @@ bench-monitoring: ## show what monitoring costs and how exact it is, beside othe
 	@for name in overhead spikes tree isolated hundred history; do $(BIN)/python $(MONITORING)/$$name.py $(ARGS) || exit 1; echo; done
 	$(BIN)/python $(MONITORING)/comparison.py --peers $(MONITORS)/bin $(ARGS)
 
+# Other executors stand in an environment of their own, with envpack as an editable project: all run under one Python.
+RIVALS := $(VENV)-executor
+
+.PHONY: bench-executor
+bench-executor: ## compare the executor with others, claim by claim (ARGS="--only envpack loky")
+	@$(environment)
+	@key=$$(cat $(EXECUTOR)/peers.txt pyproject.toml | cksum | cut -d ' ' -f 1); [ -e $(RIVALS)/.made-$$key ] || { \
+	    echo "make: $(RIVALS): installing $(EXECUTOR)/peers.txt"; \
+	    rm -rf $(RIVALS) && $(BIN)/python -m venv $(RIVALS) && \
+	    $(RIVALS)/bin/python -m pip --disable-pip-version-check install --quiet -r $(EXECUTOR)/peers.txt --editable . && \
+	    touch $(RIVALS)/.made-$$key; \
+	}
+	@for name in $(EXECUTOR_CLAIMS); do $(RIVALS)/bin/python $(EXECUTOR)/$$name.py $(ARGS) || exit 1; echo; done
+
 .PHONY: docs
 docs: ## build the documentation into site/; a warning is an error
 	$(call setup,docs)
@@ -262,4 +279,4 @@ clean: ## remove what the targets wrote, but not the environments
 
 .PHONY: distclean
 distclean: clean ## remove the environments too
-	rm -rf .venv .venv-corpus .venv-peers .venv-monitors .venv-proof-* $(foreach version,$(PYTHONS),.venv-$(version) .venv-$(version).log)
+	rm -rf .venv .venv-corpus .venv-peers .venv-monitors .venv-executor .venv-proof-* $(foreach version,$(PYTHONS),.venv-$(version) .venv-$(version).log)

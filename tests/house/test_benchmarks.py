@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
-SHARED = {"rounds.py", "shapes.py", "functions.py"}
+SHARED = {"rounds.py", "shapes.py", "functions.py", "peers.py"}
 """Files of the folders of claims that hold none."""
 
-ROOMS = (".", "packing", "prediction", "monitoring")
+ROOMS = (".", "packing", "prediction", "monitoring", "executor")
 CLAIMS = sorted(file for room in ROOMS for file in (FOLDER / room).glob("*.py") if file.name not in SHARED)
 
 

@@ -5,7 +5,7 @@ must be so few that the largest calls fit side by side. With `allocations="auto"
 what the run before has left in the history (warm). All run turn by turn; printed are medians with the range, and the
 most memory that calls had in use at the same time.
 
-    python benchmarks/executor_allocations.py [--quick] [--json]
+    python benchmarks/executor/allocations.py [--quick] [--json]
 """
 
 from __future__ import annotations
