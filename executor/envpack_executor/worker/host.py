@@ -52,7 +52,7 @@ class ContextProcess:
 
     Args:
         process: its id.
-        popen: the operating system's process, leader of a session of its own.
+        popen: the operating system's process, leader of a process group of its own.
         connection: our end of the socket pair, non-blocking.
         lifeline: the write end that keeps it alive.
         progress: the shared words, see `process.child`.
@@ -118,7 +118,8 @@ def spawn(process: ProcessId, python: str, is_isolated: bool, environ: dict[str,
             command(python, is_isolated, inherited),
             pass_fds=inherited,
             stdin=subprocess.DEVNULL,
-            start_new_session=True,
+            # No session of its own: schedulers that share out time by session would let it wait behind everybody else.
+            process_group=0,
             env=environ,
         )
         ours.setblocking(False)
