@@ -12,7 +12,7 @@ from typing import Literal, NewType
 
 import msgspec
 
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 
 NodeId = NewType("NodeId", str)
 ProcessId = NewType("ProcessId", int)
@@ -65,6 +65,33 @@ class StopProcess(msgspec.Struct, frozen=True, tag=True):
 
     process: ProcessId
     is_kill: bool
+
+
+class EndCall(msgspec.Struct, frozen=True, tag=True):
+    """End a call if it runs: its fork child where it has one, otherwise the whole process. A `CallEnded` tells of it.
+
+    Args:
+        process: where it was sent.
+        number: of the call at the process. One that has not begun, or is over, is left alone.
+        reason: comes back with `CallEnded`.
+    """
+
+    process: ProcessId
+    number: int
+    reason: str
+
+
+class TakeBack(msgspec.Struct, frozen=True, tag=True):
+    """Let a context process drop the calls that it has not begun; its frame `RETURNED` says which they were.
+
+    Args:
+        process: which.
+        until: number of the first call that was not sent yet. All before it that have not begun are dropped, also
+            those that the process has not read yet; later ones are not meant.
+    """
+
+    process: ProcessId
+    until: int
 
 
 class Chunk(msgspec.Struct, frozen=True, tag=True):
@@ -146,6 +173,22 @@ class ProcessGone(msgspec.Struct, frozen=True, tag=True):
     reason: str = ""
 
 
+class CallEnded(msgspec.Struct, frozen=True, tag=True):
+    """The node has killed a call that ran; sent before what follows from it (a result that is none, `ProcessGone`).
+
+    Args:
+        process: which process it ran in.
+        number: of the call at the process.
+        reason: of `EndCall`; `timeout` when it ran longer than it may.
+        ran_s: how long it had run, in seconds.
+    """
+
+    process: ProcessId
+    number: int
+    reason: str
+    ran_s: float
+
+
 class MemorySeen(msgspec.Struct, frozen=True, tag=True):
     """What the context processes of a node have in memory now.
 
@@ -174,8 +217,10 @@ class Goodbye(msgspec.Struct, frozen=True, tag=True):
     reason: str
 
 
-ToWorker = StartProcess | Deliver | StopProcess | Chunk | Farewell | Welcome | ManagerBeat
-FromWorker = Hello | ProcessStarted | ProcessFrame | ProcessGone | MemorySeen | NeedChunk | WorkerBeat | Goodbye
+ToWorker = StartProcess | Deliver | EndCall | TakeBack | StopProcess | Chunk | Farewell | Welcome | ManagerBeat
+FromWorker = (
+    Hello | ProcessStarted | ProcessFrame | ProcessGone | CallEnded | MemorySeen | NeedChunk | WorkerBeat | Goodbye
+)
 
 _encoder = msgspec.msgpack.Encoder()
 _to_worker = msgspec.msgpack.Decoder(ToWorker)

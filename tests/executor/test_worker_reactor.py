@@ -15,9 +15,11 @@ from envpack_executor import messages
 from envpack_executor.messages import Chunk, Deliver, Environment, NeedChunk, ProcessId, StartProcess, StopProcess
 from envpack_executor.worker import events as worker
 from envpack_executor.worker.events import (
+    CallKilled,
     CheckEnvironment,
     EnvironmentChecked,
     FrameArrived,
+    KillCall,
     Launch,
     Launched,
     LaunchFailed,
@@ -28,6 +30,7 @@ from envpack_executor.worker.events import (
     Reply,
     Stop,
     StoreChunk,
+    TakeCallsBack,
     Tick,
     Write,
 )
@@ -145,6 +148,18 @@ def test_a_layer_that_failed_is_asked_for_again_by_the_next_process(reactor: Wor
     start(reactor, ONE, missing=("a",))
     reactor.handle(LayerFailed("a", "digest mismatch"))
     assert start(reactor, TWO, missing=("a",)) == [Reply(NeedChunk("a", 0))]
+
+
+# --- calls that must end
+
+
+def test_what_concerns_calls_goes_to_running_processes_alone(reactor: WorkerReactor) -> None:
+    assert reactor.handle(messages.EndCall(ONE, 0, "cancelled")) == []
+    run(reactor, ONE)
+    assert reactor.handle(messages.EndCall(ONE, 2, "cancelled")) == [KillCall(ONE, 2, "cancelled")]
+    assert reactor.handle(messages.TakeBack(ONE, 3)) == [TakeCallsBack(ONE, 3)]
+    killed = reactor.handle(CallKilled(ONE, 2, "timeout", 1.5))
+    assert killed == [Reply(messages.CallEnded(ONE, 2, "timeout", 1.5))]
 
 
 # --- the worker itself

@@ -38,6 +38,7 @@ from envpack_executor.manager.reactor import ManagerReactor
 from envpack_executor.manager.state import Call, ContextRecord, FunctionRecord, ManagerState
 from envpack_executor.manager.usage import UsageSink, load_limited
 from envpack_executor.messages import (
+    CallEnded,
     Chunk,
     Deliver,
     Environment,
@@ -213,8 +214,8 @@ class ManagerLoop:
                 self._send_chunk(node, message)
             case Goodbye():
                 self.node_lost(node, message.reason)
-            case Hello() | WorkerBeat():
-                pass  # the connection's own business
+            case Hello() | WorkerBeat() | CallEnded():
+                pass  # the connection's own business; what follows from the end of a call is told by itself
             case _:
                 assert_never(message)
 

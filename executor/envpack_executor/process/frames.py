@@ -20,6 +20,7 @@ CALLS = 3  # a batch of calls, in order
 READY = 16  # the set-up is done, with its duration
 SETUP_FAILED = 17  # it failed, with the exception
 RESULTS = 18  # outcomes of calls, in the order of the calls
+RETURNED = 19  # number of the first call that was dropped because it was asked back; one above the last if none was
 
 
 def encode(kind: int, body: bytes) -> bytes:

@@ -67,6 +67,16 @@ class ProcessEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class CallKilled:
+    """The host has killed a call that ran; see `messages.CallEnded`."""
+
+    process: ProcessId
+    number: int
+    reason: str
+    ran_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class MemoryLooked:
     """What has changed in the memory of context processes; see `messages.MemorySeen`."""
 
@@ -88,6 +98,7 @@ Event = (
     | LaunchFailed
     | FrameArrived
     | ProcessEnded
+    | CallKilled
     | MemoryLooked
     | Tick
     | ToWorker
@@ -131,6 +142,23 @@ class Write:
 
 
 @dataclass(frozen=True, slots=True)
+class KillCall:
+    """Kill a call if it is the one that runs in a context process; see `messages.EndCall`."""
+
+    process: ProcessId
+    number: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TakeCallsBack:
+    """Let a context process drop what it has not begun; see `messages.TakeBack`."""
+
+    process: ProcessId
+    until: int
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """End a context process, at once or when it has served what it has."""
 
@@ -161,4 +189,4 @@ class Leave:
     is_silence: bool = False
 
 
-Instruction = CheckEnvironment | StoreChunk | Launch | Write | Stop | Watch | Reply | Leave
+Instruction = CheckEnvironment | StoreChunk | Launch | Write | KillCall | TakeCallsBack | Stop | Watch | Reply | Leave

@@ -34,7 +34,16 @@ from envpack_executor.messages import Environment, ProcessId
 from envpack_executor.process import frames
 from envpack_executor.process.bundle import bundle, command
 from envpack_executor.worker import events
-from envpack_executor.worker.events import CheckEnvironment, Launch, Stop, StoreChunk, Watch, Write
+from envpack_executor.worker.events import (
+    CheckEnvironment,
+    KillCall,
+    Launch,
+    Stop,
+    StoreChunk,
+    TakeCallsBack,
+    Watch,
+    Write,
+)
 from envpack_executor.worker.watch import tree_bytes
 
 if TYPE_CHECKING:
@@ -44,7 +53,7 @@ _READ_BYTES = 1 << 18
 _STOP_GRACE_S = 3.0
 PROGRESS_BYTES = 32  # four words, see `process.child`
 
-HostInstruction = CheckEnvironment | StoreChunk | Launch | Write | Stop | Watch
+HostInstruction = CheckEnvironment | StoreChunk | Launch | Write | KillCall | TakeCallsBack | Stop | Watch
 
 
 class ContextProcess:
@@ -84,12 +93,25 @@ class ContextProcess:
         with memoryview(self._progress) as raw, raw.cast("Q") as words:
             return words[0] if words[1] else -1
 
+    @property
+    def ran_s(self) -> float:
+        """For how long the call that runs has run, in seconds; 0 between calls."""
+        with memoryview(self._progress) as raw, raw.cast("Q") as words:
+            return (time.monotonic_ns() - words[1]) / 1e9 if words[1] else 0.0
+
     def kill(self) -> None:
         """Kill the process and all of its group; harmless when it has ended but was not reaped."""
         try:
             os.killpg(self.popen.pid, signal.SIGKILL)
         except ProcessLookupError:
             self.popen.kill()
+
+    def take_back(self, until: int) -> None:
+        """Tell the process, whatever it is doing, to drop the calls before `until` that have not begun."""
+        try:
+            os.write(self._lifeline, until.to_bytes(8, "little"))
+        except BrokenPipeError:
+            pass  # it has ended; the pidfd will say so
 
     def reap(self) -> int:
         """Kill what is left of the group, wait for the process, free everything; return its exit status."""
@@ -177,6 +199,11 @@ class Host:
                 self._check(instruction)
             case Stop():
                 self._stop(instruction)
+            case KillCall():
+                self._kill_call(instruction)
+            case TakeCallsBack():
+                if (process := self._processes.get(instruction.process)) is not None:
+                    process.take_back(instruction.until)
             case StoreChunk():
                 self._store_chunk(instruction)
             case Watch():
@@ -411,6 +438,14 @@ class Host:
         process.kill_at_s = time.monotonic() + _STOP_GRACE_S
         if not process.unsent:
             self._shut(process)
+
+    def _kill_call(self, instruction: KillCall) -> None:
+        process = self._processes.get(instruction.process)
+        if process is None or process.running_call != instruction.number:
+            return
+        ran_s = process.ran_s
+        process.kill()
+        self._emit(events.CallKilled(process.process, instruction.number, instruction.reason, ran_s))
 
     def _shut(self, process: ContextProcess) -> None:
         try:

@@ -11,11 +11,13 @@ from typing import assert_never
 from envpack_executor import messages
 from envpack_executor.messages import ProcessId
 from envpack_executor.worker.events import (
+    CallKilled,
     CheckEnvironment,
     EnvironmentChecked,
     Event,
     FrameArrived,
     Instruction,
+    KillCall,
     Launch,
     Launched,
     LaunchFailed,
@@ -27,6 +29,7 @@ from envpack_executor.worker.events import (
     Reply,
     Stop,
     StoreChunk,
+    TakeCallsBack,
     Tick,
     Watch,
     Write,
@@ -67,6 +70,12 @@ class WorkerReactor:
                 return self._gone(event.process, None, -1, event.reason)
             case ProcessEnded():
                 return self._gone(event.process, event.exit_status, event.running_call)
+            case CallKilled():
+                return [Reply(messages.CallEnded(event.process, event.number, event.reason, event.ran_s))]
+            case messages.EndCall():
+                return self._if_running(KillCall(event.process, event.number, event.reason))
+            case messages.TakeBack():
+                return self._if_running(TakeCallsBack(event.process, event.until))
             case MemoryLooked():
                 return [Reply(messages.MemorySeen(event.seen))]
             case messages.StopProcess():
@@ -159,6 +168,11 @@ class WorkerReactor:
             return [Write(message.process, message.frames)]
         record.held.append(message.frames)
         return []
+
+    def _if_running(self, instruction: KillCall | TakeCallsBack) -> list[Instruction]:
+        """No calls are sent to a process that is not ready, so nothing can be asked back from it."""
+        record = self.state.processes.get(instruction.process)
+        return [instruction] if record is not None and record.phase is Phase.RUNNING else []
 
     def _stop(self, message: messages.StopProcess) -> list[Instruction]:
         record = self.state.processes.get(message.process)
