@@ -149,6 +149,11 @@ conformance: ## run CPython's own tests of concurrent.futures against ContextExe
 	$(call setup,test)
 	$(BIN)/python -m tests.executor.conformance --download $(VENV)/cpython-tests $(ARGS)
 
+.PHONY: storm
+storm: ## let a million strangers knock at an executor that serves a worker meanwhile
+	$(call setup,test)
+	$(BIN)/python -m tests.executor.storm $(ARGS)
+
 .PHONY: fuzz
 fuzz: ## try a hundred times as many inputs, and new ones each time, in the tests that make their inputs up
 	$(call setup,test)

@@ -1,8 +1,8 @@
 """The manager's end of the connections to workers elsewhere, driven by the manager's loop.
 
 Guarantees: bytes are decoded only when they come from a peer that holds the workers' key (ZeroMQ drops all others
-before we see them), and only up to `MAX_MESSAGE_BYTES`; a worker that is silent, of another protocol or of another
-Python is told to leave and why.
+before we see them); a peer without it costs a descriptor and a short frame, for seconds (`manager.door`); a worker that
+is silent, of another protocol or of another Python is told to leave and why.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ import zmq
 from envpack_executor import messages
 from envpack_executor.curve import Guard
 from envpack_executor.errors import ExecutorError
+from envpack_executor.manager.door import Door, listen
 from envpack_executor.messages import FromWorker, Hello, NodeId, ToWorker
-from envpack_executor.zeromq import Context, has_input, wake_on
+from envpack_executor.zeromq import Context, has_input, limit_frames, split, wake_on
 
 if TYPE_CHECKING:
     from envpack_executor.manager.loop import ManagerLoop
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-MAX_MESSAGE_BYTES = 1 << 32
 FAREWELL_LINGER_MS = 1000
 
 
@@ -79,23 +79,28 @@ class Server:
         self._guard = Guard(self._context)
         self._socket = self._context.socket(zmq.ROUTER)
         self._guard.protect(self._socket)
-        self._socket.maxmsgsize = MAX_MESSAGE_BYTES
+        limit_frames(self._socket)
         self._socket.sndhwm = self._socket.rcvhwm = 0  # bounded by the calls that a process may have outstanding
         self._socket.linger = FAREWELL_LINGER_MS
+        # A peer that is gone without a word keeps its descriptor no longer than it keeps its node.
+        self._socket.heartbeat_ivl = self._socket.heartbeat_timeout = int(heartbeat.silence_s * 1000)
         try:
-            self._socket.bind(bind)
-            self._guard.worker_key.write(key_file)
-        except (zmq.ZMQError, ExecutorError) as error:
+            self._door = Door(self._context, self._socket, listen(bind))
+        except (zmq.ZMQError, OSError, ValueError) as error:
             self._context.destroy(linger=0)
-            if isinstance(error, ExecutorError):
-                raise
             raise ExecutorError(
                 f"cannot listen at {bind!r}: {error}", "expected tcp://HOST:PORT of this machine"
             ) from error
+        try:
+            self._guard.worker_key.write(key_file)
+        except ExecutorError:
+            self._door.close()
+            self._context.destroy(linger=0)
+            raise
         endpoint = self._socket.get(zmq.LAST_ENDPOINT)
         assert isinstance(endpoint, bytes)
         self.address = endpoint.decode().rstrip("\0")
-        for socket in (self._socket, self._guard.socket):
+        for socket in (self._socket, self._guard.socket, self._door.events):
             wake_on(loop.selector, socket)
         loop.add_timer(self.turn)
 
@@ -115,6 +120,7 @@ class Server:
     def _take_all(self) -> None:
         while True:
             self._guard.answer()
+            self._door.watch(len(self._peers))
             if not has_input(self._socket):
                 return
             identity, *parts = self._socket.recv_multipart()
@@ -122,10 +128,11 @@ class Server:
 
     def send(self, identity: bytes, message: ToWorker) -> None:
         """Send a message to a worker."""
-        self._socket.send_multipart([identity, messages.encode(message)])
+        self._socket.send_multipart([identity, *split(messages.encode(message))])
 
     def close(self) -> None:
         """Close the sockets, once what was sent has had time to leave, and remove the key file."""
+        self._door.close()
         self._context.destroy(linger=FAREWELL_LINGER_MS)
         self.key_file.unlink(missing_ok=True)
 

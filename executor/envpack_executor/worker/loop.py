@@ -31,7 +31,7 @@ from envpack_executor.worker.events import Event, Leave, Reply, Tick
 from envpack_executor.worker.host import Host
 from envpack_executor.worker.reactor import WorkerReactor
 from envpack_executor.worker.state import WorkerState
-from envpack_executor.zeromq import Context, has_input, wake_on
+from envpack_executor.zeromq import Context, has_input, limit_frames, split, wake_on
 
 JOIN_WITHIN_S = 30.0
 _LINGER_MS = 500
@@ -78,6 +78,7 @@ class Worker:
         self._socket = self._context.socket(zmq.DEALER)
         self._socket.linger = _LINGER_MS
         self._socket.sndhwm = self._socket.rcvhwm = 0
+        limit_frames(self._socket)
         authenticate(self._socket, key)
         self._monitor = self._socket.get_monitor_socket(_NO_AUTHENTICATION)
 
@@ -140,7 +141,7 @@ class Worker:
             recv_monitor_message(self._monitor)
             self._set_leave(Leave("the manager does not know the key of this worker", is_refusal=True))
         while self._leave is None and has_input(self._socket):
-            message = messages.decode_to_worker(self._socket.recv())
+            message = messages.decode_to_worker(b"".join(self._socket.recv_multipart()))
             self._is_welcome = True
             self._reactor.heard(time.monotonic())
             self._handle(message)
@@ -181,7 +182,7 @@ class Worker:
                     self._host.execute(instruction)
 
     def _send(self, message: messages.FromWorker) -> None:
-        self._socket.send(messages.encode(message))
+        self._socket.send_multipart(split(messages.encode(message)))
 
     def _call_soon(self, job: Callable[[], None]) -> None:
         self._jobs.append(job)
