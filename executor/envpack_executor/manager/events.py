@@ -82,6 +82,11 @@ class ResultsArrived:
 
 
 @dataclass(frozen=True, slots=True)
+class TimePassed:
+    """An alarm of the reactor is due: `ManagerState.now_s` says what time it is."""
+
+
+@dataclass(frozen=True, slots=True)
 class CallsWithdrawn:
     """Some queued calls were cancelled by whoever submitted them."""
 
@@ -103,6 +108,7 @@ Event = (
     | ResultsArrived
     | ProcessGone
     | MemorySeen
+    | TimePassed
     | CallsWithdrawn
     | CloseRequested
 )

@@ -248,6 +248,7 @@ class ManagerLoop:
         self._is_asleep = True
         ready = self.selector.select(0 if self._calls or self._jobs else timeout_s)
         self._is_asleep = False
+        self.state.now_s = time.monotonic()
         for key, mask in ready:
             key.data(mask)
 
@@ -260,8 +261,14 @@ class ManagerLoop:
                 self._prepare(context)
 
     def _timers_due(self) -> float | None:
-        now = time.monotonic()
+        now = self.state.now_s = time.monotonic()
         due = [next_s for timer in self._timers if (next_s := timer(now)) is not None]
+        if (alarm_s := self._reactor.alarms.next_s) is not None:
+            if alarm_s <= now:
+                self._handle(events.TimePassed())
+                alarm_s = self._reactor.alarms.next_s
+            if alarm_s is not None:
+                due.append(alarm_s)
         if self._local is not None and (deadline := self._local.host.next_deadline_s()) is not None:
             self._local.host.tick()
             due.append(deadline)

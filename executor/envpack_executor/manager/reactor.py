@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import assert_never
 
 from envpack_executor.errors import ProcessExitedError, ProcessLostError, ProcessStartError
+from envpack_executor.manager.alarms import Alarms
 from envpack_executor.manager.events import (
     CallsCancelled,
     CallsDone,
@@ -31,6 +32,7 @@ from envpack_executor.manager.events import (
     ResultsArrived,
     SendCalls,
     StartContext,
+    TimePassed,
 )
 from envpack_executor.manager.state import (
     Call,
@@ -66,6 +68,7 @@ class ManagerReactor:
         self, state: ManagerState, claim: Callable[[Call], bool], is_cancelled: Callable[[Call], bool]
     ) -> None:
         self.state = state
+        self.alarms = Alarms()
         self._claim = claim
         self._is_cancelled = is_cancelled
         self._process_numbers = itertools.count(1)
@@ -93,6 +96,8 @@ class ManagerReactor:
                 self._node_lost(event, todo)
             case MemorySeen():
                 self._memory_seen(event, todo)
+            case TimePassed():
+                self.alarms.ring(self.state.now_s, todo)
             case CallsWithdrawn():
                 self._withdraw()
             case CloseRequested():

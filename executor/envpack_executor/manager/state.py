@@ -255,6 +255,7 @@ class ManagerState:
         waiting: contexts with queued calls, by number.
         open_calls: calls that have no end yet.
         set_ups: processes that became ready, ever.
+        now_s: when the event came that is handled, on a clock that never goes back.
     """
 
     max_tries: int = 3
@@ -264,5 +265,6 @@ class ManagerState:
     waiting: dict[int, ContextRecord] = field(default_factory=dict)
     open_calls: int = 0
     set_ups: int = 0
+    now_s: float = 0.0
     is_closing: bool = False
     is_closed: bool = False
