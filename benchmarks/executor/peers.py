@@ -13,10 +13,6 @@ WORKERS = 2
 OURS = "envpack"
 
 
-def no_op(*args: object) -> None:
-    """Do nothing, in a module that every executor's workers can import."""
-
-
 @dataclass(frozen=True)
 class Running:
     """An executor that runs.

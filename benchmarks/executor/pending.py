@@ -14,8 +14,8 @@ import argparse
 import os
 import tempfile
 import time
-from pathlib import Path
 
+import functions
 import peers
 import rounds
 
@@ -27,21 +27,16 @@ SUBJECTS = {
 }
 
 
-def wait_for(gate: str) -> None:
-    """Read from a named pipe until somebody opens and closes its other end."""
-    Path(gate).read_bytes()
-
-
 def fill(executor: peers.Running, calls: int, folder: str) -> tuple[int, float, float]:
     """Have many calls pending; return their bytes, and the seconds of submitting and of finishing them."""
     gates = [os.path.join(folder, f"gate-{number}") for number in range(peers.WORKERS)]
     for gate in gates:
         os.mkfifo(gate)
-    blocked = [executor.submit(wait_for, gate) for gate in gates]
+    blocked = [executor.submit(functions.wait_for, gate) for gate in gates]
     writers = [open(gate, "wb") for gate in gates]  # noqa: SIM115  # returns when the reader is there: the worker is busy
     before = rounds.private_bytes()
     started_s = time.perf_counter()
-    futures = [executor.submit(peers.no_op) for _ in range(calls)]
+    futures = [executor.submit(functions.no_op) for _ in range(calls)]
     submitted_s = time.perf_counter()
     size = rounds.private_bytes() - before
     for gate, writer in zip(gates, writers, strict=True):
@@ -59,7 +54,7 @@ def measure(subject: str, chosen: argparse.Namespace) -> rounds.Figures:
     name, calls = SUBJECTS[subject]
     repeated = REPEATED if calls <= FEW else 1
     with tempfile.TemporaryDirectory() as folder, peers.PEERS[name].start() as executor:
-        executor.results([executor.submit(peers.no_op) for _ in range(1_000)])
+        executor.results([executor.submit(functions.no_op) for _ in range(1_000)])
         found = [fill(executor, calls, folder) for _ in range(repeated)]
     submit_s, finish_s = sum(each[1] for each in found), sum(each[2] for each in found)
     return {

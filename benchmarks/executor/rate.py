@@ -15,6 +15,7 @@ import os
 import time
 from collections.abc import Callable
 
+import functions
 import peers
 import rounds
 
@@ -31,7 +32,7 @@ def measure(name: str, chosen: argparse.Namespace) -> rounds.Figures:
     """Return the rate of one executor, and what a call costs all its processes."""
     peer = peers.PEERS[name.removesuffix(LAMBDA)] if name != WITHOUT_HISTORY else peers.PEERS[peers.OURS]
     start = functools.partial(peers.envpack, history=None) if name == WITHOUT_HISTORY else peer.start
-    function: Callable[..., None] = (lambda: None) if name.endswith(LAMBDA) else peers.no_op
+    function: Callable[..., None] = (lambda: None) if name.endswith(LAMBDA) else functions.no_op
     calls = int((5_000 if chosen.quick else chosen.calls) * peer.share)
     with start() as executor:
         executor.results([executor.submit(function) for _ in range(calls // 10 + 10)])

@@ -11,6 +11,7 @@ import argparse
 import os
 import time
 
+import functions
 import peers
 import rounds
 
@@ -21,11 +22,11 @@ def measure(name: str, chosen: argparse.Namespace) -> rounds.Figures:
     times = []
     with peers.PEERS[name].start() as executor:
         for _ in range(calls // 10):
-            executor.results([executor.submit(peers.no_op)])
+            executor.results([executor.submit(functions.no_op)])
         cpu_s = rounds.tree_cpu_s(os.getpid())
         for _ in range(calls):
             started_s = time.perf_counter()
-            executor.results([executor.submit(peers.no_op)])
+            executor.results([executor.submit(functions.no_op)])
             times.append((time.perf_counter() - started_s) * 1e6)
         cpu_s = rounds.tree_cpu_s(os.getpid()) - cpu_s
     times.sort()

@@ -146,7 +146,8 @@ def _ask(file: str, name: str) -> Figures | str:
         quiet = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_USAGE_STATS_ENABLED": "0", "PYTHONWARNINGS": "ignore"}
         history = str(Path(folder, "history.sqlite"))
         programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-        environ = {**os.environ, **quiet, "PYTHONPATH": path, "PATH": programs, "ENVPACK_HISTORY": history}
+        kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        environ = {**kept, **quiet, "PYTHONPATH": path, "PATH": programs, "ENVPACK_HISTORY": history}
         command = [sys.executable, file, *sys.argv[1:], "--subject", name]
         try:
             outcome = subprocess.run(command, capture_output=True, text=True, env=environ, timeout=_PATIENCE_S)

@@ -7,7 +7,9 @@ summed further and written once a second, because a history with a row per micro
 from __future__ import annotations
 
 import os
+import threading
 import time
+from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 HistoryChoice = str | os.PathLike[str] | None | Literal["default"]
 WRITE_SUMS_EVERY_S = 1.0
+OPEN_AFTER_S = 0.1
 _LARGEST = frozenset({"peak_memory_bytes", "memory_before_bytes"})
 _FIRST = frozenset({"started_at", "quality", "category"})
 
@@ -74,6 +77,9 @@ def load_limited(function: FunctionRecord, outcome: Any) -> tuple[Any, BaseExcep
 class UsageSink:
     """Takes the usage of calls from the loop's thread.
 
+    The history is opened, and what it needs is imported, in a thread of its own and a moment later: that takes longer
+    than the first calls do, and their caller waits for the interpreter's lock. What comes meanwhile is kept.
+
     Args:
         history: file of the history, `default` for the monitor's own choice, None to keep none.
     """
@@ -82,6 +88,9 @@ class UsageSink:
         self.categories: dict[str, CategoryUsage] = {}
         self._choice = history
         self._writer: HistoryWriter | None = None
+        self._opener: threading.Thread | None = None
+        self._closes = threading.Event()
+        self._early: deque[dict[str, Any]] = deque()
         self._is_writing = history is not None
         self._sums: dict[str, dict[str, Any]] = {}
         self._written_at_s = time.monotonic()
@@ -107,7 +116,11 @@ class UsageSink:
     def close(self) -> None:
         """Write what has been summed, and end the writer of the history."""
         self._write_sums()
+        self._closes.set()
+        if self._opener is not None:
+            self._opener.join()
         if self._writer is not None:
+            self._hand_over(self._writer)
             self._writer.close()
 
     def _count(self, category: str, calls: int, figures: Mapping[str, Any]) -> None:
@@ -137,17 +150,39 @@ class UsageSink:
         self._written_at_s = time.monotonic()
 
     def _put(self, row: dict[str, Any]) -> None:
-        if self._writer is None:
-            self._writer = self._open()
+        self._early.append(row)
         if self._writer is not None:
-            self._writer.put(row)
+            self._hand_over(self._writer)
+        elif self._opener is None:
+            self._start_to_open()
 
-    def _open(self) -> HistoryWriter | None:
+    def _start_to_open(self) -> None:
+        self._opener = opener = threading.Thread(target=self._open, name="envpack-history-opener", daemon=True)
+        try:
+            opener.start()
+        except RuntimeError:  # while the interpreter ends it starts no threads, but calls still run
+            self._opener = None
+            self._closes.set()
+            self._open()
+
+    def _hand_over(self, writer: HistoryWriter) -> None:
+        """Give the writer what has come; the loop's thread and the opening one may do so at the same time."""
+        while self._early:
+            try:
+                writer.put(self._early.popleft())
+            except IndexError:
+                return
+
+    def _open(self) -> None:
+        self._closes.wait(OPEN_AFTER_S)
         from envpack_monitor.history.history import History
         from envpack_monitor.history.writer import HistoryWriter
 
         path = chosen_history(self._choice)
         if path is None:
             self._is_writing = False
-            return None
-        return HistoryWriter(History(path))
+            self._early.clear()
+            return
+        # The loop's thread sees the writer first and hands over what has come; what came just before, this one does.
+        self._writer = writer = HistoryWriter(History(path))
+        self._hand_over(writer)

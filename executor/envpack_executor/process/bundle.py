@@ -1,7 +1,11 @@
 """The code that travels to a context process, and the one line of Python that receives it.
 
-The bundle holds source and compiled code of our modules and of cloudpickle. The process takes the compiled form when
-its bytecode format is ours (saves about 20 ms at each start), the source otherwise.
+The bundle holds compiled code of our modules and of cloudpickle, and their source where another interpreter may read
+it: the process takes the compiled form when its bytecode format is ours, the source otherwise.
+
+A start is what the first result waits for, so nothing is done twice or too early: the code comes out of the files that
+Python has compiled already, what stands in cloudpickle is not even unmarshalled before somebody imports it, and our
+modules are run without `typing`, which with what it imports would be a fifth of the whole start.
 """
 
 from __future__ import annotations
@@ -10,8 +14,9 @@ import functools
 import importlib.util
 import marshal
 import sys
-from importlib.machinery import PathFinder
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
+from types import CodeType
 
 _OURS = (
     "envpack_executor.process.frames",
@@ -23,7 +28,8 @@ _OURS = (
 _MARSHAL_VERSION = 2  # what every supported Python reads alike
 
 # Our modules are in sys.modules only while they are loaded: afterwards the user's environment decides what these
-# names mean, and that may be an installed envpack.
+# names mean, and that may be an installed envpack. The same holds for what stands in for `typing`: our annotations are
+# never evaluated, and any name of it may be any object.
 BOOTSTRAP = """
 import marshal, os, sys
 from _frozen_importlib_external import MAGIC_NUMBER
@@ -38,48 +44,73 @@ def read(n):
     return b
 magic, ours, others = marshal.loads(read(int.from_bytes(read(8), 'little')))
 same = magic == MAGIC_NUMBER
+bare = 'typing' not in sys.modules
+if bare:
+    m = sys.modules['typing'] = type(sys)('typing')
+    m.__getattr__ = lambda name: object
 for n, t, c in ours:
     m = type(sys)(n)
     sys.modules[n] = m
     exec(marshal.loads(c) if same else compile(t, '<envpack ' + n + '>', 'exec'), m.__dict__)
+if bare: del sys.modules['typing']
 for n, t, c in ours: del sys.modules[n]
-m.main(s, l, p, {n: (marshal.loads(c) if same else t, k) for n, t, c, k in others})
+m.main(s, l, p, {n: (c if same else t, k) for n, t, c, k in others})
 """
 
 
-def _source(name: str) -> str:
-    spec = importlib.util.find_spec(name)
-    if spec is None or spec.origin is None:
-        raise ModuleNotFoundError(f"module {name!r} of envpack is not installed completely", name=name)
+def _code(name: str, spec: ModuleSpec) -> bytes:
+    """Return the marshalled code of a module, out of the file of compiled code where there is one."""
+    loader = spec.loader
+    code = loader.get_code(spec.name) if isinstance(loader, SourceFileLoader) else None
+    if code is None:
+        code = compile(_source(spec), "", "exec", dont_inherit=True)
+    return marshal.dumps(_named(code, f"<envpack {name}>"))
+
+
+def _named(code: CodeType, file: str) -> CodeType:
+    """Return `code`, and what is defined in it, with a file name that says where it came from: no disk of there."""
+    inner = tuple(_named(each, file) if isinstance(each, CodeType) else each for each in code.co_consts)
+    return code.replace(co_filename=file, co_consts=inner)
+
+
+def _source(spec: ModuleSpec) -> str:
+    assert spec.origin is not None
     return Path(spec.origin).read_text(encoding="utf-8")
 
 
-def _compiled(name: str, source: str) -> bytes:
-    return marshal.dumps(compile(source, f"<envpack {name}>", "exec", dont_inherit=True))
+def _our_modules(with_source: bool) -> list[tuple[str, str, bytes]]:
+    modules = []
+    for name in _OURS:
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.origin is None:
+            raise ModuleNotFoundError(f"module {name!r} of envpack is not installed completely", name=name)
+        modules.append((name, _source(spec) if with_source else "", _code(name, spec)))
+    return modules
 
 
-def _cloudpickle_modules() -> list[tuple[str, str, bytes, bool]]:
+def _cloudpickle_modules(with_source: bool) -> list[tuple[str, str, bytes, bool]]:
     # Found on disk rather than imported: in a context process, what is imported came out of a bundle itself.
-    spec = PathFinder.find_spec("cloudpickle")
-    if spec is None or spec.origin is None:
+    package = PathFinder.find_spec("cloudpickle")
+    if package is None or package.origin is None:
         raise ModuleNotFoundError("cloudpickle is not installed", name="cloudpickle")
     modules = []
-    for path in sorted(Path(spec.origin).parent.glob("*.py")):
+    for path in sorted(Path(package.origin).parent.glob("*.py")):
         is_package = path.stem == "__init__"
         name = "cloudpickle" if is_package else f"cloudpickle.{path.stem}"
-        source = path.read_text(encoding="utf-8")
-        modules.append((name, source, _compiled(name, source), is_package))
+        spec = ModuleSpec(name, SourceFileLoader(name, str(path)), origin=str(path))
+        modules.append((name, _source(spec) if with_source else "", _code(name, spec), is_package))
     return modules
 
 
 @functools.cache
-def bundle() -> bytes:
-    """Return the bytes that a starting context process reads first: their length, then the marshalled modules."""
-    ours = []
-    for name in _OURS:
-        source = _source(name)
-        ours.append((name, source, _compiled(name, source)))
-    body = marshal.dumps((importlib.util.MAGIC_NUMBER, ours, _cloudpickle_modules()), _MARSHAL_VERSION)
+def bundle(with_source: bool = True) -> bytes:
+    """Return the bytes that a starting context process reads first: their length, then the marshalled modules.
+
+    Args:
+        with_source: for an interpreter that may be another than ours.
+    """
+    modules = importlib.util.MAGIC_NUMBER, _our_modules(with_source), _cloudpickle_modules(with_source)
+    body = marshal.dumps(modules, _MARSHAL_VERSION)
     return len(body).to_bytes(8, "little") + body
 
 

@@ -11,15 +11,16 @@ its process group ends at once. Assumes: one host, one socket, frames that the h
 
 from __future__ import annotations
 
+# `pickle` and `signal` are these with a few classes more, and with `re` and `enum`: a quarter of the start.
+import _pickle as pickle
 import _thread
 import mmap
 import os
-import pickle
-import signal
 import sys
+from _signal import SIGKILL  # type: ignore[import-not-found]
 from collections.abc import Callable, Mapping
 from time import monotonic_ns, sleep
-from types import CodeType, FunctionType, ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 from envpack_executor.process.frames import (
@@ -328,13 +329,13 @@ def _watch_lifeline(descriptor: int) -> None:
     """End this process group when the host is gone, even in the middle of a call."""
     while os.read(descriptor, 1):
         pass
-    os.killpg(os.getpgid(0), signal.SIGKILL)
+    os.killpg(os.getpgid(0), SIGKILL)
 
 
 class _BundledFinder:
     """Finds the modules that came with the bundle, here cloudpickle, so that both ends speak the same version."""
 
-    def __init__(self, modules: Mapping[str, tuple[CodeType | str, bool]]) -> None:
+    def __init__(self, modules: Mapping[str, tuple[bytes | str, bool]]) -> None:
         self._modules = modules
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
@@ -348,11 +349,16 @@ class _BundledFinder:
         return None
 
     def exec_module(self, module: ModuleType) -> None:
-        code = self._modules[module.__name__][0]
-        exec(compile(code, f"<envpack {module.__name__}>", "exec") if isinstance(code, str) else code, module.__dict__)
+        import marshal
+
+        text = self._modules[module.__name__][0]
+        if isinstance(text, str):
+            exec(compile(text, f"<envpack {module.__name__}>", "exec"), module.__dict__)
+        else:
+            exec(marshal.loads(text), module.__dict__)
 
 
-def main(descriptor: int, lifeline: int, progress: int, modules: Mapping[str, tuple[CodeType | str, bool]]) -> None:
+def main(descriptor: int, lifeline: int, progress: int, modules: Mapping[str, tuple[bytes | str, bool]]) -> None:
     """Serve on inherited descriptors: the socket to the host, the lifeline, and the shared progress words."""
     for name in (descriptor, lifeline, progress):
         os.set_inheritable(name, False)

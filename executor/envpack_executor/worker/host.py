@@ -272,7 +272,9 @@ class Host:
             failed = events.LaunchFailed(process, f"{type(error).__name__}: {error}")
             self._call_soon(functools.partial(self._emit, failed))
             return
-        first = b"" if is_isolated else frames.encode(frames.PATHS, pickle.dumps(sys.path))
+        first = bundle(with_source=is_isolated)
+        if not is_isolated:
+            first += frames.encode(frames.PATHS, pickle.dumps(sys.path))
         # The loop may end without running what it was asked to run: then `close` finds the process here.
         self._spawned.append(context_process)
         self._call_soon(functools.partial(self._adopt, first + instruction.boot))
@@ -307,7 +309,7 @@ class Host:
         self._processes[process.process] = process
         self._selector.register(process.connection, selectors.EVENT_READ, functools.partial(self._on_socket, process))
         self._selector.register(process.pidfd, selectors.EVENT_READ, functools.partial(self._on_exit, process))
-        self._write(process.process, bundle() + first)
+        self._write(process.process, first)
         self._emit(events.Launched(process.process, process.popen.pid))
 
     def _check(self, instruction: CheckEnvironment) -> None:
