@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from envpack_executor.errors import ExecutorError
     from envpack_executor.executor import ContextExecutor, ExecutorStats
+    from envpack_executor.manager.residence import ContextUse
     from envpack_executor.manager.sized import Promise, Wait
     from envpack_executor.nodes import Heartbeat, RemoteNodes
     from envpack_executor.tasks import Task, task
@@ -33,6 +34,7 @@ __all__ = [
     "RemoteNodes",
     "Heartbeat",
     "ExecutorStats",
+    "ContextUse",
     "Promise",
     "Wait",
     "ExecutorError",
@@ -41,6 +43,7 @@ __all__ = [
 _HOMES = {
     "ContextExecutor": "envpack_executor.executor",
     "ExecutorStats": "envpack_executor.executor",
+    "ContextUse": "envpack_executor.manager.residence",
     "Promise": "envpack_executor.manager.sized",
     "Wait": "envpack_executor.manager.sized",
     "RemoteNodes": "envpack_executor.nodes",

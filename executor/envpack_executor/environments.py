@@ -139,6 +139,10 @@ class Preparer:
         python = interpreter_at(Path(environment))
         return None if python is None else Environment("prefix", python=str(python))
 
+    def run(self, job: Callable[[], None]) -> None:
+        """Run something else that takes time in the same thread."""
+        self._thread.run(job)
+
     def close(self) -> None:
         """End the thread; what it is doing is waited for."""
         self._thread.close()

@@ -9,6 +9,7 @@ Which context a call belongs to is found out by `resolving`; everything after th
 from __future__ import annotations
 
 import copy
+import functools
 import itertools
 import os
 from collections.abc import Callable
@@ -21,9 +22,12 @@ from envpack_executor import settings
 from envpack_executor.environments import Preparer
 from envpack_executor.futures import CallFuture
 from envpack_executor.lifetime import Gate, close_at_end
+from envpack_executor.manager.events import NodeJoined
 from envpack_executor.manager.learned import AllocationChoice, make_sizer
 from envpack_executor.manager.loop import ManagerLoop
+from envpack_executor.manager.residence import ContextUse, uses
 from envpack_executor.manager.usage import CategoryUsage, HistoryChoice, UsageSink
+from envpack_executor.messages import NodeId
 from envpack_executor.nodes import RemoteNodes
 from envpack_executor.pickling import dump, dump_arguments
 from envpack_executor.resolving import Resolver
@@ -53,6 +57,7 @@ class ExecutorStats:
         categories: what finished calls have used.
         promises: the calls that run under an allocation, and what they were promised; empty without `allocations`.
         waits: why calls wait, by category, the next one first; likewise.
+        contexts: what became of each context.
     """
 
     set_ups: int
@@ -63,6 +68,7 @@ class ExecutorStats:
     categories: dict[str, CategoryUsage]
     promises: tuple[Promise, ...] = ()
     waits: tuple[Wait, ...] = ()
+    contexts: tuple[ContextUse, ...] = ()
 
 
 class ContextExecutor(Executor):
@@ -85,9 +91,13 @@ class ContextExecutor(Executor):
         memory: what all calls on this machine may have together, in bytes or as `"6GB"`; with `allocations`, nine
             tenths of what there is by default.
         cores: likewise of its cores; all that this process may use by default.
+        context_memory: what warm processes on this machine may keep in memory between calls, all together, in bytes or
+            as `"8GB"`; half of what this process may use by default. When a new one needs room, the one that is worth
+            least leaves: set-up time x calls per second, per byte.
 
     Raises:
-        ValueError: `max_workers`, `memory` or `cores` is not positive, or they are given without `allocations`.
+        ValueError: `max_workers`, `memory`, `cores` or `context_memory` is not positive, or `memory` or `cores` is
+            given without `allocations`.
         TypeError: `initializer` cannot be called, or `allocations` is no predictor.
         HistoryError: of `allocations="auto"`: the history cannot be read.
     """
@@ -106,6 +116,7 @@ class ContextExecutor(Executor):
         allocations: Predictor | AllocationChoice = None,
         memory: int | str | None = None,
         cores: float | None = None,
+        context_memory: int | str | None = None,
     ) -> None:
         if max_workers is not None and max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
@@ -115,6 +126,7 @@ class ContextExecutor(Executor):
         here = None if allocations is None else _allowed(memory, cores)
         if here is None and (memory is not None or cores is not None):
             raise ValueError("memory and cores are counted only with allocations='auto' or a predictor")
+        offer = _offer(slots, here, context_memory)
         # Of workers elsewhere nothing is known before they join.
         sizer = make_sizer(allocations, history, here if nodes is None else None)
         self._numbers = itertools.count()
@@ -128,8 +140,10 @@ class ContextExecutor(Executor):
         preparer.answer_to(self._loop)
         self._loop.add_closer(preparer.close)
         if slots:
-            room = (here.cores, here.memory_bytes) if here else ()
-            self._loop.add_local_node(slots, _resident(slots), *room)
+            self._loop.add_local_node(offer)
+            if context_memory is None:
+                # Found out when it is first needed, in another thread: it takes milliseconds.
+                self._loop.on_first_kept = functools.partial(preparer.run, _bound_contexts(self._loop))
         if nodes is not None:
             try:
                 nodes.open(self._loop, _resident)
@@ -199,14 +213,13 @@ class ContextExecutor(Executor):
             categories={name: copy.copy(usage) for name, usage in list(self._usage.categories.items())},
             promises=() if sized is None else tuple(sized.promises()),
             waits=() if sized is None else tuple(sized.waits()),
+            contexts=uses(state),
         )
 
 
 def _allowed(memory: int | str | None, cores: float | None) -> Allocation:
     """Return what calls on this machine may have, all together."""
-    memory_bytes = parse_bytes(memory) if isinstance(memory, str) else memory
-    if memory_bytes is not None and memory_bytes <= 0:
-        raise ValueError(f"memory must be greater than 0, not {memory!r}")
+    memory_bytes = None if memory is None else _checked_bytes("memory", memory)
     if cores is not None and cores <= 0:
         raise ValueError(f"cores must be greater than 0, not {cores!r}")
     return Allocation(
@@ -215,6 +228,30 @@ def _allowed(memory: int | str | None, cores: float | None) -> Allocation:
     )
 
 
+def _checked_bytes(name: str, size: int | str) -> int:
+    size_bytes = parse_bytes(size) if isinstance(size, str) else size
+    if size_bytes <= 0:
+        raise ValueError(f"{name} must be greater than 0, not {size!r}")
+    return size_bytes
+
+
+def _offer(slots: int, here: Allocation | None, context_memory: int | str | None) -> NodeJoined:
+    """Return what this machine offers to calls."""
+    return NodeJoined(
+        NodeId("local"),
+        "this machine",
+        slots,
+        _resident(slots),
+        cores=0.0 if here is None else here.cores,
+        memory_bytes=None if here is None else here.memory_bytes,
+        context_bytes=None if context_memory is None else _checked_bytes("context_memory", context_memory),
+    )
+
+
+def _bound_contexts(loop: ManagerLoop) -> Callable[[], None]:
+    return lambda: loop.bound_contexts(settings.usable_memory() // 2)
+
+
 def _resident(slots: int) -> int:
-    """Return how many context processes a node keeps, warm ones included."""
-    return max(8, 2 * slots)
+    """Return how many context processes a node keeps at most: each costs its host a few descriptors of perhaps 1024."""
+    return max(128, 2 * slots)

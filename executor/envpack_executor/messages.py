@@ -132,7 +132,17 @@ class ManagerBeat(msgspec.Struct, frozen=True, tag=True):
 
 
 class Hello(msgspec.Struct, frozen=True, tag=True):
-    """A worker offers its node: cores and memory for calls, and the Python that `inherit` would mean."""
+    """A worker offers its node, and the Python that `inherit` would mean.
+
+    Args:
+        protocol: `PROTOCOL_VERSION`.
+        host: its name.
+        pid: of the worker.
+        python: its version.
+        cores: how many calls may run at once.
+        memory_bytes: what calls may have together, where the manager promises memory; 0 for no bound.
+        context_bytes: what context processes may keep together; 0 for no bound.
+    """
 
     protocol: int
     host: str
@@ -140,6 +150,7 @@ class Hello(msgspec.Struct, frozen=True, tag=True):
     python: str
     cores: int
     memory_bytes: int = 0
+    context_bytes: int = 0
 
 
 class ProcessStarted(msgspec.Struct, frozen=True, tag=True):
@@ -200,6 +211,18 @@ class MemorySeen(msgspec.Struct, frozen=True, tag=True):
     seen: list[tuple[ProcessId, int, int]]
 
 
+class MemoryKept(msgspec.Struct, frozen=True, tag=True):
+    """What a context process keeps in memory between calls.
+
+    Args:
+        process: which.
+        kept_bytes: proportional set size of the process and its descendants, in bytes.
+    """
+
+    process: ProcessId
+    kept_bytes: int
+
+
 class NeedChunk(msgspec.Struct, frozen=True, tag=True):
     """The worker wants the blob of a layer from `offset` on."""
 
@@ -219,7 +242,16 @@ class Goodbye(msgspec.Struct, frozen=True, tag=True):
 
 ToWorker = StartProcess | Deliver | EndCall | TakeBack | StopProcess | Chunk | Farewell | Welcome | ManagerBeat
 FromWorker = (
-    Hello | ProcessStarted | ProcessFrame | ProcessGone | CallEnded | MemorySeen | NeedChunk | WorkerBeat | Goodbye
+    Hello
+    | ProcessStarted
+    | ProcessFrame
+    | ProcessGone
+    | CallEnded
+    | MemorySeen
+    | MemoryKept
+    | NeedChunk
+    | WorkerBeat
+    | Goodbye
 )
 
 _encoder = msgspec.msgpack.Encoder()

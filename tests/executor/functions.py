@@ -201,6 +201,10 @@ def set_up(name: str = "model") -> dict[str, Any]:
     return {"model": [name], "process": os.getpid()}
 
 
+def hold_memory(name: str, size: int) -> dict[str, Any]:
+    return {"held": b"x" * size}
+
+
 def log_set_up(log: str) -> dict[str, Any]:
     with open(log, "a") as file:
         file.write(f"{os.getpid()}\n")

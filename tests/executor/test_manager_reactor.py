@@ -32,10 +32,11 @@ from envpack_executor.manager.events import (
     ResultsArrived,
     SendCalls,
     StartContext,
+    TimePassed,
 )
 from envpack_executor.manager.reactor import OUTSTANDING_S, ManagerReactor
 from envpack_executor.manager.state import Call, ContextRecord, FunctionRecord, ManagerState, Phase, ProcessRecord
-from envpack_executor.messages import Environment, NodeId, ProcessGone, ProcessId
+from envpack_executor.messages import Environment, MemoryKept, NodeId, ProcessGone, ProcessId
 from tests.fuzzing import times
 
 INHERIT = Environment("inherit")
@@ -49,7 +50,8 @@ def check_invariants(state: ManagerState) -> None:
     for context in state.waiting.values():
         if context.environment is not None and has_free_slot:
             phases = {process.phase for process in context.processes.values()}
-            assert phases & {Phase.STARTING, Phase.READY}, f"context {context.number} is forgotten"
+            is_short = any(node.is_short and node.busy for node in state.nodes.values())
+            assert phases & {Phase.STARTING, Phase.READY} or is_short, f"context {context.number} is forgotten"
 
 
 def check_places(state: ManagerState) -> None:
@@ -467,10 +469,20 @@ class AnyOrder(RuleBasedStateMachine):
     # -- events
 
     @precondition(lambda self: len(self.world.state.nodes) < 3)
-    @rule(slots=st.integers(1, 3), size=st.integers(4, 20))
-    def node_joins(self, slots: int, size: int) -> None:
+    @rule(slots=st.integers(1, 3), size=st.integers(4, 20), budget=st.none() | st.integers(1, 10))
+    def node_joins(self, slots: int, size: int, budget: int | None) -> None:
         node = NodeId(f"n{next(self.node_numbers)}")
-        self.tell(NodeJoined(node, str(node), slots, slots + 1, memory_bytes=size))
+        self.tell(NodeJoined(node, str(node), slots, slots + 1, memory_bytes=size, context_bytes=budget))
+
+    @precondition(lambda self: self.living)
+    @rule(data=st.data(), kept_bytes=st.integers(1, 6))
+    def memory_is_kept(self, data: st.DataObject, kept_bytes: int) -> None:
+        self.tell(MemoryKept(self.pick(data, self.living), kept_bytes))
+
+    @rule(seconds=st.sampled_from([0.01, 1.0, 100.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.world.state.now_s += seconds
+        self.tell(TimePassed())
 
     @precondition(lambda self: not self.finished)
     @rule(context=st.integers(0, 2), function=st.integers(0, 1), count=st.integers(1, 30))

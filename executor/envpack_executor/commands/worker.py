@@ -14,6 +14,7 @@ import click
 )
 @click.option("--cores", type=click.IntRange(min=1), help="Calls at once; all usable cores by default.")
 @click.option("--memory", metavar="SIZE", help="What calls may have together, such as 16GB; 9/10 of what there is.")
+@click.option("--context-memory", metavar="SIZE", help="What warm processes may keep together; 1/2 of --memory.")
 @click.option("--wall-time", metavar="TIME", help="Leave after so long, such as 90s, 30min or 2h.")
 @click.option("--store", metavar="DIR", type=click.Path(path_type=Path), help="Folder of the store of layers.")
 @click.option("--join-within", metavar="TIME", default="30s", show_default=True, help="Wait so long for an answer.")
@@ -22,6 +23,7 @@ def worker(
     key_file: Path,
     cores: int | None,
     memory: str | None,
+    context_memory: str | None,
     wall_time: str | None,
     store: Path | None,
     join_within: str,
@@ -36,12 +38,14 @@ def worker(
     from envpack_executor.worker.loop import Worker, stop_on_signals
     from envpack_monitor.units import parse_seconds
 
-    memory_bytes = settings.usable_memory() if memory is None else _checked_bytes(memory)
+    memory_bytes = settings.usable_memory() if memory is None else _checked_bytes(memory, "--memory")
+    context_bytes = memory_bytes // 2 if context_memory is None else _checked_bytes(context_memory, "--context-memory")
     agent = Worker(
         _checked_address(address),
         WorkerKey.read(key_file),
         cores or settings.usable_cores(),
         memory_bytes,
+        context_bytes,
         store=None if store is None else str(store),
         wall_time_s=None if wall_time is None else parse_seconds(wall_time),
         join_within_s=parse_seconds(join_within),
@@ -51,15 +55,15 @@ def worker(
     return 0
 
 
-def _checked_bytes(text: str) -> int:
+def _checked_bytes(text: str, option: str) -> int:
     from envpack_monitor.units import parse_bytes
 
     try:
         size = parse_bytes(text)
     except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--memory") from error
+        raise click.BadParameter(str(error), param_hint=option) from error
     if not size:
-        raise click.BadParameter(f"{text!r}, expected more than 0", param_hint="--memory")
+        raise click.BadParameter(f"{text!r}, expected more than 0", param_hint=option)
     return size
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from envpack_executor.manager.state import Call, FunctionRecord
-from envpack_executor.messages import Environment, MemorySeen, NodeId, ProcessGone, ProcessId
+from envpack_executor.messages import Environment, MemoryKept, MemorySeen, NodeId, ProcessGone, ProcessId
 
 # --- events
 
@@ -38,7 +38,7 @@ class ContextFailed:
 
 @dataclass(frozen=True, slots=True)
 class NodeJoined:
-    """A machine offers to host `slots` working and `resident` warm processes, and so much of itself for calls."""
+    """A machine offers to host `slots` working processes, and so much of itself for calls; see `state.NodeRecord`."""
 
     node: NodeId
     name: str
@@ -46,6 +46,7 @@ class NodeJoined:
     resident: int
     cores: float = 0.0
     memory_bytes: int | None = None
+    context_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +109,7 @@ Event = (
     | ResultsArrived
     | ProcessGone
     | MemorySeen
+    | MemoryKept
     | TimePassed
     | CallsWithdrawn
     | CloseRequested

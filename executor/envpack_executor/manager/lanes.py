@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from envpack_executor.manager.residence import worth
 from envpack_executor.manager.state import Call, NodeRecord, Phase, ProcessRecord
 from envpack_monitor.allocation import Allocation
 
@@ -70,18 +71,23 @@ def victim(node: NodeRecord, lanes: Iterable[Lane]) -> Lane | None:
     return max(over, key=lambda lane: lane.excess_bytes, default=None)
 
 
-def idle_to_end(node: NodeRecord, promised_bytes: int, keep: ProcessRecord | None = None) -> list[ProcessRecord]:
+def idle_to_end(
+    node: NodeRecord, promised_bytes: int, now_s: float, keep: ProcessRecord | None = None
+) -> list[ProcessRecord]:
     """Return the processes without calls that must end so that what the others keep fits beside what is promised.
+
+    Those that are worth least end first.
 
     Args:
         node: where.
         promised_bytes: what is promised there.
+        now_s: what time it is.
         keep: a process that has just been given calls.
     """
     if node.memory_bytes is None:
         return []
     idle = [each for each in node.processes.values() if each.is_idle and each is not keep]
-    idle.sort(key=lambda each: each.last_used)
+    idle.sort(key=lambda each: (worth(each, now_s), each.last_used))
     excess = promised_bytes + sum(each.seen_bytes for each in idle) - node.memory_bytes
     ending = []
     for process in idle:

@@ -45,6 +45,7 @@ from envpack_executor.messages import (
     FromWorker,
     Goodbye,
     Hello,
+    MemoryKept,
     MemorySeen,
     NeedChunk,
     NodeId,
@@ -107,6 +108,7 @@ class ManagerLoop:
         self._preparing: set[int] = set()
         self._timers: list[Callable[[float], float | None]] = []
         self._closers: list[Callable[[], None]] = []
+        self.on_first_kept: Callable[[], None] | None = None
         self._wake_descriptor = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._is_asleep = False
         self._is_finished = False
@@ -160,6 +162,14 @@ class ManagerLoop:
         """Say, from any thread, that a context cannot be had."""
         self._after_preparing(context, events.ContextFailed(context.number, error))
 
+    def bound_contexts(self, context_bytes: int) -> None:
+        """Say, from any thread, what the context processes of this machine may keep in memory between calls."""
+
+        def bound() -> None:
+            self.state.nodes[NodeId("local")].context_bytes = context_bytes
+
+        self.call_soon(bound)
+
     # --- set-up, before `start`
 
     @property
@@ -167,12 +177,14 @@ class ManagerLoop:
         """How often nodes must tell what their processes have in memory; 0 for never."""
         return 0.0 if self.sized is None else WATCH_EVERY_S
 
-    def add_local_node(self, slots: int, resident: int, cores: float = 0.0, memory_bytes: int | None = None) -> None:
+    def add_local_node(self, offer: events.NodeJoined) -> None:
         """Let calls run on this machine."""
-        node = NodeId("local")
-        port = LocalNode(node, self.selector, self.call_soon, self.receive, slots, self._store, self.watch_every_s)
+        node = offer.node
+        port = LocalNode(
+            node, self.selector, self.call_soon, self.receive, offer.slots, self._store, self.watch_every_s
+        )
         self._ports[node] = self._local = port
-        self._reactor.handle(events.NodeJoined(node, "this machine", slots, resident, cores, memory_bytes))
+        self._reactor.handle(offer)
 
     def add_timer(self, timer: Callable[[float], float | None]) -> None:
         """Call `timer(now)` whenever the loop comes round; it returns when it must be called next, or None."""
@@ -188,12 +200,10 @@ class ManagerLoop:
 
     # --- nodes, in the loop's thread
 
-    def node_joined(
-        self, node: NodeId, name: str, port: NodePort, slots: int, resident: int, memory_bytes: int | None
-    ) -> None:
+    def node_joined(self, offer: events.NodeJoined, port: NodePort) -> None:
         """Let calls run on a node elsewhere."""
-        self._ports[node] = port
-        self._handle(events.NodeJoined(node, name, slots, resident, slots, memory_bytes))
+        self._ports[offer.node] = port
+        self._handle(offer)
 
     def node_lost(self, node: NodeId, reason: str) -> None:
         """Forget a node; what ran there is run again elsewhere."""
@@ -206,6 +216,11 @@ class ManagerLoop:
             case ProcessFrame():
                 self._frame(message)
             case ProcessGone() | MemorySeen():
+                self._handle(message)
+            case MemoryKept():
+                if self.on_first_kept is not None:
+                    self.on_first_kept()
+                    self.on_first_kept = None
                 self._handle(message)
             case ProcessStarted():
                 if (process := self.state.processes.get(message.process)) is not None:

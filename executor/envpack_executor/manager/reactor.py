@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import assert_never
 
 from envpack_executor.errors import ProcessExitedError, ProcessLostError, ProcessStartError
+from envpack_executor.manager import residence
 from envpack_executor.manager.alarms import Alarms
 from envpack_executor.manager.events import (
     CallsCancelled,
@@ -42,7 +43,7 @@ from envpack_executor.manager.state import (
     Phase,
     ProcessRecord,
 )
-from envpack_executor.messages import MemorySeen, ProcessGone, ProcessId
+from envpack_executor.messages import MemoryKept, MemorySeen, ProcessGone, ProcessId
 
 # Work that is sent ahead to a process: enough that it never waits for us, little enough that nothing waits long
 # behind a call that turns out slow.
@@ -96,6 +97,8 @@ class ManagerReactor:
                 self._node_lost(event, todo)
             case MemorySeen():
                 self._memory_seen(event, todo)
+            case MemoryKept():
+                self._memory_kept(event, todo)
             case TimePassed():
                 self.alarms.ring(self.state.now_s, todo)
             case CallsWithdrawn():
@@ -113,6 +116,17 @@ class ManagerReactor:
 
     def _memory_seen(self, event: MemorySeen, todo: list[Instruction]) -> None:
         """Nobody is promised any memory here."""
+
+    def _memory_kept(self, event: MemoryKept, todo: list[Instruction]) -> None:
+        process = self.state.processes.get(event.process)
+        if process is not None:
+            residence.note_kept(process, event.kept_bytes)
+            self._evict(residence.surplus(self.state, process.node), todo)
+
+    def _evict(self, processes: Iterable[ProcessRecord], todo: list[Instruction]) -> None:
+        for process in processes:
+            process.context.evictions += 1
+            self._stop(process, False, todo)
 
     # --- calls
 
@@ -165,6 +179,7 @@ class ManagerReactor:
         process.last_used = next(self._uses)
         process.context.failed_starts = 0
         self.state.set_ups += 1
+        residence.note_ready(process, self.state.now_s)
         self._release(process)
 
     def _hold(self, process: ProcessRecord) -> None:
@@ -176,6 +191,7 @@ class ManagerReactor:
     def _remove(self, process: ProcessRecord) -> None:
         if process.phase is Phase.STARTING or process.outstanding:
             self._release(process)
+        residence.note_gone(process)
         del self.state.processes[process.process]
         del process.node.processes[process.process]
         del process.context.processes[process.process]
@@ -262,6 +278,7 @@ class ManagerReactor:
     def _node_joined(self, event: NodeJoined) -> NodeRecord:
         node = NodeRecord(event.node, event.name, event.slots, event.resident)
         node.cores, node.memory_bytes = event.cores or event.slots, event.memory_bytes
+        node.context_bytes = event.context_bytes
         self.state.nodes[event.node] = node
         return node
 
@@ -319,6 +336,8 @@ class ManagerReactor:
         waiting = list(self.state.waiting.values())
         if len(waiting) > 1:
             waiting.sort(key=lambda context: context.queue[0].number)
+        for node in self.state.nodes.values():
+            node.is_short = False
         for context in waiting:
             if context.environment is None:
                 continue
@@ -338,6 +357,8 @@ class ManagerReactor:
             node = process.node
             if node.busy >= node.slots and (not process.outstanding or self._must_yield(context)):
                 continue
+            if node.is_short and self._must_yield(context):
+                continue  # when it is without calls, it can make room for the other
             room = self._room(context, process)
             if room > 0:
                 self._send(process, min(room, -(-len(context.queue) // left)), todo)
@@ -408,31 +429,31 @@ class ManagerReactor:
         ):
             return
         while starting < len(context.queue):
-            node = self._roomiest()
-            if node is None or not self._make_room(node, todo):
+            node = self._node_for(context, todo)
+            if node is None:
                 return
             self._start(context, node, todo)
             starting += 1
 
-    def _roomiest(self) -> NodeRecord | None:
-        """Return the node with most free slots."""
+    def _node_for(self, context: ContextRecord, todo: list[Instruction]) -> NodeRecord | None:
+        """Return the node with most free slots of those where fewest processes must leave; and let those leave."""
         free = [node for node in self.state.nodes.values() if node.busy < node.slots]
-        return max(free, key=lambda node: node.slots - node.busy, default=None)
-
-    def _make_room(self, node: NodeRecord, todo: list[Instruction]) -> bool:
-        """End the process that was idle longest where a node holds as many as it may; return whether it has room."""
-        alive = [process for process in node.processes.values() if process.phase is not Phase.STOPPING]
-        if len(alive) < node.resident:
-            return True
-        idle = [process for process in alive if process.is_idle]
-        if not idle:
-            return False
-        self._stop(min(idle, key=lambda process: process.last_used), False, todo)
-        return True
+        free.sort(key=lambda node: node.busy - node.slots)
+        chosen: NodeRecord | None = None
+        leaving: list[ProcessRecord] | None = None
+        for node in free:
+            leavers = residence.leavers(self.state, node, context)
+            node.is_short |= leavers is None
+            if leavers is not None and (leaving is None or len(leavers) < len(leaving)):
+                chosen, leaving = node, leavers
+            if leaving == []:
+                break
+        self._evict(leaving or (), todo)
+        return chosen
 
     def _start(self, context: ContextRecord, node: NodeRecord, todo: list[Instruction]) -> ProcessRecord:
         assert context.environment is not None
-        process = ProcessRecord(ProcessId(next(self._process_numbers)), node, context)
+        process = ProcessRecord(ProcessId(next(self._process_numbers)), node, context, begun_s=self.state.now_s)
         self.state.processes[process.process] = process
         node.processes[process.process] = process
         context.processes[process.process] = process

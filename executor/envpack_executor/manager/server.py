@@ -22,6 +22,7 @@ from envpack_executor import messages
 from envpack_executor.curve import Guard
 from envpack_executor.errors import ExecutorError
 from envpack_executor.manager.door import Door, listen
+from envpack_executor.manager.events import NodeJoined
 from envpack_executor.messages import FromWorker, Hello, NodeId, ToWorker
 from envpack_executor.zeromq import Context, has_input, limit_frames, split, wake_on
 
@@ -167,11 +168,21 @@ class Server:
             peer = self._peers[identity] = _Peer(identity, self, time.monotonic())
             welcome = messages.Welcome(self._heartbeat.every_s, self._heartbeat.silence_s, self._loop.watch_every_s)
             peer.send(welcome)
-            resident, memory_bytes = self._resident(hello.cores), hello.memory_bytes or None
-            self._loop.node_joined(_node(identity), name, peer, hello.cores, resident, memory_bytes)
+            self._loop.node_joined(self._offer(_node(identity), name, hello), peer)
             return
         _log.warning("worker on %s refused: %s", name, reason)
         self.send(identity, messages.Farewell(reason, is_refusal=True))
+
+    def _offer(self, node: NodeId, name: str, hello: Hello) -> NodeJoined:
+        return NodeJoined(
+            node,
+            name,
+            slots=hello.cores,
+            resident=self._resident(hello.cores),
+            cores=hello.cores,
+            memory_bytes=hello.memory_bytes or None,
+            context_bytes=hello.context_bytes or None,
+        )
 
     def _beat(self, now_s: float) -> None:
         for identity, peer in list(self._peers.items()):

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from envpack_executor.manager import residence
 from envpack_executor.manager.events import (
     CloseRequested,
     ContextPrepared,
@@ -316,7 +317,7 @@ class SizedReactor(ManagerReactor):
                 self._dispatch(behind.process, [call], todo)
             return
         if process is None:
-            self._make_room(node, todo)
+            self._evict(residence.leavers(self.state, node, context) or (), todo)
             process = self._start(context, node, todo)
             self.lanes[process.process] = Lane(call, process, allocation, is_bound=True)
             context.queue.extendleft([call])  # a call that has a process counts as begun: it is the first to stay
@@ -468,8 +469,7 @@ class SizedReactor(ManagerReactor):
         room = next(each.room for each in self.placement.nodes if each.name == node.node)
         promised = node.memory_bytes - (room.memory_bytes or 0)
         above = sum(max(0, lane.excess_bytes) for lane in self.lanes.values() if lane.process.node is node)
-        for process in idle_to_end(node, promised + above, keep):
-            self._stop(process, False, todo)
+        self._evict(idle_to_end(node, promised + above, self.state.now_s, keep), todo)
 
     def _process_gone(self, event: ProcessGone, todo: list[Instruction]) -> None:
         lane = self.lanes.get(event.process)

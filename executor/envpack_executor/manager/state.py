@@ -91,6 +91,11 @@ class ContextRecord:
         processes: its processes in any phase.
         failed_starts: processes lost before they were ready, since the last that became ready.
         is_fresh: each process serves one call alone.
+        set_ups: processes that became ready, ever.
+        set_up_s: how long that took altogether.
+        kept_bytes: what a process of it keeps in memory, as far as is known; 0 before.
+        past_calls: calls that were sent to processes which are gone.
+        evictions: processes that left because others needed their memory.
     """
 
     number: int
@@ -102,6 +107,11 @@ class ContextRecord:
     processes: dict[ProcessId, ProcessRecord] = field(default_factory=dict)
     failed_starts: int = 0
     is_fresh: bool = False
+    set_ups: int = 0
+    set_up_s: float = 0.0
+    kept_bytes: int = 0
+    past_calls: int = 0
+    evictions: int = 0
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -185,10 +195,12 @@ class NodeRecord:
         node: its id.
         name: for messages to people.
         slots: how many of its processes may work at once.
-        resident: how many may be there at once, warm ones included.
+        resident: how many may be there at once, warm ones included: each costs a few descriptors.
         busy: how many work or start.
         cores: what calls may be promised of its cores, all together; 0 where nobody counts.
         memory_bytes: likewise of its memory; None where nobody counts.
+        context_bytes: what its processes may keep in memory between calls, all together; None for no bound.
+        is_short: a process was wanted for which it has no memory, as long as others work.
     """
 
     node: NodeId
@@ -199,6 +211,8 @@ class NodeRecord:
     processes: dict[ProcessId, ProcessRecord] = field(default_factory=dict)
     cores: float = 0.0
     memory_bytes: int | None = None
+    context_bytes: int | None = None
+    is_short: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -216,6 +230,11 @@ class ProcessRecord:
         last_used: a counter that grows with each use.
         seen_bytes: its memory as far as is known; 0 before, and where nobody looks.
         rest_bytes: its memory when it was last seen without a call.
+        kept_bytes: its proportional set size when it was last measured between calls; 0 before.
+        begun_s: when its start was asked for.
+        frequency: calls that it was given, older ones counting less, as of `counted_s`.
+        counted: calls that are in `frequency`.
+        counted_s: when `frequency` was brought up to date.
     """
 
     process: ProcessId
@@ -229,6 +248,11 @@ class ProcessRecord:
     last_used: int = 0
     seen_bytes: int = 0
     rest_bytes: int = 0
+    kept_bytes: int = 0
+    begun_s: float = 0.0
+    frequency: float = 0.0
+    counted: int = 0
+    counted_s: float = 0.0
 
     def enter(self, phase: Phase) -> None:
         """Go on to `phase`.

@@ -84,6 +84,14 @@ class MemoryLooked:
 
 
 @dataclass(frozen=True, slots=True)
+class MemoryKept:
+    """What a context process keeps between calls; see `messages.MemoryKept`."""
+
+    process: ProcessId
+    kept_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Time has passed; `now_s` is on any clock that never goes back."""
 
@@ -100,6 +108,7 @@ Event = (
     | ProcessEnded
     | CallKilled
     | MemoryLooked
+    | MemoryKept
     | Tick
     | ToWorker
 )

@@ -44,6 +44,7 @@ from envpack_executor.worker.events import (
     Watch,
     Write,
 )
+from envpack_executor.worker.looks import Looks
 from envpack_executor.worker.watch import tree_bytes
 
 if TYPE_CHECKING:
@@ -185,6 +186,7 @@ class Host:
         self._spawned: deque[ContextProcess] = deque()  # started by the launcher, not adopted by the loop yet
         self._arriving: dict[str, IO[bytes]] = {}
         self._launcher = BackgroundThread("envpack-launcher")
+        self._looks = Looks(call_soon, emit)
         self.watch_every_s = 0.0
         self._watched_s = 0.0
 
@@ -216,6 +218,8 @@ class Host:
         deadlines = [process.kill_at_s for process in self._processes.values() if process.kill_at_s is not None]
         if self.watch_every_s and self._processes:
             deadlines.append(self._watched_s + self.watch_every_s)
+        if self._looks.next_s is not None:
+            deadlines.append(self._looks.next_s)
         return min(deadlines, default=None)
 
     def tick(self) -> None:
@@ -224,6 +228,7 @@ class Host:
         if self.watch_every_s and now >= self._watched_s + self.watch_every_s:
             self._watched_s = now
             self._look()
+        self._looks.tick(now)
         for process in self._processes.values():
             if process.kill_at_s is not None and now >= process.kill_at_s:
                 process.kill()
@@ -232,6 +237,7 @@ class Host:
     def close(self) -> None:
         """Kill every process, stop the launcher, free everything. Nothing of this host is left afterwards."""
         self._launcher.close()
+        self._looks.close()
         for process in list(self._processes.values()):
             self._forget(process)
             process.reap()
@@ -407,6 +413,7 @@ class Host:
             return False
         for kind, body in process.frames.feed(data):
             self._emit(events.FrameArrived(process.process, kind, body))
+        self._looks.note(process)
         return True
 
     def _watch(self, process: ContextProcess, mask: int) -> None:
@@ -426,6 +433,7 @@ class Host:
 
     def _forget(self, process: ContextProcess) -> None:
         del self._processes[process.process]
+        self._looks.forget(process.process)
         self._watch(process, 0)
         self._selector.unregister(process.pidfd)
 

@@ -46,6 +46,7 @@ class Worker:
         key: of the manager's run.
         cores: how many calls run here at once.
         memory_bytes: what they may have in memory together, where the manager promises memory; 0 for no bound.
+        context_bytes: what context processes may keep in memory between calls, all together; 0 for no bound.
         store: folder of this node's store; None for the default.
         wall_time_s: leave after so long; None to stay.
         join_within_s: give up when the manager has not answered after so long.
@@ -57,6 +58,7 @@ class Worker:
         key: WorkerKey,
         cores: int,
         memory_bytes: int = 0,
+        context_bytes: int = 0,
         store: str | None = None,
         wall_time_s: float | None = None,
         join_within_s: float = JOIN_WITHIN_S,
@@ -64,6 +66,7 @@ class Worker:
         self._address = address
         self._cores = cores
         self._memory_bytes = memory_bytes
+        self._context_bytes = context_bytes
         self._started_s = time.monotonic()
         self._wall_time_s = wall_time_s
         self._join_within_s = join_within_s
@@ -103,6 +106,7 @@ class Worker:
                     platform.python_version(),
                     self._cores,
                     self._memory_bytes,
+                    self._context_bytes,
                 )
             )
             while self._leave is None:

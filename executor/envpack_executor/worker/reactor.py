@@ -24,6 +24,7 @@ from envpack_executor.worker.events import (
     LayerFailed,
     LayerStored,
     Leave,
+    MemoryKept,
     MemoryLooked,
     ProcessEnded,
     Reply,
@@ -78,6 +79,8 @@ class WorkerReactor:
                 return self._if_running(TakeCallsBack(event.process, event.until))
             case MemoryLooked():
                 return [Reply(messages.MemorySeen(event.seen))]
+            case MemoryKept():
+                return [Reply(messages.MemoryKept(event.process, event.kept_bytes))]
             case messages.StopProcess():
                 return self._stop(event)
             case messages.Welcome():
