@@ -38,8 +38,52 @@ class ContextSetupError(ExecutorError):
     """The set-up function of a context failed; the remote traceback is the cause. The user's own fault."""
 
 
+class ContextSetupTimeoutError(ContextSetupError):
+    """The set-up of a context was not done in time; its processes were killed with all that they had started.
+
+    Args:
+        name: of the context.
+        node: where it ran.
+        limit_s: how long it may take, in seconds.
+    """
+
+    def __init__(self, name: str, node: str, limit_s: float) -> None:
+        super().__init__(
+            f"set-up of context {name!r} on {node} was not done within {limit_s:g} s, initializer included",
+            "allow more by setup_timeout_s, of ContextExecutor or @task",
+        )
+        self.name = name
+        self.node = node
+        self.limit_s = limit_s
+
+    def __reduce__(self) -> tuple[type[ContextSetupTimeoutError], tuple[str, str, float]]:
+        return type(self), (self.name, self.node, self.limit_s)
+
+
 class InitializerError(ExecutorError, BrokenExecutor):
     """The `initializer` of the executor failed in a context process; the executor takes no further calls."""
+
+
+class InitializerTimeoutError(InitializerError):
+    """The `initializer` of the executor was not done in time; the executor takes no further calls.
+
+    Args:
+        name: of the context whose process ran it.
+        node: where it ran.
+        limit_s: how long it may take, in seconds.
+    """
+
+    def __init__(self, name: str, node: str, limit_s: float) -> None:
+        super().__init__(
+            f"initializer in a process for {name!r} on {node} was not done within {limit_s:g} s",
+            "allow more by ContextExecutor(setup_timeout_s=...)",
+        )
+        self.name = name
+        self.node = node
+        self.limit_s = limit_s
+
+    def __reduce__(self) -> tuple[type[InitializerTimeoutError], tuple[str, str, float]]:
+        return type(self), (self.name, self.node, self.limit_s)
 
 
 class EnvironmentPreparationError(ExecutorError):

@@ -42,6 +42,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 MAX_TRIES = 3
+SETUP_TIMEOUT_S = 900.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +95,12 @@ class ContextExecutor(Executor):
         context_memory: what warm processes on this machine may keep in memory between calls, all together, in bytes or
             as `"8GB"`; half of what this process may use by default. When a new one needs room, the one that is worth
             least leaves: set-up time x calls per second, per byte.
+        setup_timeout_s: a context process that is not ready after so long, in seconds, is killed, and its calls end
+            with `ContextSetupTimeoutError`; `@task` may say another time.
 
     Raises:
-        ValueError: `max_workers`, `memory`, `cores` or `context_memory` is not positive, or `memory` or `cores` is
-            given without `allocations`.
+        ValueError: `max_workers`, `memory`, `cores`, `context_memory` or `setup_timeout_s` is not positive, or `memory`
+            or `cores` is given without `allocations`.
         TypeError: `initializer` cannot be called, or `allocations` is no predictor.
         HistoryError: of `allocations="auto"`: the history cannot be read.
     """
@@ -117,9 +120,12 @@ class ContextExecutor(Executor):
         memory: int | str | None = None,
         cores: float | None = None,
         context_memory: int | str | None = None,
+        setup_timeout_s: float = SETUP_TIMEOUT_S,
     ) -> None:
         if max_workers is not None and max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
+        if not setup_timeout_s > 0:
+            raise ValueError(f"setup_timeout_s must be greater than 0, not {setup_timeout_s!r}")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         slots = max_workers or (settings.usable_cores() if nodes is None else 0)
@@ -136,7 +142,9 @@ class ContextExecutor(Executor):
         boot = None if initializer is None else dump((initializer, tuple(initargs)))
         preparer = Preparer(folder, boot)
         self._resolver = Resolver(environment, boot, preparer, is_sized=sizer is not None)
-        self._loop = ManagerLoop(preparer.prepare, self._gate.breaks, self._usage, folder, max_tries, sizer)
+        self._loop = ManagerLoop(
+            preparer.prepare, self._gate.breaks, self._usage, folder, max_tries, setup_timeout_s, sizer
+        )
         preparer.answer_to(self._loop)
         self._loop.add_closer(preparer.close)
         if slots:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 import weakref
 from typing import Protocol
@@ -37,7 +38,7 @@ class Gate:
             BrokenExecutor: it is broken.
         """
         if self._broken is not None:
-            raise type(self._broken)(str(self._broken)) from self._broken
+            raise copy.copy(self._broken) from self._broken
         if self._closed_because:
             raise RuntimeError(f"cannot schedule new futures after {self._closed_because}")
 

@@ -108,13 +108,17 @@ class Resolver:
     def _context(self, request: Request, pickled: PickledFunction, options: TaskOptions) -> ContextRecord:
         key = (environment_key(request.environment, pickled.digest), request.payload, mode_class(options.mode))
         with self._lock:
-            return self._contexts.get(key) or self._new_context(key, request)
+            record = self._contexts.get(key) or self._new_context(key, request)
+            # It is no part of what a context is. Of several that are told, the largest holds.
+            record.setup_timeout_s = max(record.setup_timeout_s, options.setup_timeout_s)
+            return record
 
     def _new_context(self, key: ContextKey, request: Request) -> ContextRecord:
         where, setup, mode = key
         context = Context(where, _digest(self._initializer), _digest(setup), mode)
         record = ContextRecord(len(self._contexts), context.key, _name(request.setup or request.function))
         record.is_fresh = mode == "fresh"
+        record.stage = "set-up" if setup is not None else "initializer" if self._initializer is not None else ""
         if (environment := self._preparer.ready(request)) is not None:
             record.environment, record.boot = environment, boot_frame(self._initializer, setup)
         else:

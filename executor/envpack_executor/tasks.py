@@ -45,6 +45,8 @@ class TaskOptions:
         category: under which usage is remembered; None for the function's own name.
         environment: see `ContextExecutor`; `INHERIT` for the executor's.
         mode: `direct` or `fresh`.
+        setup_timeout_s: how long a process of the context may take to become ready; 0 for as long as the executor
+            allows.
         timeout_s: a call that runs longer is ended; 0 for no bound.
         retries: how often a call that raises is run again.
         priority: calls with a larger one go first.
@@ -56,6 +58,7 @@ class TaskOptions:
     category: str | None = None
     environment: Any = INHERIT
     mode: Mode = "direct"
+    setup_timeout_s: float = 0.0
     timeout_s: float = 0.0
     retries: int = 0
     priority: int = 0
@@ -113,6 +116,7 @@ def task(
     category: str | None = None,
     environment: str | PathLike[str] | _Inherit | None = INHERIT,
     mode: Mode = "direct",
+    setup_timeout_s: float | None = None,
 ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
 
 
@@ -124,6 +128,7 @@ def task(
     category: str | None = None,
     environment: Any = INHERIT,
     mode: Mode = "direct",
+    setup_timeout_s: float | None = None,
 ) -> Any:
     """Declare what the executor should know about the calls of a function.
 
@@ -134,17 +139,27 @@ def task(
         category: under which the usage of calls is remembered; module and name of the function by default.
         environment: where calls run, see `ContextExecutor`; by default what the executor was told.
         mode: `direct` runs calls one after another in warm processes, `fresh` each in a new process.
+        setup_timeout_s: a context process that is not ready after so long, in seconds, is killed, and its calls end
+            with `ContextSetupTimeoutError`; by default what the executor was told.
 
     Raises:
-        TaskError: the context is no function or tuple that begins with one, or the mode is unknown.
+        TaskError: the context is no function or tuple that begins with one, the mode is unknown, or a time is not
+            positive.
     """
     setup, setup_args = _split_context(context)
     if mode not in MODES:
         raise TaskError(f"mode {mode!r} is not one of {', '.join(MODES)}")
-    options = TaskOptions(setup, setup_args, category, environment, mode)
+    limit_s = _positive("setup_timeout_s", setup_timeout_s)
+    options = TaskOptions(setup, setup_args, category, environment, mode, setup_timeout_s=limit_s)
     if function is not None:
         return Task(function, options)
     return lambda function: Task(function, options)
+
+
+def _positive(name: str, value: float | None) -> float:
+    if value is not None and not (isinstance(value, int | float) and value > 0):
+        raise TaskError(f"{name} is {value!r}, expected more than 0")
+    return value or 0.0
 
 
 def _split_context(context: Any) -> tuple[Callable[..., Any] | None, tuple[Any, ...]]:

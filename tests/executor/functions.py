@@ -205,6 +205,17 @@ def hold_memory(name: str, size: int) -> dict[str, Any]:
     return {"held": b"x" * size}
 
 
+def hang_with_a_child(pids: str) -> None:
+    with subprocess.Popen(["sleep", "1000"]) as child:
+        Path(pids).write_text(f"{os.getpid()} {child.pid}")
+        time.sleep(1000)
+
+
+def log_and_die(log: str) -> None:
+    log_set_up(log)
+    kill_self()
+
+
 def log_set_up(log: str) -> dict[str, Any]:
     with open(log, "a") as file:
         file.write(f"{os.getpid()}\n")

@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from envpack_executor.manager.state import Call, FunctionRecord
-from envpack_executor.messages import Environment, MemoryKept, MemorySeen, NodeId, ProcessGone, ProcessId
+from envpack_executor.messages import (
+    Environment,
+    MemoryKept,
+    MemorySeen,
+    NodeId,
+    ProcessGone,
+    ProcessId,
+    ProcessStarted,
+)
 
 # --- events
 
@@ -105,6 +113,7 @@ Event = (
     | ContextFailed
     | NodeJoined
     | NodeLost
+    | ProcessStarted
     | ProcessReady
     | ResultsArrived
     | ProcessGone

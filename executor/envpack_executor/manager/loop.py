@@ -80,6 +80,7 @@ class ManagerLoop:
         usage: where the usage of calls goes.
         store: folder of the store, or None for the default.
         max_tries: a call that loses its process so often is given back.
+        setup_timeout_s: how long a process may take to become ready, where its context does not say so.
         sizer: says what calls should be promised; None to promise nothing.
     """
 
@@ -90,10 +91,11 @@ class ManagerLoop:
         usage: UsageSink,
         store: str | None,
         max_tries: int,
+        setup_timeout_s: float,
         sizer: Sizer | None = None,
     ) -> None:
         self.selector = selectors.DefaultSelector()
-        self.state = ManagerState(max_tries=max_tries)
+        self.state = ManagerState(max_tries=max_tries, setup_timeout_s=setup_timeout_s)
         self.sized = None if sizer is None else _sized_reactor(self.state, sizer)
         self._reactor = self.sized or ManagerReactor(self.state, _claim, _is_cancelled)
         self._prepare = prepare
@@ -215,16 +217,13 @@ class ManagerLoop:
         match message:
             case ProcessFrame():
                 self._frame(message)
-            case ProcessGone() | MemorySeen():
+            case ProcessGone() | ProcessStarted() | MemorySeen():
                 self._handle(message)
             case MemoryKept():
                 if self.on_first_kept is not None:
                     self.on_first_kept()
                     self.on_first_kept = None
                 self._handle(message)
-            case ProcessStarted():
-                if (process := self.state.processes.get(message.process)) is not None:
-                    process.pid = message.pid
             case NeedChunk():
                 self._send_chunk(node, message)
             case Goodbye():
@@ -313,6 +312,8 @@ class ManagerLoop:
             case EndProcess():
                 self._send(instruction.node, StopProcess(instruction.process, instruction.is_kill))
             case CallsFailed():
+                if isinstance(instruction.error, InitializerError):
+                    self._on_broken(instruction.error)
                 for call in instruction.calls:
                     _future(call).set_exception(instruction.error)
             case CallsCancelled():

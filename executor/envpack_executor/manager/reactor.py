@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Callable, Iterable
 from typing import assert_never
 
-from envpack_executor.errors import ProcessExitedError, ProcessLostError, ProcessStartError
+from envpack_executor.errors import ProcessExitedError, ProcessLostError
 from envpack_executor.manager import residence
 from envpack_executor.manager.alarms import Alarms
 from envpack_executor.manager.events import (
@@ -35,6 +35,7 @@ from envpack_executor.manager.events import (
     StartContext,
     TimePassed,
 )
+from envpack_executor.manager.setups import SetUps
 from envpack_executor.manager.state import (
     Call,
     ContextRecord,
@@ -43,7 +44,7 @@ from envpack_executor.manager.state import (
     Phase,
     ProcessRecord,
 )
-from envpack_executor.messages import MemoryKept, MemorySeen, ProcessGone, ProcessId
+from envpack_executor.messages import MemoryKept, MemorySeen, ProcessGone, ProcessId, ProcessStarted
 
 # Work that is sent ahead to a process: enough that it never waits for us, little enough that nothing waits long
 # behind a call that turns out slow.
@@ -53,7 +54,6 @@ MAX_OUTSTANDING = 2048
 WORTH_A_PROCESS_S = 0.02
 # The share of the newest observation in the estimate of a function's duration.
 NEWEST_SHARE = 0.3
-MAX_FAILED_STARTS = 3
 
 
 class ManagerReactor:
@@ -70,6 +70,7 @@ class ManagerReactor:
     ) -> None:
         self.state = state
         self.alarms = Alarms()
+        self._set_ups = SetUps(state, self.alarms, self._fail_context)
         self._claim = claim
         self._is_cancelled = is_cancelled
         self._process_numbers = itertools.count(1)
@@ -85,6 +86,8 @@ class ManagerReactor:
                 self._queue(event.calls)
             case ProcessReady():
                 self._ready(event.process, todo)
+            case ProcessStarted():
+                self._set_ups.began(event)
             case ProcessGone():
                 self._process_gone(event, todo)
             case ContextPrepared():
@@ -177,7 +180,8 @@ class ManagerReactor:
             return
         process.enter(Phase.READY)
         process.last_used = next(self._uses)
-        process.context.failed_starts = 0
+        process.context.failed_starts = ()
+        self._set_ups.is_over(process)
         self.state.set_ups += 1
         residence.note_ready(process, self.state.now_s)
         self._release(process)
@@ -192,6 +196,7 @@ class ManagerReactor:
         if process.phase is Phase.STARTING or process.outstanding:
             self._release(process)
         residence.note_gone(process)
+        self._set_ups.is_over(process)
         del self.state.processes[process.process]
         del process.node.processes[process.process]
         del process.context.processes[process.process]
@@ -199,6 +204,7 @@ class ManagerReactor:
     def _stop(self, process: ProcessRecord, is_kill: bool, todo: list[Instruction]) -> None:
         if process.phase is Phase.STARTING:
             self._release(process)
+        self._set_ups.is_over(process)
         process.enter(Phase.STOPPING)
         todo.append(EndProcess(process.node.node, process.process, is_kill))
 
@@ -206,27 +212,19 @@ class ManagerReactor:
         process = self.state.processes.get(event.process)
         if process is None:
             return
-        was, context = process.phase, process.context
+        was = process.phase
         self._remove(process)
         if was is Phase.STARTING:
-            self._start_failed(context, event, todo)
+            never_started = event.exit_status is None
+            reason = event.reason if never_started else f"{_ending(event.exit_status)} before it was ready"
+            self._set_ups.lost(process, reason, not never_started, todo)
         elif process.outstanding:
             self._lost(process, event, todo)
-
-    def _start_failed(self, context: ContextRecord, event: ProcessGone, todo: list[Instruction]) -> None:
-        context.failed_starts += 1
-        never_started = event.exit_status is None
-        if not never_started and context.failed_starts < MAX_FAILED_STARTS:
-            return
-        how = event.reason if never_started else f"{_ending(event.exit_status)} before it was ready"
-        self._drop_queue(
-            context, ProcessStartError(f"no process for context {context.name!r} could be started: {how}"), todo
-        )
 
     def _drop_queue(self, context: ContextRecord, error: BaseException, todo: list[Instruction]) -> None:
         calls = list(context.queue)
         context.queue.clear()
-        context.failed_starts = 0
+        context.failed_starts = ()
         self.state.waiting.pop(context.number, None)
         self._fail([call for call in calls if self._claimed(call)], error, todo)
 
@@ -269,8 +267,11 @@ class ManagerReactor:
         context.environment, context.boot = event.environment, event.boot
 
     def _context_failed(self, event: ContextFailed, todo: list[Instruction]) -> None:
-        context = self.state.contexts[event.context]
-        self._drop_queue(context, event.error, todo)
+        self._fail_context(self.state.contexts[event.context], event.error, todo)
+
+    def _fail_context(self, context: ContextRecord, error: BaseException, todo: list[Instruction]) -> None:
+        """End what waits for a context, and the processes that start for it."""
+        self._drop_queue(context, error, todo)
         for process in list(context.processes.values()):
             if process.phase is Phase.STARTING:
                 self._stop(process, True, todo)

@@ -14,7 +14,7 @@ import enum
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from envpack_executor.messages import Environment, NodeId, ProcessId
 from envpack_monitor.allocation import Allocation
@@ -89,7 +89,9 @@ class ContextRecord:
         boot: the first frame of each of its processes.
         queue: calls that are not at a process.
         processes: its processes in any phase.
-        failed_starts: processes lost before they were ready, since the last that became ready.
+        failed_starts: how processes were lost before they were ready, since the last that became ready.
+        stage: what its processes do before they are ready: nothing, run the executor's initializer, or set up.
+        setup_timeout_s: how long that may take; 0 for as long as the executor allows.
         is_fresh: each process serves one call alone.
         set_ups: processes that became ready, ever.
         set_up_s: how long that took altogether.
@@ -105,7 +107,9 @@ class ContextRecord:
     boot: bytes = b""
     queue: deque[Call] | CallQueue = field(default_factory=deque)
     processes: dict[ProcessId, ProcessRecord] = field(default_factory=dict)
-    failed_starts: int = 0
+    failed_starts: tuple[str, ...] = ()
+    stage: Literal["", "initializer", "set-up"] = ""
+    setup_timeout_s: float = 0.0
     is_fresh: bool = False
     set_ups: int = 0
     set_up_s: float = 0.0
@@ -276,6 +280,7 @@ class ManagerState:
 
     Args:
         max_tries: a call that loses its process so often is given back.
+        setup_timeout_s: how long a process may take to become ready, where its context does not say so.
         waiting: contexts with queued calls, by number.
         open_calls: calls that have no end yet.
         set_ups: processes that became ready, ever.
@@ -283,6 +288,7 @@ class ManagerState:
     """
 
     max_tries: int = 3
+    setup_timeout_s: float = 900.0
     nodes: dict[NodeId, NodeRecord] = field(default_factory=dict)
     contexts: dict[int, ContextRecord] = field(default_factory=dict)
     processes: dict[ProcessId, ProcessRecord] = field(default_factory=dict)
