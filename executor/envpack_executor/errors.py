@@ -128,6 +128,10 @@ class ProcessStartError(ExecutorError):
     """A context process could not be started, or ended before it was ready for calls."""
 
 
+class ForkUnsafeError(ExecutorError):
+    """A call of mode `fork` was refused: its context left threads, beside which no process can be copied safely."""
+
+
 class ResultError(ExecutorError):
     """The call returned, but its result could not be brought to the client."""
 

@@ -20,11 +20,13 @@ from typing import Any
 
 import cloudpickle
 
-from envpack_executor.errors import RemoteError, RemoteTraceback, ResultError
+from envpack_executor.errors import ForkUnsafeError, RemoteError, RemoteTraceback, ResultError
 
 PROTOCOL = 5
 _NO_ARGUMENTS = pickle.dumps(((), {}), PROTOCOL)
 _BY_VALUE_LOCK = threading.Lock()
+# What a context process says itself, which cannot import our errors.
+_REFUSALS = {f"{each.__module__}.{each.__qualname__}": each for each in (ResultError, ForkUnsafeError)}
 
 # Values of these types cannot change: the same object is the same value.
 _CONSTANTS = frozenset(
@@ -118,8 +120,9 @@ def load_failure(failure: tuple[bytes | None, str, str, str]) -> BaseException:
 
 
 def _stand_in(type_name: str, message: str) -> BaseException:
-    if type_name == f"{ResultError.__module__}.{ResultError.__qualname__}":
-        return ResultError(message, "return something that pickle or cloudpickle can carry")
+    refused = _REFUSALS.get(type_name)
+    if refused is not None:
+        return refused(message)
     return RemoteError(f"{type_name}: {message}")
 
 

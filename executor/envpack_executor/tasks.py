@@ -15,8 +15,8 @@ from envpack_monitor.allocation import Allocation
 P = ParamSpec("P")
 R = TypeVar("R")
 
-Mode = Literal["direct", "fresh"]
-MODES: tuple[Mode, ...] = ("direct", "fresh")
+Mode = Literal["direct", "fork", "fresh"]
+MODES: tuple[Mode, ...] = ("direct", "fork", "fresh")
 
 
 def mode_class(mode: str) -> str:
@@ -44,7 +44,7 @@ class TaskOptions:
         setup_args: its arguments.
         category: under which usage is remembered; None for the function's own name.
         environment: see `ContextExecutor`; `INHERIT` for the executor's.
-        mode: `direct` or `fresh`.
+        mode: `direct`, `fork` or `fresh`.
         setup_timeout_s: how long a process of the context may take to become ready; 0 for as long as the executor
             allows.
         timeout_s: a call that runs longer is ended; 0 for no bound.
@@ -138,7 +138,8 @@ def task(
             and returns a mapping; a call receives the values whose keys are names of its parameters.
         category: under which the usage of calls is remembered; module and name of the function by default.
         environment: where calls run, see `ContextExecutor`; by default what the executor was told.
-        mode: `direct` runs calls one after another in warm processes, `fresh` each in a new process.
+        mode: `direct` runs calls one after another in warm processes; `fork` each in a child of a warm process, which
+            shares its memory until one of both writes; `fresh` each in a new process.
         setup_timeout_s: a context process that is not ready after so long, in seconds, is killed, and its calls end
             with `ContextSetupTimeoutError`; by default what the executor was told.
 

@@ -9,9 +9,10 @@ import pickle
 import signal
 import subprocess
 import sys
+import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -98,6 +99,18 @@ def raise_unprintable() -> NoReturn:
 
 def return_generator() -> Iterator[int]:
     return (number for number in range(3))
+
+
+def return_lock() -> Any:
+    return threading.Lock()
+
+
+async def return_coroutine() -> int:
+    return 1
+
+
+async def yield_later() -> AsyncIterator[int]:
+    yield 1
 
 
 def _explode() -> NoReturn:

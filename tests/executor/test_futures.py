@@ -70,10 +70,19 @@ def test_an_argument_that_cannot_be_pickled_raises_where_it_is_submitted() -> No
         assert executor.submit(functions.double, 2).result(GENEROUS_S) == 4
 
 
-def test_a_result_that_cannot_be_pickled_is_an_error_that_names_its_type() -> None:
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (functions.return_lock, "result of type '_thread.lock' cannot be pickled: cannot pickle '_thread.lock' object"),
+        (functions.return_generator, "'return_generator' returned a generator, .* .return list"),
+        (functions.return_coroutine, "'return_coroutine' returned a coroutine, .* asyncio.run"),
+        (functions.yield_later, "'yield_later' returned an asynchronous generator, .* inside the call"),
+    ],
+)
+def test_a_result_that_cannot_leave_its_process_is_an_error_that_says_what_to_do(function: Any, message: str) -> None:
     with ContextExecutor(max_workers=1) as executor:
-        with pytest.raises(ResultError, match="'generator' cannot be pickled"):
-            executor.submit(functions.return_generator).result(GENEROUS_S)
+        with pytest.raises(ResultError, match=message):
+            executor.submit(function).result(GENEROUS_S)
         assert executor.submit(functions.double, 2).result(GENEROUS_S) == 4
 
 

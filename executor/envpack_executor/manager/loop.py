@@ -457,7 +457,8 @@ def _claim(call: Call) -> bool:
 
 def _function_body(function: FunctionRecord) -> bytes:
     options = function.options
-    settings = {"is_limited": function.limits is not None, "mode": options.mode, "timeout_s": options.timeout_s}
+    limits = {} if function.limits is None else function.limits.to_dict()
+    settings = {"limits": limits, "mode": options.mode, "timeout_s": options.timeout_s}
     return pickle.dumps((function.number, function.payload, settings), PROTOCOL)
 
 

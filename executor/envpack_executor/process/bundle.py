@@ -22,7 +22,14 @@ _OURS = (
     "envpack_executor.process.frames",
     "envpack_monitor.calls.counters",
     "envpack_monitor.calls.bracket",
+    "envpack_monitor.isolated.forked",
     "envpack_executor.process.meter",
+    "envpack_executor.process.functions",
+    "envpack_executor.process.outcomes",
+    "envpack_executor.process.control",
+    "envpack_executor.process.looks",
+    "envpack_executor.process.waiting",
+    "envpack_executor.process.forking",
     "envpack_executor.process.child",
 )
 _MARSHAL_VERSION = 2  # what every supported Python reads alike
@@ -33,7 +40,7 @@ _MARSHAL_VERSION = 2  # what every supported Python reads alike
 BOOTSTRAP = """
 import marshal, os, sys
 from _frozen_importlib_external import MAGIC_NUMBER
-s, l, p = map(int, sys.argv[1:4])
+s, d, l, p = map(int, sys.argv[1:5])
 del sys.argv[1:]
 def read(n):
     b = b''
@@ -54,7 +61,7 @@ for n, t, c in ours:
     exec(marshal.loads(c) if same else compile(t, '<envpack ' + n + '>', 'exec'), m.__dict__)
 if bare: del sys.modules['typing']
 for n, t, c in ours: del sys.modules[n]
-m.main(s, l, p, {n: (c if same else t, k) for n, t, c, k in others})
+m.main(s, d, l, p, {n: (c if same else t, k) for n, t, c, k in others})
 """
 
 
@@ -114,13 +121,13 @@ def bundle(with_source: bool = True) -> bytes:
     return len(body).to_bytes(8, "little") + body
 
 
-def command(python: str, is_isolated: bool, descriptors: tuple[int, int, int]) -> list[str]:
+def command(python: str, is_isolated: bool, descriptors: tuple[int, int, int, int]) -> list[str]:
     """Return the command line of a context process.
 
     Args:
         python: the interpreter of its environment.
         is_isolated: whether it must see nothing but that environment (no PYTHONPATH, no user site).
-        descriptors: the inherited socket, lifeline and progress descriptors.
+        descriptors: the inherited socket, control pipe, lifeline and progress descriptors.
     """
     flags = ["-I"] if is_isolated else ["-P"]
     inherited = [f"-X{name}" for name in ("dev",) if name in sys._xoptions]

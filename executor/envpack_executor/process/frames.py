@@ -20,7 +20,12 @@ CALLS = 3  # a batch of calls, in order
 READY = 16  # the set-up is done, with its duration
 SETUP_FAILED = 17  # it failed, with the exception
 RESULTS = 18  # outcomes of calls, in the order of the calls
-RETURNED = 19  # number of the first call that was dropped because it was asked back; one above the last if none was
+RETURNED = 19  # the calls from this number on were not begun and never will be: they were taken back
+
+# Beside the frames there is a pipe for what cannot wait behind them: commands of one size, written at once.
+COMMAND = struct.Struct("<BQ")
+TAKE_BACK = 1  # drop the calls with a number below this one that have not begun; RETURNED tells which they were
+END_CALL = 2  # kill the child in which the call of this number runs
 
 
 def encode(kind: int, body: bytes) -> bytes:

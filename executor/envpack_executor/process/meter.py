@@ -51,7 +51,8 @@ class Meter:
         self._shared: dict[int, Tally] = {}
         self._opened_ns = 0
         self._told: dict[int, Tally] = {}
-        self._usages: Usages = []
+        self.usages: Usages = []
+        """Figures that are ready; whoever measures calls elsewhere adds theirs."""
 
     def alone(self, tally: Tally, run: Callable[[Any, bytes], Any], function: Any, payload: bytes, number: int) -> Any:
         """Measure the call `number` in a bracket of its own, and return its outcome."""
@@ -62,7 +63,7 @@ class Meter:
         if type(outcome) is tuple:
             figures["exception"] = outcome[1]
         wall_ns = int(figures["wall_s"] * 1e9)
-        self._usages.append((tally.number, 1, figures, number))
+        self.usages.append((tally.number, 1, figures, number))
         self._count(tally, wall_ns)
         tally.is_alone = tally.is_limited or wall_ns > ALONE_FROM_NS
         return (outcome, figures, os.getpid()) if tally.is_limited else outcome
@@ -82,6 +83,12 @@ class Meter:
         if wall_ns > ALONE_FROM_NS:
             tally.is_alone = True
 
+    def note_child(self, tally: Tally, wall_ns: int, long_ns: int) -> None:
+        """Note a call that ran in a child; one that takes longer than `long_ns` lets no result wait before it."""
+        self._close()
+        self._count(tally, wall_ns)
+        tally.is_alone = wall_ns > long_ns
+
     def take(self, is_last: bool = False) -> tuple[Durations, Usages]:
         """Return (function, calls, wall time in ns), and the usages that are ready."""
         if self._opened_ns and (is_last or monotonic_ns() - self._opened_ns > SHARED_FOR_NS):
@@ -90,7 +97,7 @@ class Meter:
         for tally in self._told.values():
             tally.calls = tally.wall_ns = 0
         self._told = {}
-        usages, self._usages = self._usages, []
+        usages, self.usages = self.usages, []
         return durations, usages
 
     def _count(self, tally: Tally, wall_ns: int) -> None:
@@ -106,7 +113,7 @@ class Meter:
         total_ns = sum(tally.shared_ns for tally in self._shared.values()) or 1
         for tally in self._shared.values():
             share = _shared(figures, tally.shared_ns / total_ns, tally.shared_ns)
-            self._usages.append((tally.number, tally.shared_calls, share, -1))
+            self.usages.append((tally.number, tally.shared_calls, share, -1))
             tally.shared_calls = tally.shared_ns = 0
         self._shared = {}
 

@@ -6,7 +6,7 @@
 
 Guarantees: a process is reported as ended after everything that it had written was read; then its whole process
 group is killed, so that what it had started ends with it. The lifeline is a pipe that nobody writes to: when the host
-dies, however, the process reads its end and kills its group.
+dies, however, the kernel kills the process and its group. Another pipe takes commands that do not wait behind a call.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ class ContextProcess:
         process: its id.
         popen: the operating system's process, leader of a process group of its own.
         connection: our end of the socket pair, non-blocking.
-        lifeline: the write end that keeps it alive.
+        control: the write end of the pipe that takes commands.
+        lifeline: the write end of the pipe that keeps it alive.
         progress: the shared words, see `process.child`.
     """
 
@@ -73,6 +74,7 @@ class ContextProcess:
         process: ProcessId,
         popen: subprocess.Popen[bytes],
         connection: socket.socket,
+        control: int,
         lifeline: int,
         progress: mmap.mmap,
     ) -> None:
@@ -85,6 +87,7 @@ class ContextProcess:
         self.is_closing = False
         self.kill_at_s: float | None = None
         self.seen = (0, -1)
+        self._control = control
         self._lifeline = lifeline
         self._progress = progress
 
@@ -100,6 +103,12 @@ class ContextProcess:
         with memoryview(self._progress) as raw, raw.cast("Q") as words:
             return (time.monotonic_ns() - words[1]) / 1e9 if words[1] else 0.0
 
+    @property
+    def is_forked(self) -> bool:
+        """Whether the call that runs does so in a child of the process."""
+        with memoryview(self._progress) as raw, raw.cast("Q") as words:
+            return bool(words[2])
+
     def kill(self) -> None:
         """Kill the process and all of its group; harmless when it has ended but was not reaped."""
         try:
@@ -107,12 +116,12 @@ class ContextProcess:
         except ProcessLookupError:
             self.popen.kill()
 
-    def take_back(self, until: int) -> None:
-        """Tell the process, whatever it is doing, to drop the calls before `until` that have not begun."""
+    def command(self, kind: int, number: int) -> None:
+        """Send a command of `process.frames`, which is heard whatever the process is doing."""
         try:
-            os.write(self._lifeline, until.to_bytes(8, "little"))
-        except BrokenPipeError:
-            pass  # it has ended; the pidfd will say so
+            os.write(self._control, frames.COMMAND.pack(kind, number))
+        except (BrokenPipeError, BlockingIOError):
+            pass  # it has ended, as the pidfd will say; or it has not listened to thousands of commands
 
     def reap(self) -> int:
         """Kill what is left of the group, wait for the process, free everything; return its exit status."""
@@ -120,6 +129,7 @@ class ContextProcess:
         status = self.popen.wait()
         self.connection.close()
         os.close(self.pidfd)
+        os.close(self._control)
         os.close(self._lifeline)
         self._progress.close()
         return status
@@ -132,11 +142,12 @@ def spawn(process: ProcessId, python: str, is_isolated: bool, environ: dict[str,
         OSError: it cannot be executed.
     """
     ours, theirs = socket.socketpair()
+    control_end, control = os.pipe()
     lifeline_end, lifeline = os.pipe()
     progress = os.memfd_create("envpack-progress")
     try:
         os.ftruncate(progress, PROGRESS_BYTES)
-        inherited = (theirs.fileno(), lifeline_end, progress)
+        inherited = (theirs.fileno(), control_end, lifeline_end, progress)
         popen = subprocess.Popen(
             command(python, is_isolated, inherited),
             pass_fds=inherited,
@@ -146,13 +157,16 @@ def spawn(process: ProcessId, python: str, is_isolated: bool, environ: dict[str,
             env=environ,
         )
         ours.setblocking(False)
-        return ContextProcess(process, popen, ours, lifeline, mmap.mmap(progress, PROGRESS_BYTES))
+        os.set_blocking(control, False)
+        return ContextProcess(process, popen, ours, control, lifeline, mmap.mmap(progress, PROGRESS_BYTES))
     except BaseException:
         ours.close()
+        os.close(control)
         os.close(lifeline)
         raise
     finally:
         theirs.close()
+        os.close(control_end)
         os.close(lifeline_end)
         os.close(progress)
 
@@ -205,7 +219,7 @@ class Host:
                 self._kill_call(instruction)
             case TakeCallsBack():
                 if (process := self._processes.get(instruction.process)) is not None:
-                    process.take_back(instruction.until)
+                    process.command(frames.TAKE_BACK, instruction.until)
             case StoreChunk():
                 self._store_chunk(instruction)
             case Watch():
@@ -452,6 +466,10 @@ class Host:
     def _kill_call(self, instruction: KillCall) -> None:
         process = self._processes.get(instruction.process)
         if process is None or process.running_call != instruction.number:
+            return
+        if process.is_forked:
+            # Its parent ends it, and tells how it ended: nobody else knows when its pid is free for another process.
+            process.command(frames.END_CALL, instruction.number)
             return
         ran_s = process.ran_s
         process.kill()

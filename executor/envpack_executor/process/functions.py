@@ -1,0 +1,111 @@
+"""The functions that a context process has learned, and how what the set-up provides reaches them. Standard library
+only.
+"""
+
+from __future__ import annotations
+
+import _pickle as pickle
+import sys
+from collections.abc import Callable, Mapping
+from types import FunctionType
+from typing import Any
+
+from envpack_executor.process.meter import Tally
+
+
+class Function:
+    """A function that calls name by its number, and what is the same for all its calls.
+
+    Args:
+        number: of the function.
+        function: what is called.
+        provided: what the set-up returned.
+        settings: what the manager says about its calls: `mode`, `timeout_s` (0 without), `limits` by the names of the
+            fields of `Limits` (empty without).
+
+    Attributes:
+        injected: which results of the set-up it takes, as (position, name, value).
+        tally: what its calls used.
+        is_forked: each call runs in a child of the process.
+        timeout_ns: how long a call may run before it is ended; 0 for ever.
+        limits: what a call may use.
+        name: for messages to people.
+    """
+
+    __slots__ = ("function", "injected", "is_forked", "limits", "name", "tally", "timeout_ns")
+
+    def __init__(
+        self, number: int, function: Callable[..., Any], provided: Mapping[str, Any], settings: Mapping[str, Any]
+    ) -> None:
+        self.function = function
+        self.injected = _injected(function, provided)
+        self.limits: Mapping[str, float] = settings["limits"]
+        self.tally = Tally(number, bool(self.limits))
+        self.is_forked: bool = settings["mode"] == "fork"
+        self.timeout_ns = int(settings["timeout_s"] * 1e9)
+        self.name: str = getattr(function, "__qualname__", None) or type(function).__qualname__
+
+    def with_context(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Return `kwargs` with what the set-up provides for parameters that the caller left open."""
+        given = len(args)
+        for position, name, value in self.injected:
+            if position >= given and name not in kwargs:
+                kwargs[name] = value
+        return kwargs
+
+
+def learn(number: int, payload: bytes, settings: Mapping[str, Any], provided: Mapping[str, Any]) -> Function:
+    """Return the function in `payload`; one that cannot be loaded here fails each of its calls, with the reason."""
+    try:
+        return Function(number, pickle.loads(payload), provided, settings)
+    except BaseException as error:
+        return Function(number, _raiser(error), {}, {**settings, "mode": "direct"})
+
+
+def checked_mapping(function: Callable[..., Any], value: Any) -> Mapping[str, Any]:
+    """Return what a set-up function has returned, as a mapping.
+
+    Raises:
+        TypeError: it is none, or not one of names.
+    """
+    if value is None:
+        return {}
+    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+        return value
+    name = getattr(function, "__qualname__", repr(function))
+    raise TypeError(f"set-up function {name!r} returned {type(value).__name__}, expected a mapping of parameter names")
+
+
+def _parameters(function: Callable[..., Any]) -> list[tuple[int, str]]:
+    """Return the parameters of `function` that can be named, as (position, name); by keyword alone is past them all."""
+    if type(function) is FunctionType and not hasattr(function, "__wrapped__"):
+        code = function.__code__
+        count = code.co_argcount
+        names = code.co_varnames[: count + code.co_kwonlyargcount]
+        return [
+            (index if index < count else sys.maxsize, name)
+            for index, name in enumerate(names)
+            if index >= code.co_posonlyargcount
+        ]
+    import inspect
+
+    kinds = {inspect.Parameter.POSITIONAL_OR_KEYWORD: False, inspect.Parameter.KEYWORD_ONLY: True}
+    return [
+        (sys.maxsize if kinds[parameter.kind] else index, parameter.name)
+        for index, parameter in enumerate(inspect.signature(function).parameters.values())
+        if parameter.kind in kinds
+    ]
+
+
+def _injected(function: Callable[..., Any], provided: Mapping[str, Any]) -> list[tuple[int, str, Any]]:
+    """Return what the set-up provides for `function`, as (position, name, value)."""
+    if not provided:
+        return []
+    return [(position, name, provided[name]) for position, name in _parameters(function) if name in provided]
+
+
+def _raiser(error: BaseException) -> Callable[..., Any]:
+    def fail(*args: Any, **kwargs: Any) -> Any:
+        raise error
+
+    return fail

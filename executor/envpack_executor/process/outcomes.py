@@ -1,0 +1,128 @@
+"""What comes of a call inside a context process, as bytes that the client understands. Standard library only.
+
+An outcome is None for None, the pickle of any other result, or a `Failure`. That of a call with limits is a tuple of
+what else would be its outcome, its figures, and the pid: the client decides by the figures.
+"""
+
+from __future__ import annotations
+
+import _pickle as pickle
+import sys
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from typing import Any
+
+from envpack_executor.process.functions import Function
+
+PROTOCOL = 5
+# The outcome of a call with limits: what else would be its outcome, its figures, the pid.
+LIMITED_FIELDS = 3
+_TOLD_CHARACTERS = 300
+
+Failure = tuple[bytes | None, str, str, str]
+"""Pickled exception, or None where it cannot be pickled; name of its type, text, traceback."""
+Outcome = bytes | bytearray | Failure | None
+
+_ERRORS = "envpack_executor.errors."
+_RESULT_ERROR = f"{_ERRORS}ResultError"
+_UNFINISHED: dict[type, str] = {
+    GeneratorType: "a generator",
+    CoroutineType: "a coroutine",
+    AsyncGeneratorType: "an asynchronous generator",
+}
+_REMEDY = {
+    GeneratorType: "return list(...) of it, or iterate inside the call",
+    CoroutineType: "call it by asyncio.run(...) inside the call",
+    AsyncGeneratorType: "collect it inside the call, by asyncio.run(...)",
+}
+
+
+def run(function: Function, payload: bytes) -> Outcome:
+    """Run one call and return its outcome; nothing that the call raises passes."""
+    try:
+        args, kwargs = pickle.loads(payload)
+        if function.injected:
+            kwargs = function.with_context(args, kwargs)
+        value = function.function(*args, **kwargs)
+    except BaseException as error:
+        return failure(error)
+    if value is None:
+        return None
+    try:
+        return dumps(value)
+    except BaseException as error:
+        return _unpicklable(function, value, error)
+
+
+def irregularity(failure: Failure) -> tuple[str, str]:
+    """Return (kind, detail) of a failure, for whoever decides about retries.
+
+    It is `refused` where it lies in the call itself, so that no retry helps, and `raised` otherwise.
+    """
+    payload, kind, message, _ = failure
+    if payload is None and kind.startswith(_ERRORS):
+        return "refused", message
+    return "raised", f"{kind}: {message}"[:_TOLD_CHARACTERS]
+
+
+def dumps(value: Any) -> bytes:
+    """Pickle by the C pickler, and by cloudpickle what lives in no module that the client could import."""
+    try:
+        data = pickle.dumps(value, PROTOCOL)
+        if b"__main__" not in data:
+            return data
+    except (pickle.PicklingError, AttributeError, TypeError):
+        pass  # the ordinary pickler goes by name alone; cloudpickle says in its own words what cannot be done
+    import cloudpickle
+
+    by_value: bytes = cloudpickle.dumps(value, protocol=PROTOCOL)
+    return by_value
+
+
+def failure(error: BaseException) -> Failure:
+    """Return what the client is told about an exception."""
+    import traceback
+
+    frame = error.__traceback__.tb_next if error.__traceback__ else None  # without our own frame
+    text = "".join(traceback.format_exception(type(error), error, frame))
+    try:
+        # A subclass of str would need its class at the other end.
+        message = str.__str__(str(error))
+    except Exception as unprintable:
+        message = f"<unprintable: {type(unprintable).__name__}>"
+    try:
+        payload = dumps(error.with_traceback(None))
+    except BaseException:
+        payload = None  # the client is told type, text and traceback instead
+    return payload, type_name(error), message, text
+
+
+def refusal(kind: str, message: str) -> Failure:
+    """Return the failure of a call that was not begun, by an error of ours that the client knows by its name."""
+    return None, f"{_ERRORS}{kind}", message, ""
+
+
+def type_name(value: object) -> str:
+    """Return the full name of the type of `value`, without `builtins`."""
+    return f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
+
+
+def flush_streams() -> None:
+    """Write what the standard streams have buffered."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):
+            pass  # the reader of our output has gone, or the user's code closed it: calls go on without it
+
+
+def _unpicklable(function: Function, value: Any, error: BaseException) -> Failure:
+    """Return the failure of a call whose result cannot be sent."""
+    kind = type(value)
+    if kind in _UNFINISHED:
+        if kind is CoroutineType:
+            value.close()  # or Python complains that nobody has awaited it
+        what = f"{function.name!r} returned {_UNFINISHED[kind]}, which cannot leave its process"
+        return None, _RESULT_ERROR, f"{what} ({_REMEDY[kind]})", ""
+    _, _, message, text = failure(error)
+    what = f"result of type {type_name(value)!r} cannot be pickled: {message}"
+    return None, _RESULT_ERROR, f"{what} (return something that pickle or cloudpickle can carry)", text
