@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import BrokenExecutor
+from concurrent.futures import BrokenExecutor, CancelledError
 from typing import ClassVar
 
 
@@ -122,6 +122,45 @@ class ProcessExitedError(ExecutorError):
 
     def __reduce__(self) -> tuple[type[ProcessExitedError], tuple[str, int]]:
         return type(self), (self.name, self.exit_status)
+
+
+class CallCancelledError(ExecutorError, CancelledError):
+    """The call was cancelled; `CancelledError` of the standard library too.
+
+    Args:
+        name: the function that was called.
+        ran_s: for how long it had run, in seconds; 0 if it had not begun.
+    """
+
+    def __init__(self, name: str, ran_s: float = 0.0) -> None:
+        after = f"after it had run for {ran_s:.3g} s" if ran_s else "before it began"
+        super().__init__(f"call of {name!r} was cancelled {after}")
+        self.name = name
+        self.ran_s = ran_s
+
+    def __reduce__(self) -> tuple[type[CallCancelledError], tuple[str, float]]:
+        return type(self), (self.name, self.ran_s)
+
+
+class CallTimeoutError(ExecutorError, TimeoutError):
+    """The call ran for longer than its `timeout_s`, and was ended.
+
+    Args:
+        name: the function that was called.
+        limit_s: for how long it was allowed to run, in seconds.
+        ran_s: for how long it had run.
+    """
+
+    exit_code: ClassVar[int] = 3
+
+    def __init__(self, name: str, limit_s: float, ran_s: float) -> None:
+        super().__init__(f"time limit exceeded: {limit_s:g} s allowed, {ran_s:.3g} s used by {name!r}")
+        self.name = name
+        self.limit_s = limit_s
+        self.ran_s = ran_s
+
+    def __reduce__(self) -> tuple[type[CallTimeoutError], tuple[str, float, float]]:
+        return type(self), (self.name, self.limit_s, self.ran_s)
 
 
 class ProcessStartError(ExecutorError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,16 +16,21 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from envpack_executor.errors import ProcessExitedError, ProcessLostError, ProcessStartError
 from envpack_executor.manager import events as manager
 from envpack_executor.manager.events import (
+    AskBack,
     CallsCancelled,
     CallsDone,
     CallsFailed,
     CallsQueued,
+    CallsRequeued,
+    CallsReturned,
     CallsWithdrawn,
+    CancelRequested,
     CloseRequested,
     ContextFailed,
     ContextPrepared,
     EndProcess,
     Finish,
+    KillCall,
     NodeJoined,
     NodeLost,
     ProcessReady,
@@ -35,10 +40,19 @@ from envpack_executor.manager.events import (
     TimePassed,
 )
 from envpack_executor.manager.reactor import OUTSTANDING_S, ManagerReactor
-from envpack_executor.manager.state import Call, ContextRecord, FunctionRecord, ManagerState, Phase, ProcessRecord
-from envpack_executor.messages import Environment, MemoryKept, NodeId, ProcessGone, ProcessId
+from envpack_executor.manager.state import (
+    Call,
+    CallOptions,
+    ContextRecord,
+    FunctionRecord,
+    ManagerState,
+    Phase,
+    ProcessRecord,
+)
+from envpack_executor.messages import CallEnded, Environment, MemoryKept, NodeId, ProcessGone, ProcessId
 from tests.fuzzing import times
 
+LOST_CHILDREN = ((3, "", 0.1), (-9, "", 0.1), (-9, "timeout", 1.1), (-9, "cancelled", 0.1), (-9, "another", 0.1))
 INHERIT = Environment("inherit")
 HERE = NodeId("here")
 
@@ -66,7 +80,8 @@ def check_places(state: ManagerState) -> None:
         assert state.nodes[process.node.node].processes[process.process] is process
         assert process.context.processes[process.process] is process
         assert process.phase is Phase.READY or not process.outstanding
-        assert len(process.outstanding) <= process.sent
+        assert len(process.outstanding) + process.taken <= process.sent
+        assert process.is_recalled or not (process.taken or process.is_asked)
     contexts = state.contexts.values()
     assert {context.number for context in contexts if context.queue} == set(state.waiting)
     at_processes = sum(len(process.outstanding) for process in state.processes.values())
@@ -86,6 +101,7 @@ class Manager:
         self.claimed: set[int] = set()
         self.reactor = ManagerReactor(self.state, self._claim, lambda call: call.number in self.cancelled)
         self.numbers = itertools.count()
+        self.requeued: list[CallsRequeued] = []
         self.function = FunctionRecord(0, b"", "work", "work")
         if slots:
             self.handle(NodeJoined(HERE, "here", slots, resident))
@@ -100,7 +116,8 @@ class Manager:
     def handle(self, event: manager.Event) -> list[manager.Instruction]:
         instructions = self.reactor.handle(event)
         self.check()
-        return instructions
+        self.requeued = [each for each in instructions if isinstance(each, CallsRequeued)]
+        return [each for each in instructions if not isinstance(each, CallsRequeued)]
 
     def check(self) -> None:
         check_invariants(self.state)
@@ -413,8 +430,16 @@ class Ghost:
     context: int
     is_ready: bool = False
     is_ending: bool = False
+    is_dying: bool = False
+    asked: int | None = None
     unanswered: list[int] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)
     received: int = 0
+
+    def take(self, count: int) -> list[int]:
+        """Forget the oldest calls, and return them."""
+        taken, self.unanswered, self.numbers = self.unanswered[:count], self.unanswered[count:], self.numbers[count:]
+        return taken
 
 
 class AnyOrder(RuleBasedStateMachine):
@@ -424,7 +449,10 @@ class AnyOrder(RuleBasedStateMachine):
         super().__init__()
         self.world = Manager(slots=0)
         self.contexts = [make_context(number, environment=None, is_fresh=number == 2) for number in range(3)]
-        self.functions = [FunctionRecord(number, b"", f"f{number}", "f") for number in range(2)]
+        self.functions = [
+            FunctionRecord(0, b"", "f0", "f"),
+            FunctionRecord(1, b"", "f1", "f", options=CallOptions(retries=1, priority=1, timeout_s=1.0)),
+        ]
         self.calls: dict[int, Call] = {}
         self.ends: Counter[int] = Counter()
         self.living: dict[ProcessId, Ghost] = {}
@@ -446,10 +474,20 @@ class AnyOrder(RuleBasedStateMachine):
             case SendCalls():
                 ghost = self.living[instruction.process]
                 assert ghost.is_ready, "sent to a process that is not ready"
+                assert ghost.asked is None, "sent before it has answered"
+                assert not ghost.is_dying, "sent to a process that was killed"
                 assert instruction.first == ghost.received
+                assert ghost.numbers == list(range(ghost.received - len(ghost.numbers), ghost.received)), "after a gap"
                 ghost.received += len(instruction.calls)
+                ghost.numbers += range(instruction.first, ghost.received)
                 assert all(call.context.number == ghost.context for call in instruction.calls)
                 ghost.unanswered += [call.number for call in instruction.calls]
+            case AskBack():
+                ghost = self.living[instruction.process]
+                assert (ghost.asked, instruction.until) == (None, ghost.received), "asked twice"
+                ghost.asked = instruction.until
+            case KillCall():
+                assert instruction.number < self.living[instruction.process].received
             case EndProcess():
                 ghost = self.living[instruction.process]
                 assert not ghost.is_ending, "ended twice"
@@ -479,7 +517,7 @@ class AnyOrder(RuleBasedStateMachine):
     def memory_is_kept(self, data: st.DataObject, kept_bytes: int) -> None:
         self.tell(MemoryKept(self.pick(data, self.living), kept_bytes))
 
-    @rule(seconds=st.sampled_from([0.01, 1.0, 100.0]))
+    @rule(seconds=st.sampled_from([0.005, 0.01, 1.0, 100.0]))
     def time_passes(self, seconds: float) -> None:
         self.world.state.now_s += seconds
         self.tell(TimePassed())
@@ -526,12 +564,52 @@ class AnyOrder(RuleBasedStateMachine):
         process = self.pick(data, [process for process, ghost in self.living.items() if ghost.unanswered])
         self.answer(process, data.draw(st.integers(1, len(self.living[process].unanswered))), wall_s)
 
-    def answer(self, process: ProcessId, count: int, wall_s: float) -> None:
-        ghost = self.living[process]
-        outcomes, ghost.unanswered = ghost.unanswered[:count], ghost.unanswered[count:]
+    @precondition(lambda self: any(ghost.unanswered for ghost in self.living.values()))
+    @rule(data=st.data(), count=st.integers(1, 4))
+    def results_are_failures(self, data: st.DataObject, count: int) -> None:
+        process = self.pick(data, [process for process, ghost in self.living.items() if ghost.unanswered])
+        count = min(count, len(self.living[process].unanswered))
+        what = st.sampled_from(
+            [None, ("raised", "E: e"), ("limit", "memory"), *(("lost", lost) for lost in LOST_CHILDREN)]
+        )
+        kinds = [data.draw(what) for _ in range(count)]
+        self.answer(process, count, 1e-4, [(index, *kind) for index, kind in enumerate(kinds) if kind is not None])
+
+    def answer(
+        self, process: ProcessId, count: int, wall_s: float, irregular: Sequence[tuple[int, str, Any]] = ()
+    ) -> None:
+        outcomes = self.living[process].take(count)
         before = self.ends.copy()
-        self.tell(ResultsArrived(process, outcomes, [(number, wall_s) for number in range(2)]))
-        assert all(self.ends[number] == before[number] + 1 for number in outcomes), "outcomes of other calls"
+        self.tell(ResultsArrived(process, outcomes, [(number, wall_s) for number in range(2)], irregular))
+        failed = {outcomes[index] for index, *_ in irregular}
+        for number in outcomes:
+            assert self.ends[number] - before[number] in ((0, 1) if number in failed else (1,)), "outcomes of others"
+
+    @precondition(lambda self: any(ghost.asked is not None for ghost in self.living.values()))
+    @rule(data=st.data(), begun=st.integers(0, 3))
+    def calls_are_given_back(self, data: st.DataObject, begun: int) -> None:
+        self.give_back(self.pick(data, [p for p, ghost in self.living.items() if ghost.asked is not None]), begun)
+
+    def give_back(self, process: ProcessId, begun: int) -> None:
+        ghost = self.living[process]
+        assert ghost.asked is not None
+        first, ghost.asked = (ghost.numbers[begun] if begun < len(ghost.numbers) else ghost.asked), None
+        del ghost.unanswered[begun:], ghost.numbers[begun:]
+        self.tell(CallsReturned(process, first))
+
+    @precondition(lambda self: self.calls)
+    @rule(data=st.data())
+    def call_is_cancelled_wherever_it_is(self, data: st.DataObject) -> None:
+        number = self.pick(data, self.calls)
+        if number not in self.world.cancelled:
+            self.tell(CancelRequested(self.calls[number]))
+
+    @precondition(lambda self: any(ghost.unanswered and not ghost.is_dying for ghost in self.living.values()))
+    @rule(data=st.data(), reason=st.sampled_from(["timeout", "cancelled", "another"]))
+    def running_call_is_killed(self, data: st.DataObject, reason: str) -> None:
+        process = self.pick(data, [p for p, ghost in self.living.items() if ghost.unanswered and not ghost.is_dying])
+        self.living[process].is_dying = True
+        self.tell(CallEnded(process, data.draw(st.sampled_from(self.living[process].numbers)), reason, 1.5))
 
     @precondition(lambda self: self.living)
     @rule(data=st.data(), exit_status=st.sampled_from([None, 0, 3, -9]), between=st.booleans())
@@ -539,8 +617,7 @@ class AnyOrder(RuleBasedStateMachine):
         ghost = self.living.pop(self.pick(data, self.living))
         if ghost.is_ready and exit_status is None:
             exit_status = -9  # it had been started
-        first = ghost.received - len(ghost.unanswered)
-        running = -1 if between or not ghost.unanswered else data.draw(st.integers(first, ghost.received - 1))
+        running = -1 if between or not ghost.unanswered else data.draw(st.sampled_from(ghost.numbers))
         self.forgotten[ghost.process] = ghost
         self.tell(ProcessGone(ghost.process, exit_status, running))
 
@@ -554,7 +631,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.tell(NodeLost(node, "silent"))
 
     @precondition(lambda self: self.forgotten)
-    @rule(data=st.data(), kind=st.integers(0, 2))
+    @rule(data=st.data(), kind=st.integers(0, 4))
     def message_comes_late(self, data: st.DataObject, kind: int) -> None:
         process = self.pick(data, self.forgotten)
         before = self.ends.copy()
@@ -563,6 +640,8 @@ class AnyOrder(RuleBasedStateMachine):
                 ProcessReady(process),
                 ResultsArrived(process, self.forgotten[process].unanswered, []),
                 ProcessGone(process, 0, 0),
+                CallsReturned(process, 0),
+                CallEnded(process, 0, "timeout", 1.0),
             )[kind]
         )
         assert self.ends == before
@@ -589,7 +668,12 @@ class AnyOrder(RuleBasedStateMachine):
                 if process in self.living:
                     self.make_ready(process)
             for process, ghost in list(self.living.items()):
-                if ghost.unanswered:
+                if ghost.is_dying:
+                    del self.living[process]
+                    self.tell(ProcessGone(process, -9, ghost.numbers[0] if ghost.numbers else -1))
+                elif ghost.asked is not None:
+                    self.give_back(process, 1)
+                elif ghost.unanswered:
                     self.answer(process, len(ghost.unanswered), 1e-3)
                 elif ghost.is_ending:
                     del self.living[process]

@@ -22,9 +22,10 @@ from envpack_executor.manager.events import (
     SendCalls,
     StartContext,
 )
+from envpack_executor.manager.queues import CallQueue
 from envpack_executor.manager.sized import LANE_S, SizedReactor
 from envpack_executor.manager.sizing import MOST_PENDING, Sizer
-from envpack_executor.manager.state import Call, CallQueue, ContextRecord, FunctionRecord
+from envpack_executor.manager.state import Call, ContextRecord, FunctionRecord
 from envpack_executor.messages import MemorySeen, NodeId, ProcessGone, ProcessId
 from envpack_monitor import Allocation, LimitExceeded, Usage
 from envpack_monitor.predict import Explanation
@@ -295,7 +296,8 @@ class AnyOrderSized(AnyOrder):
     def __init__(self) -> None:
         super().__init__()
         self.world = SizedManager(slots=0, size=0)
-        self.functions = [FunctionRecord(number, b"", f"f{number}", f"f{number % 2}") for number in range(2)]
+        for number, function in enumerate(self.functions):
+            function.category = f"f{number}"
         self.killed: set[ProcessId] = set()
         self.contexts[0].environment = self.contexts[2].environment = INHERIT
         self.tell(NodeJoined(NodeId("first"), "first", 2, 4, memory_bytes=12))
@@ -322,7 +324,7 @@ class AnyOrderSized(AnyOrder):
         self.tell(MemorySeen([(process, size, self.running(self.living[process])) for process, size in sizes.items()]))
 
     def running(self, ghost: Ghost) -> int:
-        return ghost.received - len(ghost.unanswered) if ghost.unanswered else -1
+        return ghost.numbers[0] if ghost.numbers else -1
 
     @precondition(lambda self: self.killed & self.living.keys())
     @rule(data=st.data())

@@ -8,6 +8,7 @@ from typing import Any
 
 from envpack_executor.manager.state import Call, FunctionRecord
 from envpack_executor.messages import (
+    CallEnded,
     Environment,
     MemoryKept,
     MemorySeen,
@@ -80,8 +81,9 @@ class ResultsArrived:
         process: which.
         outcomes: as `pickling.load_outcome` reads them; nothing here looks into them.
         durations: (function number, wall time of a call in seconds) of the functions that were called.
-        irregular: (index in `outcomes`, kind, detail) of the calls that did not return: `raised` with the name of the
-            exception's type, `lost` with the exit status of the fork child.
+        irregular: (index in `outcomes`, kind, detail) of the calls that did not return: `raised` with the exception
+            in a line, `lost` with (exit status of the fork child, why it was killed, for how long it ran in seconds);
+            of any other kind the outcome is the end.
     """
 
     process: ProcessId
@@ -93,6 +95,21 @@ class ResultsArrived:
 @dataclass(frozen=True, slots=True)
 class TimePassed:
     """An alarm of the reactor is due: `ManagerState.now_s` says what time it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallsReturned:
+    """A context process has dropped calls that it had not begun, as it was asked: number `first` and those after."""
+
+    process: ProcessId
+    first: int
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRequested:
+    """Whoever submitted a call wants it ended, wherever it is."""
+
+    call: Call
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +134,9 @@ Event = (
     | ProcessReady
     | ResultsArrived
     | ProcessGone
+    | CallEnded
+    | CallsReturned
+    | CancelRequested
     | MemorySeen
     | MemoryKept
     | TimePassed
@@ -149,12 +169,48 @@ class SendCalls:
 
 
 @dataclass(frozen=True, slots=True)
+class KillCall:
+    """Kill a call if it is the one that runs in a process."""
+
+    node: NodeId
+    process: ProcessId
+    number: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AskBack:
+    """Ask a process for the calls before number `until` that it has not begun."""
+
+    node: NodeId
+    process: ProcessId
+    until: int
+
+
+@dataclass(frozen=True, slots=True)
 class EndProcess:
     """End a process: it is not needed, or (`is_kill`) it must not go on."""
 
     node: NodeId
     process: ProcessId
     is_kill: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CallsRequeued:
+    """These calls were sent and wait again; nothing has to be done.
+
+    Args:
+        calls: which.
+        process: where they were.
+        kind: `retried`, `lost` or `returned`.
+        reason: in words.
+    """
+
+    calls: list[Call]
+    process: ProcessId
+    kind: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,4 +241,15 @@ class Finish:
     """Every call has its end, every process is gone, and the executor closes."""
 
 
-Instruction = StartContext | SendCalls | EndProcess | CallsDone | CallsFailed | CallsCancelled | Finish
+Instruction = (
+    StartContext
+    | SendCalls
+    | KillCall
+    | AskBack
+    | EndProcess
+    | CallsRequeued
+    | CallsDone
+    | CallsFailed
+    | CallsCancelled
+    | Finish
+)

@@ -47,10 +47,22 @@ class Lane:
         return self.leader.function.category
 
     @property
+    def group(self) -> str:
+        """The category under which all its calls wait in the placement."""
+        return group_of(self.leader)
+
+    @property
     def excess_bytes(self) -> int:
         """How much more than it was promised it was seen to have; 0 or less where nothing was promised."""
         promised = self.allocation.memory_bytes
         return 0 if promised is None else self.process.seen_bytes - promised
+
+
+def group_of(call: Call) -> str:
+    """Return the category under which a call waits in the placement: one for each priority."""
+    function = call.function
+    priority = function.options.priority
+    return f"{function.category} (priority {priority})" if priority else function.category
 
 
 def is_short(node: NodeRecord, processes: Iterable[ProcessRecord]) -> bool:

@@ -25,11 +25,14 @@ from envpack_executor.errors import ContextSetupError, InitializerError, Interna
 from envpack_executor.futures import CallFuture
 from envpack_executor.manager import events
 from envpack_executor.manager.events import (
+    AskBack,
     CallsCancelled,
     CallsDone,
     CallsFailed,
+    CallsRequeued,
     EndProcess,
     Finish,
+    KillCall,
     SendCalls,
     StartContext,
 )
@@ -39,8 +42,8 @@ from envpack_executor.manager.state import Call, ContextRecord, FunctionRecord, 
 from envpack_executor.manager.usage import UsageSink, load_limited
 from envpack_executor.messages import (
     CallEnded,
-    Chunk,
     Deliver,
+    EndCall,
     Environment,
     FromWorker,
     Goodbye,
@@ -55,6 +58,8 @@ from envpack_executor.messages import (
     ProcessStarted,
     StartProcess,
     StopProcess,
+    TakeBack,
+    ToWorker,
     WorkerBeat,
 )
 from envpack_executor.pickling import PROTOCOL, load_failure, load_outcome
@@ -217,7 +222,7 @@ class ManagerLoop:
         match message:
             case ProcessFrame():
                 self._frame(message)
-            case ProcessGone() | ProcessStarted() | MemorySeen():
+            case ProcessGone() | ProcessStarted() | CallEnded() | MemorySeen():
                 self._handle(message)
             case MemoryKept():
                 if self.on_first_kept is not None:
@@ -228,8 +233,8 @@ class ManagerLoop:
                 self._send_chunk(node, message)
             case Goodbye():
                 self.node_lost(node, message.reason)
-            case Hello() | WorkerBeat() | CallEnded():
-                pass  # the connection's own business; what follows from the end of a call is told by itself
+            case Hello() | WorkerBeat():
+                pass  # the connection's own business
             case _:
                 assert_never(message)
 
@@ -311,21 +316,27 @@ class ManagerLoop:
                 self._send(instruction.node, start)
             case EndProcess():
                 self._send(instruction.node, StopProcess(instruction.process, instruction.is_kill))
+            case AskBack():
+                self._send(instruction.node, TakeBack(instruction.process, instruction.until))
+            case KillCall():
+                self._send(instruction.node, EndCall(instruction.process, instruction.number, instruction.reason))
             case CallsFailed():
                 if isinstance(instruction.error, InitializerError):
                     self._on_broken(instruction.error)
                 for call in instruction.calls:
-                    _future(call).set_exception(instruction.error)
+                    _fail(_future(call), instruction.error)
             case CallsCancelled():
                 for call in instruction.calls:
                     _future(call).cancel()
                     _future(call).set_running_or_notify_cancel()
+            case CallsRequeued():
+                pass  # they wait in their queues already
             case Finish():
                 self._is_finished = True
             case _:
                 assert_never(instruction)
 
-    def _send(self, node: NodeId, message: Deliver | StartProcess | StopProcess | Chunk) -> None:
+    def _send(self, node: NodeId, message: ToWorker) -> None:
         port = self._ports.get(node)
         if port is not None:
             port.send(message)
@@ -349,6 +360,8 @@ class ManagerLoop:
                     self._usages(message.process, usages)
                 durations = [(number, wall_ns / calls / 1e9) for number, calls, wall_ns in times]
                 self._handle(events.ResultsArrived(message.process, outcomes, durations, irregular))
+            case frames.RETURNED:
+                self._handle(events.CallsReturned(message.process, int.from_bytes(message.body, "little")))
             case frames.READY:
                 self._handle(events.ProcessReady(message.process))
             case frames.SETUP_FAILED:
@@ -471,4 +484,12 @@ def _settle(call: CallFuture[Any], outcome: Any) -> None:
     if error is None:
         call.set_result(value)
     else:
-        call.set_exception(error)
+        _fail(call, error)
+
+
+def _fail(call: CallFuture[Any], error: BaseException) -> None:
+    """Let a call end with an error, which tells the story of its earlier tries."""
+    if call.troubles is not None and call.troubles.failures:
+        tries = call.troubles.failures + call.losses
+        error.add_note("\n".join([f"earlier tries: {len(tries)}", *(f"  {how}" for how in tries)]))
+    call.set_exception(error)

@@ -11,15 +11,14 @@ import itertools
 from collections.abc import Callable, Iterable
 from typing import assert_never
 
-from envpack_executor.errors import ProcessExitedError, ProcessLostError
 from envpack_executor.manager import residence
 from envpack_executor.manager.alarms import Alarms
+from envpack_executor.manager.ends import CallEnds, ending
 from envpack_executor.manager.events import (
-    CallsCancelled,
-    CallsDone,
-    CallsFailed,
     CallsQueued,
+    CallsReturned,
     CallsWithdrawn,
+    CancelRequested,
     CloseRequested,
     ContextFailed,
     ContextPrepared,
@@ -35,7 +34,9 @@ from envpack_executor.manager.events import (
     StartContext,
     TimePassed,
 )
+from envpack_executor.manager.queues import PriorityQueue
 from envpack_executor.manager.setups import SetUps
+from envpack_executor.manager.stalls import Stalls
 from envpack_executor.manager.state import (
     Call,
     ContextRecord,
@@ -44,7 +45,7 @@ from envpack_executor.manager.state import (
     Phase,
     ProcessRecord,
 )
-from envpack_executor.messages import MemoryKept, MemorySeen, ProcessGone, ProcessId, ProcessStarted
+from envpack_executor.messages import CallEnded, MemoryKept, MemorySeen, ProcessGone, ProcessId, ProcessStarted
 
 # Work that is sent ahead to a process: enough that it never waits for us, little enough that nothing waits long
 # behind a call that turns out slow.
@@ -52,11 +53,9 @@ OUTSTANDING_S = 0.004
 MAX_OUTSTANDING = 2048
 # Work that is not worth another process: starting one takes longer.
 WORTH_A_PROCESS_S = 0.02
-# The share of the newest observation in the estimate of a function's duration.
-NEWEST_SHARE = 0.3
 
 
-class ManagerReactor:
+class ManagerReactor(CallEnds):
     """Decides for one executor.
 
     Args:
@@ -68,11 +67,10 @@ class ManagerReactor:
     def __init__(
         self, state: ManagerState, claim: Callable[[Call], bool], is_cancelled: Callable[[Call], bool]
     ) -> None:
-        self.state = state
+        super().__init__(state, claim, is_cancelled)
         self.alarms = Alarms()
         self._set_ups = SetUps(state, self.alarms, self._fail_context)
-        self._claim = claim
-        self._is_cancelled = is_cancelled
+        self._stalls = Stalls(state, self.alarms, self._ask_back)
         self._process_numbers = itertools.count(1)
         self._uses = itertools.count(1)
 
@@ -98,6 +96,12 @@ class ManagerReactor:
                 self._node_joined(event)
             case NodeLost():
                 self._node_lost(event, todo)
+            case CallEnded():
+                self._call_ended(event)
+            case CallsReturned():
+                self._returned(event, todo)
+            case CancelRequested():
+                self._cancel(event.call, todo)
             case MemorySeen():
                 self._memory_seen(event, todo)
             case MemoryKept():
@@ -113,6 +117,8 @@ class ManagerReactor:
                 assert_never(event)
         if self.state.waiting:
             self._schedule(todo)
+        if self._stalls.deep and not isinstance(event, TimePassed):
+            self._stalls.watch()
         if self.state.is_closing and not self.state.open_calls and not self.state.is_closed:
             self._wind_up(todo)
         return todo
@@ -142,35 +148,6 @@ class ManagerReactor:
             if context.number not in state.waiting:
                 state.contexts[context.number] = context
                 state.waiting[context.number] = context
-
-    def _results(self, event: ResultsArrived, todo: list[Instruction]) -> None:
-        process = self.state.processes.get(event.process)
-        if process is None:
-            return
-        outstanding = process.outstanding
-        calls = [outstanding.popleft() for _ in event.outcomes]
-        for number, duration_s in event.durations:
-            _update_estimate(calls, number, duration_s)
-        if calls and not outstanding:
-            self._release(process)
-            if process.context.is_fresh:
-                self._stop(process, False, todo)
-        self._end(calls)
-        todo.append(CallsDone(calls, event.outcomes))
-
-    def _end(self, calls: list[Call]) -> None:
-        self.state.open_calls -= len(calls)
-
-    def _fail(self, calls: list[Call], error: BaseException, todo: list[Instruction]) -> None:
-        if calls:
-            self._end(calls)
-            todo.append(CallsFailed(calls, error))
-
-    def _requeue(self, context: ContextRecord, calls: Iterable[Call]) -> None:
-        """Put calls back to the front of their queue, in their order."""
-        context.queue.extendleft(reversed(list(calls)))
-        if context.queue:
-            self.state.waiting[context.number] = context
 
     # --- processes
 
@@ -216,7 +193,7 @@ class ManagerReactor:
         self._remove(process)
         if was is Phase.STARTING:
             never_started = event.exit_status is None
-            reason = event.reason if never_started else f"{_ending(event.exit_status)} before it was ready"
+            reason = event.reason if never_started else f"{ending(event.exit_status)} before it was ready"
             self._set_ups.lost(process, reason, not never_started, todo)
         elif process.outstanding:
             self._lost(process, event, todo)
@@ -227,40 +204,6 @@ class ManagerReactor:
         context.failed_starts = ()
         self.state.waiting.pop(context.number, None)
         self._fail([call for call in calls if self._claimed(call)], error, todo)
-
-    def _claimed(self, call: Call) -> bool:
-        """Tell whether a queued call is still wanted; one that was cancelled has its end already."""
-        if call.is_claimed or self._claim(call):
-            call.is_claimed = True
-            return True
-        self.state.open_calls -= 1
-        return False
-
-    def _lost(self, process: ProcessRecord, event: ProcessGone, todo: list[Instruction]) -> None:
-        """Blame the call that ran; the others, finished or not, did nothing wrong and are run again.
-
-        Between calls the next one is blamed: it may be its function that no process survives to load. Were nobody
-        blamed, such a call would be tried for ever.
-        """
-        calls = list(process.outstanding)
-        index = event.running_call - (process.sent - len(calls))
-        was_running = event.running_call >= 0 and 0 <= index < len(calls)
-        if not was_running:
-            index = 0
-        culprit = calls.pop(index)
-        if was_running and event.exit_status is not None and event.exit_status >= 0:
-            self._fail([culprit], ProcessExitedError(culprit.function.name, event.exit_status), todo)
-        elif not self._blame(culprit, f"{_ending(event.exit_status)} on {process.node.name}", todo):
-            calls.insert(index, culprit)
-        self._requeue(process.context, calls)
-
-    def _blame(self, call: Call, loss: str, todo: list[Instruction]) -> bool:
-        """Note a loss; return whether the call has been given back because it was the last one allowed."""
-        call.losses += (loss,)
-        if len(call.losses) < self.state.max_tries:
-            return False
-        self._fail([call], ProcessLostError(call.function.name, call.losses), todo)
-        return True
 
     def _context_prepared(self, event: ContextPrepared) -> None:
         context = self.state.contexts[event.context]
@@ -288,38 +231,8 @@ class ManagerReactor:
         if node is None:
             return
         for process in list(node.processes.values()):
-            calls = list(process.outstanding)
             self._remove(process)
-            # The first of them was running, or about to; the others only stood behind it.
-            if calls and self._blame(calls[0], f"node {node.name} lost: {event.reason}", todo):
-                del calls[0]
-            self._requeue(process.context, calls)
-
-    def _withdraw(self) -> None:
-        """Take cancelled calls out of the queues. Sending skips them anyway, but nobody may ever ask for these."""
-        for context in list(self.state.waiting.values()):
-            kept = [call for call in context.queue if not self._is_cancelled(call) or self._claimed(call)]
-            context.queue.clear()
-            context.queue.extend(kept)
-            if not kept:
-                del self.state.waiting[context.number]
-
-    def _close(self, event: CloseRequested, todo: list[Instruction]) -> None:
-        self.state.is_closing = True
-        if not event.is_cancelling:
-            return
-        for context in list(self.state.waiting.values()):
-            # A call for which a process is being started counts as begun, as it does in `ProcessPoolExecutor`.
-            starting = sum(process.phase is Phase.STARTING for process in context.processes.values())
-            begun = {call.number for call in itertools.islice(context.queue, starting)}
-            calls = [call for call in context.queue if not call.is_claimed and call.number not in begun]
-            kept = [call for call in context.queue if call.is_claimed or call.number in begun]
-            context.queue.clear()
-            context.queue.extend(kept)
-            if not kept:
-                del self.state.waiting[context.number]
-            self._end(calls)
-            todo.append(CallsCancelled(calls))
+            self._lost_with_node(process, event.reason, todo)
 
     def _wind_up(self, todo: list[Instruction]) -> None:
         """End the processes that are left; when the last has said what its calls used, the executor is done."""
@@ -333,10 +246,13 @@ class ManagerReactor:
     # --- scheduling
 
     def _schedule(self, todo: list[Instruction]) -> None:
-        """Give queued calls to processes, the context whose first call waits longest first."""
+        """Give queued calls to processes, the context whose first call is most important, or waits longest, first."""
         waiting = list(self.state.waiting.values())
+        for context in waiting:
+            if context.has_priorities and not isinstance(context.queue, PriorityQueue):
+                context.queue = PriorityQueue(context.queue)
         if len(waiting) > 1:
-            waiting.sort(key=lambda context: context.queue[0].number)
+            waiting.sort(key=lambda context: _rank(context.queue[0]))
         for node in self.state.nodes.values():
             node.is_short = False
         for context in waiting:
@@ -349,7 +265,11 @@ class ManagerReactor:
                 del self.state.waiting[context.number]
 
     def _feed(self, context: ContextRecord, todo: list[Instruction]) -> None:
-        ready = [process for process in context.processes.values() if process.phase is Phase.READY]
+        ready = [
+            process
+            for process in context.processes.values()
+            if process.phase is Phase.READY and not process.is_recalled
+        ]
         # The least loaded first, so that a short queue spreads out instead of piling up at one process.
         ready.sort(key=lambda process: len(process.outstanding))
         for left, process in zip(range(len(ready), 0, -1), ready, strict=True):
@@ -376,10 +296,11 @@ class ManagerReactor:
         return credit - outstanding if outstanding <= credit // 2 else 0
 
     def _must_yield(self, context: ContextRecord) -> bool:
-        """Tell whether a context whose calls have waited longer has no slot at all."""
-        first = context.queue[0].number
+        """Tell whether more important calls wait, or a context whose calls have waited longer has no slot at all."""
+        priority, first = _rank(context.queue[0])
         return any(
-            other.queue[0].number < first and not any(p.outstanding for p in other.processes.values())
+            (rank := _rank(other.queue[0])) < (priority, first)
+            and (rank[0] < priority or not any(p.outstanding for p in other.processes.values()))
             for other in self.state.waiting.values()
             if other is not context and other.environment is not None
         )
@@ -401,6 +322,8 @@ class ManagerReactor:
         first = process.sent
         process.sent += len(calls)
         process.outstanding.extend(calls)
+        if len(process.outstanding) > 1:
+            self._stalls.deep.add(process)
         process.last_used = next(self._uses)
         todo.append(SendCalls(process.node.node, process.process, functions, first, calls))
 
@@ -426,7 +349,7 @@ class ManagerReactor:
         if (
             is_short
             and not context.is_fresh
-            and any(process.phase is not Phase.STOPPING for process in context.processes.values())
+            and any(p.phase is not Phase.STOPPING and not p.is_recalled for p in context.processes.values())
         ):
             return
         while starting < len(context.queue):
@@ -463,17 +386,6 @@ class ManagerReactor:
         return process
 
 
-def _update_estimate(calls: list[Call], number: int, duration_s: float) -> None:
-    for call in calls:
-        function = call.function
-        if function.number == number:
-            old = function.estimate_s
-            function.estimate_s = duration_s if old is None else old + NEWEST_SHARE * (duration_s - old)
-            return
-
-
-def _ending(exit_status: int | None) -> str:
-    """Say how a process ended."""
-    if exit_status is None:
-        return "not started"
-    return f"killed by signal {-exit_status}" if exit_status < 0 else f"exited with status {exit_status}"
+def _rank(call: Call) -> tuple[int, int]:
+    """Return the place of a call among those that wait, the smallest first."""
+    return -call.function.options.priority, call.number

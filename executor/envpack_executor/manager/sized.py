@@ -28,12 +28,12 @@ from envpack_executor.manager.events import (
     NodeLost,
     ResultsArrived,
 )
-from envpack_executor.manager.lanes import Lane, idle_to_end, victim
+from envpack_executor.manager.lanes import Lane, group_of, idle_to_end, victim
+from envpack_executor.manager.queues import CallQueue
 from envpack_executor.manager.reactor import MAX_OUTSTANDING, OUTSTANDING_S, WORTH_A_PROCESS_S, ManagerReactor
 from envpack_executor.manager.sizing import Sizer
 from envpack_executor.manager.state import (
     Call,
-    CallQueue,
     ContextRecord,
     FunctionRecord,
     ManagerState,
@@ -148,7 +148,7 @@ class SizedReactor(ManagerReactor):
         features, seen_bytes = None, 0
         process = self.state.processes.get(process_id)
         if number >= 0 and process is not None:
-            index = number - (process.sent - len(process.outstanding))
+            index = number - process.first
             if 0 <= index < len(process.outstanding):
                 features = process.outstanding[index].features
             lane = self.lanes.get(process_id)
@@ -161,7 +161,7 @@ class SizedReactor(ManagerReactor):
 
     def _ask(self, call: object, category: str) -> Allocation:
         assert isinstance(call, Call)
-        wanted = call.needs or self.sizer.ask(category, call.features)
+        wanted = call.needs or self.sizer.ask(call.function.category, call.features)
         return replace(wanted, cores=max(wanted.cores, self._least_cores))
 
     def _queue(self, calls: list[Call]) -> None:
@@ -178,25 +178,44 @@ class SizedReactor(ManagerReactor):
     def _requeue(self, context: ContextRecord, calls: Iterable[Call]) -> None:
         calls = list(calls)
         super()._requeue(context, calls)
+        for call in calls:
+            self._leave_lane(call)
         self._offer(calls)
+
+    def _leave_lane(self, call: Call) -> None:
+        """Let the call that runs now have the promise of a lane whose leader waits again."""
+        for lane in self.lanes.values():
+            if lane.leader is call and lane.process.outstanding:
+                lane.leader = lane.process.outstanding[0]
+                self.placement.hand_over(call, lane.leader)
 
     def _offer(self, calls: Iterable[Call]) -> None:
         for call in calls:
             if call not in self._put:
                 self._put.add(call)
-                self.placement.put(call, call.function.category, call.needs)
+                self.placement.put(call, group_of(call), call.needs, call.function.options.priority)
 
     def _forget(self, calls: Iterable[Call]) -> None:
         """Take calls out of the placement that have left their queues without being sent."""
         for call in calls:
             if call in self._put and call not in _queue_of(call):
                 self._put.discard(call)
-                self.placement.withdraw(call, call.function.category)
+                self.placement.withdraw(call, group_of(call))
 
     def _drop_queue(self, context: ContextRecord, error: BaseException, todo: list[Instruction]) -> None:
         calls = list(context.queue)
         super()._drop_queue(context, error, todo)
         self._forget(calls)
+
+    def _cancel(self, call: Call, todo: list[Instruction]) -> None:
+        super()._cancel(call, todo)
+        self._forget([call])
+
+    def _take_returned(self, process: ProcessRecord, first: int) -> list[Call]:
+        calls = super()._take_returned(process, first)
+        if not process.outstanding and (lane := self.lanes.get(process.process)) is not None:
+            self._quit_lane(lane)
+        return calls
 
     def _withdraw(self) -> None:
         calls = self._all_queued()
@@ -360,8 +379,8 @@ class SizedReactor(ManagerReactor):
             lane = self.lanes.get(process.process)
             if (
                 lane is not None
-                and not (lane.is_bound or lane.is_killed)
-                and lane.category == start.category
+                and not (lane.is_bound or lane.is_killed or process.is_recalled)
+                and lane.group == start.category
                 and _covers(lane.allocation, start.allocation)
                 and (process.outstanding[-1].function.estimate_s or OUTSTANDING_S) < OUTSTANDING_S
                 and len(process.outstanding) * estimate_s < OUTSTANDING_S
@@ -382,14 +401,14 @@ class SizedReactor(ManagerReactor):
             lane: the lane.
             sent: calls that are about to be sent to it.
         """
-        if lane.is_killed or lane.process.context.is_fresh:
+        if lane.is_killed or lane.process.is_recalled or lane.process.context.is_fresh:
             return []
         last_s = (lane.leader if sent else lane.process.outstanding[-1]).function.estimate_s
         if last_s is None or last_s >= OUTSTANDING_S:
             return []
         calls: list[Call] = []
         outstanding = len(lane.process.outstanding) + sent
-        first = self.placement.next_of(lane.category)
+        first = self.placement.next_of(lane.group)
         if not isinstance(first, Call) or not first.function.estimate_s:
             return []
         credit = min(MAX_OUTSTANDING, int(OUTSTANDING_S / first.function.estimate_s))
@@ -404,28 +423,22 @@ class SizedReactor(ManagerReactor):
 
     def _follower(self, lane: Lane) -> Call | None:
         while True:
-            call = self.placement.next_of(lane.category)
+            call = self.placement.next_of(lane.group)
             if not isinstance(call, Call) or call.context is not lane.process.context:
                 return None
             estimate_s = call.function.estimate_s
             if not estimate_s or estimate_s > OUTSTANDING_S:
                 return None
-            if lane.work_s > LANE_S and self.placement.waits_beside(lane.category):
+            if lane.work_s > LANE_S and self.placement.waits_beside(lane.group):
                 return None
-            if call.features and not _covers(lane.allocation, self._ask(call, lane.category)):
+            if call.features and not _covers(lane.allocation, self._ask(call, lane.group)):
                 return None
             self._put.discard(call)
-            self.placement.withdraw(call, lane.category)
+            self.placement.withdraw(call, lane.group)
             self._unqueue(call)
             if self._claimed(call):
                 lane.work_s += estimate_s
                 return call
-
-    def _unqueue(self, call: Call) -> None:
-        context = call.context
-        _queue_of(call).remove(call)
-        if not context.queue:
-            self.state.waiting.pop(context.number, None)
 
     # --- memory
 
@@ -473,32 +486,31 @@ class SizedReactor(ManagerReactor):
 
     def _process_gone(self, event: ProcessGone, todo: list[Instruction]) -> None:
         lane = self.lanes.get(event.process)
-        if lane is None or not lane.is_killed or event.exit_status != -signal.SIGKILL:
+        if lane is None or not lane.is_killed or lane.process.is_doomed or event.exit_status != -signal.SIGKILL:
             super()._process_gone(event, todo)
             return
         process = lane.process
         calls = list(process.outstanding)
         self._remove(process)
-        index = event.running_call - (process.sent - len(calls))
-        # Between two calls nobody has used up anything.
-        exhausted = calls.pop(index) if event.running_call >= 0 and 0 <= index < len(calls) else None
-        self._requeue(process.context, calls)
-        if exhausted is not None:
-            self._retry(exhausted, lane, todo)
+        index = event.running_call - process.first
+        # Between two calls nobody has used up anything, and what a call would need that nobody wants is no matter.
+        was_running = event.running_call >= 0 and 0 <= index < len(calls) and not calls[index].is_unwanted
+        exhausted = [calls[index]] if was_running else []
+        self._put_back(process, calls, todo, exhausted, lambda call: self._retry(call, lane, todo))
 
-    def _retry(self, call: Call, lane: Lane, todo: list[Instruction]) -> None:
-        """Put a call again that was ended for its memory; give it back if it had, or has seen, all that there is."""
+    def _retry(self, call: Call, lane: Lane, todo: list[Instruction]) -> list[Call]:
+        """Return a call that was ended for its memory, to be put again; one that had all that there is fails."""
         most, had = self._most_bytes, lane.allocation.memory_bytes or 0
         used = max(lane.peak_bytes, had)
         if most is not None and (used > most or had >= most):
             self._fail([call], LimitExceeded("memory", most, used, lane.category, lane.process.pid or None), todo)
-            return
+            return []
         larger = self._larger(lane, call)
         if most is not None and (call.exhaustions >= MOST_RETRIES or (larger.memory_bytes or 0) > most):
             larger = replace(larger, memory_bytes=most)
         call.needs = larger
         call.exhaustions += 1
-        self._requeue(call.context, [call])
+        return [call]
 
 
 def _queue_of(call: Call) -> CallQueue:

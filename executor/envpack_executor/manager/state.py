@@ -1,7 +1,7 @@
 """What the manager knows: nodes, contexts, context processes, calls. Data and a table of transitions, no behaviour.
 
     Call:     queued in its context ──sent──▶ outstanding at a process ──result──▶ done
-                    ▲────────────process or node lost──────┘
+                    ▲──process or node lost, taken back, tried again─┘
     Process:  STARTING ──ready──▶ READY ──asked to end──▶ STOPPING ──gone──▶ forgotten
 
 A process holds one of its node's slots while it starts and while it has outstanding calls. A ready process without
@@ -11,13 +11,16 @@ calls holds none: it is kept, warm, for the next call of its context.
 from __future__ import annotations
 
 import enum
-from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from envpack_executor.messages import Environment, NodeId, ProcessId
 from envpack_monitor.allocation import Allocation
+
+if TYPE_CHECKING:
+    from envpack_executor.manager.queues import CallQueue, PriorityQueue
 
 
 class Phase(enum.Enum):
@@ -98,6 +101,7 @@ class ContextRecord:
         kept_bytes: what a process of it keeps in memory, as far as is known; 0 before.
         past_calls: calls that were sent to processes which are gone.
         evictions: processes that left because others needed their memory.
+        has_priorities: some of its functions have a priority, so its queue must not be a plain one.
     """
 
     number: int
@@ -105,7 +109,7 @@ class ContextRecord:
     name: str
     environment: Environment | None = None
     boot: bytes = b""
-    queue: deque[Call] | CallQueue = field(default_factory=deque)
+    queue: deque[Call] | CallQueue | PriorityQueue = field(default_factory=deque)
     processes: dict[ProcessId, ProcessRecord] = field(default_factory=dict)
     failed_starts: tuple[str, ...] = ()
     stage: Literal["", "initializer", "set-up"] = ""
@@ -116,6 +120,24 @@ class ContextRecord:
     kept_bytes: int = 0
     past_calls: int = 0
     evictions: int = 0
+    has_priorities: bool = False
+
+
+@dataclass(slots=True)
+class Troubles:
+    """What happened to a call that few calls meet.
+
+    Args:
+        failures: how earlier tries failed by themselves, in words, oldest first.
+        is_unwanted: it shall end, wherever it is.
+        killed_for: why its node has killed it; empty if it has not.
+        ran_s: for how long it had run then.
+    """
+
+    failures: tuple[str, ...] = ()
+    is_unwanted: bool = False
+    killed_for: str = ""
+    ran_s: float = 0.0
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -132,6 +154,7 @@ class Call:
         features: numbers known before the call that may explain what it uses; None where nobody asks.
         needs: what it must be given at least, because it has used up less; None for most.
         exhaustions: how often it was ended because it had used up its memory.
+        troubles: None for most.
     """
 
     number: int
@@ -143,52 +166,18 @@ class Call:
     features: Mapping[str, float] | None = None
     needs: Allocation | None = None
     exhaustions: int = 0
+    troubles: Troubles | None = None
 
+    @property
+    def is_unwanted(self) -> bool:
+        """Whether it shall end, wherever it is."""
+        return self.troubles is not None and self.troubles.is_unwanted
 
-class CallQueue:
-    """A queue of calls from whose middle a call can be taken at once; otherwise as a `deque`."""
-
-    def __init__(self, calls: Iterable[Call] = ()) -> None:
-        self._calls: OrderedDict[Call, None] = OrderedDict.fromkeys(calls)
-
-    def __len__(self) -> int:
-        return len(self._calls)
-
-    def __iter__(self) -> Iterator[Call]:
-        return iter(self._calls)
-
-    def __contains__(self, call: object) -> bool:
-        return call in self._calls
-
-    def __getitem__(self, index: int) -> Call:
-        assert index == 0, "only the first call of a queue can be looked at"
-        return next(iter(self._calls))
-
-    def append(self, call: Call) -> None:
-        """Put a call at the end."""
-        self._calls[call] = None
-
-    def extend(self, calls: Iterable[Call]) -> None:
-        """Put calls at the end."""
-        self._calls.update(OrderedDict.fromkeys(calls))
-
-    def extendleft(self, calls: Iterable[Call]) -> None:
-        """Put calls at the front, one after another."""
-        for call in calls:
-            self._calls[call] = None
-            self._calls.move_to_end(call, last=False)
-
-    def popleft(self) -> Call:
-        """Take the first call."""
-        return self._calls.popitem(last=False)[0]
-
-    def remove(self, call: Call) -> None:
-        """Take a call out."""
-        del self._calls[call]
-
-    def clear(self) -> None:
-        """Take all calls out."""
-        self._calls.clear()
+    def met(self) -> Troubles:
+        """Return its troubles, to be changed."""
+        if self.troubles is None:
+            self.troubles = Troubles()
+        return self.troubles
 
 
 @dataclass(slots=True, eq=False)
@@ -239,6 +228,10 @@ class ProcessRecord:
         frequency: calls that it was given, older ones counting less, as of `counted_s`.
         counted: calls that are in `frequency`.
         counted_s: when `frequency` was brought up to date.
+        is_asked: calls were asked back, and it has not answered yet.
+        taken: how many it has given back since it last was without calls.
+        is_recalled: it is sent nothing before it is without calls and has answered.
+        is_doomed: its node has killed it for one of its calls.
     """
 
     process: ProcessId
@@ -257,6 +250,10 @@ class ProcessRecord:
     frequency: float = 0.0
     counted: int = 0
     counted_s: float = 0.0
+    is_asked: bool = False
+    taken: int = 0
+    is_recalled: bool = False
+    is_doomed: bool = False
 
     def enter(self, phase: Phase) -> None:
         """Go on to `phase`.
@@ -270,8 +267,13 @@ class ProcessRecord:
 
     @property
     def is_idle(self) -> bool:
-        """Whether it is ready and has nothing to do."""
-        return self.phase is Phase.READY and not self.outstanding
+        """Whether it is ready for calls and has nothing to do."""
+        return self.phase is Phase.READY and not self.outstanding and not self.is_recalled
+
+    @property
+    def first(self) -> int:
+        """The number of the oldest outstanding call."""
+        return self.sent - self.taken - len(self.outstanding)
 
 
 @dataclass(slots=True)

@@ -10,6 +10,7 @@
   last, into room that would stay empty.
 - In between, the category whose calls are expected to take longest goes first: what is long must not be last. Shorter
   calls fill the room that is left (backfilling).
+- Categories of a larger priority go before all others.
 - A call that needs more memory than it was promised gets more in place while some is free. Only if nobody can give it
   any must it fail; then it waits again, with more.
 - A call that too many others have passed goes first, and if it does not fit, room is kept for it: nobody starves.
@@ -34,6 +35,8 @@ from envpack_monitor.predict.rooms import Rooms
 Call = Hashable
 Ask = Callable[[Call, str], Allocation]
 """From a call and its category to what it should be promised now."""
+
+Rank = tuple[int, int, int, int]
 
 LOOK_AT = 64
 """How many categories that do not fit are looked at before a search for one that does is given up."""
@@ -76,8 +79,9 @@ class _Running:
 class _Category:
     """The waiting calls of a category, and what is known of its time."""
 
-    def __init__(self, name: str, number: int) -> None:
+    def __init__(self, name: str, number: int, priority: int) -> None:
         self.name = name
+        self.priority = priority
         self.number = number
         self.fresh: deque[Call] = deque()
         self.failed: deque[tuple[Call, Allocation]] = deque()
@@ -88,7 +92,7 @@ class _Category:
         self.is_timed = self.is_overdue = False
         self.wanted = Allocation()
         self.asked_at: int | None = None
-        self.key: tuple[int, int, int] | None = None
+        self.key: Rank | None = None
 
     def __len__(self) -> int:
         return len(self.fresh) + len(self.failed)
@@ -97,13 +101,14 @@ class _Category:
         """Return the call whose turn it is: those that failed have waited longest."""
         return self.failed[0][0] if self.failed else self.fresh[0]
 
-    def rank(self) -> tuple[int, int, int]:
+    def rank(self) -> Rank:
         """Return the place among the categories, the smallest first."""
+        first = -self.priority
         if self.is_overdue:
-            return (-1, 0, self.number)
+            return (first, -1, 0, self.number)
         if not self.done:
-            return (2 if self.running else 0, 0, self.number)
-        return (1, -math.floor(math.log(max(self.total_s / self.done, 1e-9), STEP)), self.number)
+            return (first, 2 if self.running else 0, 0, self.number)
+        return (first, 1, -math.floor(math.log(max(self.total_s / self.done, 1e-9), STEP)), self.number)
 
 
 class Placement:
@@ -118,7 +123,7 @@ class Placement:
         self._ask = ask
         self._rooms = Rooms(nodes)
         self._categories: dict[str, _Category] = {}
-        self._order: list[tuple[tuple[int, int, int], str]] = []
+        self._order: list[tuple[Rank, str]] = []
         self._running: dict[Call, _Running] = {}
         self._deadlines: list[tuple[int, int]] = []
         self._by_number: list[_Category] = []
@@ -133,17 +138,18 @@ class Placement:
         """The nodes as they are now."""
         return tuple(self._rooms.nodes.values())
 
-    def put(self, call: Call, category: str, wanted: Allocation | None = None) -> None:
+    def put(self, call: Call, category: str, wanted: Allocation | None = None, priority: int = 0) -> None:
         """Let a call wait.
 
         Args:
             call: anything that can be a key; no other call that waits or runs may be equal.
             category: which calls it is like.
             wanted: what it needs at least, if it has used up the memory that it was given before.
+            priority: of the whole category; those of a larger one go first, whatever else is true.
         """
         known = self._categories.get(category)
         if known is None:
-            known = self._categories[category] = _Category(category, len(self._by_number))
+            known = self._categories[category] = _Category(category, len(self._by_number), priority)
             self._by_number.append(known)
         self._waiting += 1
         if wanted is None:
@@ -249,6 +255,15 @@ class Placement:
         known = self._categories[category]
         if known.head() == call:
             self._new_head(known)
+
+    def hand_over(self, call: Call, other: Call) -> None:
+        """Let what was promised to a running call be the promise of another one of its category, which waits nowhere.
+
+        Args:
+            call: which one; it neither waits nor runs afterwards.
+            other: runs from now on.
+        """
+        self._running[other] = self._running.pop(call)
 
     def add_node(self, node: NodeState) -> None:
         """Use one more node from now on."""
