@@ -1,4 +1,6 @@
-"""Functions that the benchmarks of the executor submit, in a module that imports nothing: every worker can have it."""
+"""Functions that the benchmarks of the executor submit, in a module that imports next to nothing."""
+
+from time import perf_counter
 
 
 def no_op(*args):  # type: ignore[no-untyped-def]
@@ -9,3 +11,15 @@ def wait_for(gate):  # type: ignore[no-untyped-def]
     """Read from a named pipe until somebody opens and closes its other end."""
     with open(gate, "rb") as pipe:
         pipe.read()
+
+
+def spin(seconds):  # type: ignore[no-untyped-def]
+    """Look at the clock until a time is over."""
+    until = perf_counter() + seconds
+    while perf_counter() < until:
+        pass
+
+
+def add(first, second):  # type: ignore[no-untyped-def]
+    """Add two numbers."""
+    return first + second

@@ -84,6 +84,28 @@ def private_bytes() -> int:
     return sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) * 1024
 
 
+def side_by_side(command: Sequence[str], count: int) -> float:
+    """Return the seconds that equal processes take from the word to begin, which each waits for, to the end of all.
+
+    Args:
+        command: a program that writes a line when it is ready, and reads one before it begins.
+        count: how many.
+    """
+    pipe = subprocess.PIPE
+    processes = [subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) for _ in range(count)]
+    for process in processes:
+        assert process.stdout is not None
+        process.stdout.readline()
+    started_s = time.perf_counter()
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("begin\n")
+        process.stdin.flush()
+    for process in processes:
+        process.communicate()
+    return time.perf_counter() - started_s
+
+
 # --- one process a measurement, rounds, tables
 
 

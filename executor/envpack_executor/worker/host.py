@@ -50,7 +50,8 @@ from envpack_executor.worker.watch import tree_bytes
 if TYPE_CHECKING:
     from envpack.pack import Store
 
-_READ_BYTES = 1 << 18
+# More at once would be a mapping of its own, made and dropped at each read: three times the cost of a short answer.
+_READ_BYTES = 1 << 16
 _STOP_GRACE_S = 3.0
 PROGRESS_BYTES = 32  # four words, see `process.child`
 
