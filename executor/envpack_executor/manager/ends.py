@@ -69,6 +69,7 @@ class CallEnds(ABC):
         process = self.state.processes.get(event.process)
         if process is None:
             return
+        process.is_lent &= not event.outcomes
         outstanding = process.outstanding
         calls, outcomes = [outstanding.popleft() for _ in event.outcomes], event.outcomes
         for number, duration_s in event.durations:

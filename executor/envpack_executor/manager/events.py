@@ -29,6 +29,13 @@ class CallsQueued:
 
 
 @dataclass(frozen=True, slots=True)
+class CallSentAhead:
+    """A call was sent to the process that was lent for it, by whoever submitted it."""
+
+    call: Call
+
+
+@dataclass(frozen=True, slots=True)
 class ContextPrepared:
     """The environment of a context is known now."""
 
@@ -126,6 +133,7 @@ class CloseRequested:
 
 Event = (
     CallsQueued
+    | CallSentAhead
     | ContextPrepared
     | ContextFailed
     | NodeJoined

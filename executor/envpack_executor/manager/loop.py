@@ -36,9 +36,10 @@ from envpack_executor.manager.events import (
     SendCalls,
     StartContext,
 )
+from envpack_executor.manager.loans import Lender, Loan, SendNow, frame_of, take
 from envpack_executor.manager.nodes import LocalNode, NodePort
 from envpack_executor.manager.reactor import ManagerReactor
-from envpack_executor.manager.state import Call, ContextRecord, FunctionRecord, ManagerState
+from envpack_executor.manager.state import Call, ContextRecord, FunctionRecord, ManagerState, ProcessRecord
 from envpack_executor.manager.usage import UsageSink, load_limited
 from envpack_executor.messages import (
     CallEnded,
@@ -109,7 +110,8 @@ class ManagerLoop:
         self._store = store
         self._ports: dict[NodeId, NodePort] = {}
         self._local: LocalNode | None = None
-        self._calls: deque[Call] = deque()
+        self._calls: deque[CallFuture[Any]] = deque()
+        self._lender = Lender(self._sender)
         self._jobs: deque[Callable[[], None]] = deque()
         self._functions: dict[int, FunctionRecord] = {}
         self._preparing: set[int] = set()
@@ -130,12 +132,34 @@ class ManagerLoop:
 
     def submit(self, call: CallFuture[Any]) -> None:
         """Take a call."""
+        if call.context.loans and (loan := take(call)) is not None:
+            self._send_ahead(call, loan)
+            return
         self._calls.append(call)
         if self._is_over:
             self._refuse_late_calls()
         # First append, then look: the loop says that it sleeps first and looks then, so one of both sees the other.
         if self._is_asleep:
             self._wake()
+
+    def _send_ahead(self, call: CallFuture[Any], loan: Loan) -> None:
+        """Send a call to a lent process, in the caller's thread; its result will wake the loop."""
+        is_sent = False
+        try:
+            call.set_running_or_notify_cancel()
+            call.lent = loan.process
+            data = frame_of(call, loan)
+            self._calls.append(call)
+            try:
+                is_sent = loan.send(data) == len(data)
+            except OSError:
+                pass
+        finally:
+            if not is_sent or self._is_over:
+                # Interrupted, or its process has ended: nobody can tell what arrived, so the process must go.
+                self.call_soon(functools.partial(self._end_lent, loan.process))
+                if self._is_over:
+                    self._refuse_late_calls()
 
     def call_soon(self, job: Callable[[], None]) -> None:
         """Run `job` in the loop's thread."""
@@ -264,15 +288,26 @@ class ManagerLoop:
         timeout_s = self._timers_due()
         if self._is_finished:
             return  # nobody would wake us any more
+        self._lender.lend()
         self._is_asleep = True
         ready = self.selector.select(0 if self._calls or self._jobs else timeout_s)
         self._is_asleep = False
         self.state.now_s = time.monotonic()
+        self._lender.recall()
+        if self._calls:
+            self._take_calls()  # before the results of those that were sent ahead
         for key, mask in ready:
             key.data(mask)
 
     def _take_calls(self) -> None:
-        calls = [self._calls.popleft() for _ in range(len(self._calls))]
+        calls: list[Call] = [self._calls.popleft() for _ in range(len(self._calls))]
+        sent_ahead = [call for call in calls if call.lent is not None]
+        for call in sent_ahead:
+            self._handle(events.CallSentAhead(call))
+        if len(sent_ahead) == len(calls):
+            return
+        if sent_ahead:
+            calls = [call for call in calls if call not in sent_ahead]
         self._handle(events.CallsQueued(calls))
         for context in [context for context in self.state.waiting.values() if context.environment is None]:
             if context.number not in self._preparing:
@@ -360,6 +395,8 @@ class ManagerLoop:
                     self._usages(message.process, usages)
                 durations = [(number, wall_ns / calls / 1e9) for number, calls, wall_ns in times]
                 self._handle(events.ResultsArrived(message.process, outcomes, durations, irregular))
+                if self.sized is None and (process := self.state.processes.get(message.process)) is not None:
+                    self._lender.note_idle(process)
             case frames.RETURNED:
                 self._handle(events.CallsReturned(message.process, int.from_bytes(message.body, "little")))
             case frames.READY:
@@ -392,6 +429,13 @@ class ManagerLoop:
             error = ContextSetupError(f"set-up of context {process.context.name!r} failed: {summary}")
             error.__cause__ = cause
         self._handle(events.ContextFailed(process.context.number, error))
+
+    def _sender(self, node: NodeId, process: ProcessId) -> SendNow | None:
+        port = self._ports.get(node)
+        return None if port is None else port.sender(process)
+
+    def _end_lent(self, process: ProcessRecord) -> None:
+        self._send(process.node.node, StopProcess(process.process, is_kill=True))
 
     def _send_chunk(self, node: NodeId, message: NeedChunk) -> None:
         from envpack_executor.manager.layers import read_chunk
@@ -431,7 +475,7 @@ class ManagerLoop:
                 call = self._calls.popleft()
             except IndexError:
                 return
-            if _claim(call):
+            if call.lent is not None or _claim(call):
                 _future(call).set_exception(ShutdownError("the executor was shut down while the call was submitted"))
 
     def _close(self) -> None:

@@ -6,8 +6,8 @@ import selectors
 from collections.abc import Callable
 from typing import Protocol
 
-from envpack_executor.messages import FromWorker, NodeId, ToWorker
-from envpack_executor.worker.events import Event, Leave, Reply
+from envpack_executor.messages import FromWorker, NodeId, ProcessFrame, ProcessId, ToWorker
+from envpack_executor.worker.events import Event, FrameArrived, Leave, Reply
 from envpack_executor.worker.host import Host
 from envpack_executor.worker.reactor import WorkerReactor
 from envpack_executor.worker.state import WorkerState
@@ -18,6 +18,9 @@ class NodePort(Protocol):
 
     def send(self, message: ToWorker) -> None:
         """Give a message to the node; what it has to say comes back through the loop."""
+
+    def sender(self, process: ProcessId) -> Callable[[bytes], int] | None:
+        """Return what writes to the socket of an idle process at once, from any thread; None where that cannot be."""
 
     def close(self) -> None:
         """Let the node end everything that it runs for this manager."""
@@ -56,11 +59,19 @@ class LocalNode:
         """Give a message to the node's reactor."""
         self._handle(message)
 
+    def sender(self, process: ProcessId) -> Callable[[bytes], int] | None:
+        """Return what writes to the socket of a process at once."""
+        return self.host.sender(process)
+
     def close(self) -> None:
         """Kill every process of this node and wait for them."""
         self.host.close()
 
     def _handle(self, event: Event) -> None:
+        if type(event) is FrameArrived:
+            # What the reactor would answer, without the way round: every result comes through here.
+            self._receive(self._node, ProcessFrame(event.process, event.kind, event.body))
+            return
         for instruction in self._reactor.handle(event):
             match instruction:
                 case Reply():

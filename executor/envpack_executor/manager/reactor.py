@@ -15,6 +15,7 @@ from envpack_executor.manager import residence
 from envpack_executor.manager.alarms import Alarms
 from envpack_executor.manager.ends import CallEnds, ending
 from envpack_executor.manager.events import (
+    CallSentAhead,
     CallsQueued,
     CallsReturned,
     CallsWithdrawn,
@@ -82,6 +83,8 @@ class ManagerReactor(CallEnds):
                 self._results(event, todo)
             case CallsQueued():
                 self._queue(event.calls)
+            case CallSentAhead():
+                self._sent_ahead(event.call)
             case ProcessReady():
                 self._ready(event.process, todo)
             case ProcessStarted():
@@ -148,6 +151,23 @@ class ManagerReactor(CallEnds):
             if context.number not in state.waiting:
                 state.contexts[context.number] = context
                 state.waiting[context.number] = context
+
+    def _sent_ahead(self, call: Call) -> None:
+        """Take note of a call that is at its process already; if that has ended meanwhile, it goes elsewhere."""
+        process = call.lent
+        assert process is not None
+        call.lent = None  # its process stays lent until the result tells that the call has really been written
+        call.is_claimed = True
+        self.state.open_calls += 1
+        if process.phase is not Phase.READY or self.state.processes.get(process.process) is not process:
+            self.state.contexts[call.context.number] = call.context
+            self._requeue(call.context, [call])
+            return
+        if not process.outstanding:
+            self._hold(process)
+        process.sent += 1
+        process.outstanding.append(call)
+        process.last_used = next(self._uses)
 
     # --- processes
 
@@ -268,7 +288,7 @@ class ManagerReactor(CallEnds):
         ready = [
             process
             for process in context.processes.values()
-            if process.phase is Phase.READY and not process.is_recalled
+            if process.phase is Phase.READY and not (process.is_recalled or process.is_lent)
         ]
         # The least loaded first, so that a short queue spreads out instead of piling up at one process.
         ready.sort(key=lambda process: len(process.outstanding))

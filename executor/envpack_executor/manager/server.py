@@ -23,7 +23,7 @@ from envpack_executor.curve import Guard
 from envpack_executor.errors import ExecutorError
 from envpack_executor.manager.door import Door, listen
 from envpack_executor.manager.events import NodeJoined
-from envpack_executor.messages import FromWorker, Hello, NodeId, ToWorker
+from envpack_executor.messages import FromWorker, Hello, NodeId, ProcessId, ToWorker
 from envpack_executor.zeromq import Context, has_input, limit_frames, split, wake_on
 
 if TYPE_CHECKING:
@@ -46,6 +46,9 @@ class _Peer:
     def send(self, message: ToWorker) -> None:
         """Send a message; ZeroMQ queues it."""
         self.server.send(self.identity, message)
+
+    def sender(self, process: ProcessId) -> None:
+        """Return None: only the loop's thread may use the socket."""
 
     def close(self) -> None:
         """Tell the worker to leave."""

@@ -79,6 +79,12 @@ class FunctionRecord:
     estimate_s: float | None = None
     options: CallOptions = CallOptions()
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether its calls need no more than a warm process."""
+        options = self.options
+        return options.mode == "direct" and not options.timeout_s and options.resources is None
+
 
 @dataclass(slots=True, eq=False)
 class ContextRecord:
@@ -102,6 +108,7 @@ class ContextRecord:
         past_calls: calls that were sent to processes which are gone.
         evictions: processes that left because others needed their memory.
         has_priorities: some of its functions have a priority, so its queue must not be a plain one.
+        loans: its idle processes that whoever submits may send a call to, see `loans`.
     """
 
     number: int
@@ -121,6 +128,7 @@ class ContextRecord:
     past_calls: int = 0
     evictions: int = 0
     has_priorities: bool = False
+    loans: deque[Any] = field(default_factory=deque)
 
 
 @dataclass(slots=True)
@@ -155,6 +163,7 @@ class Call:
         needs: what it must be given at least, because it has used up less; None for most.
         exhaustions: how often it was ended because it had used up its memory.
         troubles: None for most.
+        lent: the process that it was sent to by whoever submitted it; None for most.
     """
 
     number: int
@@ -167,6 +176,7 @@ class Call:
     needs: Allocation | None = None
     exhaustions: int = 0
     troubles: Troubles | None = None
+    lent: ProcessRecord | None = None
 
     @property
     def is_unwanted(self) -> bool:
@@ -232,6 +242,7 @@ class ProcessRecord:
         taken: how many it has given back since it last was without calls.
         is_recalled: it is sent nothing before it is without calls and has answered.
         is_doomed: its node has killed it for one of its calls.
+        is_lent: whoever submits next may send it a call, or has done so and its result has not come.
     """
 
     process: ProcessId
@@ -254,6 +265,7 @@ class ProcessRecord:
     taken: int = 0
     is_recalled: bool = False
     is_doomed: bool = False
+    is_lent: bool = False
 
     def enter(self, phase: Phase) -> None:
         """Go on to `phase`.
@@ -268,7 +280,7 @@ class ProcessRecord:
     @property
     def is_idle(self) -> bool:
         """Whether it is ready for calls and has nothing to do."""
-        return self.phase is Phase.READY and not self.outstanding and not self.is_recalled
+        return self.phase is Phase.READY and not (self.outstanding or self.is_recalled or self.is_lent)
 
     @property
     def first(self) -> int:

@@ -249,6 +249,13 @@ class Host:
                 process.kill()
                 process.kill_at_s = None
 
+    def sender(self, process_id: ProcessId) -> Callable[[bytes], int] | None:
+        """Return what writes to the socket of a process without blocking; None while something waits to be written."""
+        process = self._processes.get(process_id)
+        if process is None or process.is_closing or process.unsent:
+            return None
+        return process.connection.send
+
     def close(self) -> None:
         """Kill every process, stop the launcher, free everything. Nothing of this host is left afterwards."""
         self._launcher.close()
