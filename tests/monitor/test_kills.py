@@ -17,6 +17,7 @@ from envpack_monitor import LimitExceeded, Limits, ProcessKilled, run_command
 from envpack_monitor.errors import FormatError, MechanismError
 from envpack_monitor.isolated.isolate import run_isolated
 from envpack_monitor.trees.cgroup import POOL, Cgroup
+from envpack_monitor.trees.kills import Kills
 from envpack_monitor.trees.nvml import Gpus, gpus
 from tests.monitor.helpers import MB
 
@@ -59,8 +60,12 @@ def test_kill_at_the_limit_of_its_group_is_the_limit_and_any_other_kill_is_not(g
     assert grown.error.resource == "memory"
     killed = run_command(["sh", "-c", "kill -9 $$"], limits=Limits(memory_bytes=100 * MB), mechanism="cgroup")
     assert (killed.error, killed.is_out_of_memory, killed.usage.signal) == (None, False, signal.SIGKILL)
-    error = run_isolated(lambda: os.kill(os.getpid(), signal.SIGKILL), limits=Limits(memory_bytes=10**12)).error
-    assert isinstance(error, ProcessKilled)
+    for _ in range(20):
+        kills = Kills()
+        error = run_isolated(lambda: os.kill(os.getpid(), signal.SIGKILL), limits=Limits(memory_bytes=10**12)).error
+        assert isinstance(error, ProcessKilled)
+        if not kills.by_kernel():
+            break  # otherwise something else on this machine was killed meanwhile, and nobody can tell
     assert not error.is_out_of_memory
 
 
