@@ -185,6 +185,31 @@ class ContextExecutor(Executor):
         self._loop.submit(call)
         return call
 
+    def cancel(self, future: Future[Any]) -> bool:
+        """End a call wherever it is, also while it runs. Its future ends with `CallCancelledError`.
+
+        A running call in mode `fork` is killed alone. Otherwise its process is killed and, if other calls need it,
+        started anew; those that stood behind the call run again. A result that comes first stays one.
+
+        Args:
+            future: what `submit` has returned.
+
+        Returns:
+            False if the call had its end before; True if it was cancelled, or is being ended: then its future, within
+            moments, has an end.
+
+        Raises:
+            TypeError: `future` is not of a `ContextExecutor`.
+        """
+        if not isinstance(future, CallFuture):
+            raise TypeError(f"expected a future of ContextExecutor.submit, not {type(future).__qualname__}")
+        if future.cancel():
+            return True
+        if future.done():
+            return False
+        self._loop.request_cancel(future)
+        return True
+
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no further calls; end when those accepted have their ends.
 

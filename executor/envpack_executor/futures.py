@@ -16,10 +16,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
 from typing import Any, TypeVar
 
+from envpack_executor.errors import CallCancelledError
 from envpack_executor.manager.state import Call, ContextRecord, FunctionRecord
 
 T = TypeVar("T")
@@ -83,7 +84,25 @@ class CallFuture(Call, Future[T]):
         """Return the result of the call, as `concurrent.futures.Future.result` does."""
         if self._state == FINISHED and self._exception is None:
             return self._result  # type: ignore[return-value]
-        return super().result(timeout)
+        try:
+            return super().result(timeout)
+        except CancelledError as error:
+            raise self._cancellation(error) from None
+        finally:
+            self = None  # type: ignore[assignment]  # as the base class does: no cycle of exception, frame and future
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Return the exception of the call, as `concurrent.futures.Future.exception` does."""
+        try:
+            return super().exception(timeout)
+        except CancelledError as error:
+            raise self._cancellation(error) from None
+        finally:
+            self = None  # type: ignore[assignment]
+
+    def _cancellation(self, error: CancelledError) -> CancelledError:
+        """Return the error of a call that was cancelled before it began: the base class's own, with its name."""
+        return CallCancelledError(self.function.name) if type(error) is CancelledError and self.cancelled() else error
 
     def set_running_or_notify_cancel(self) -> bool:
         """Mark the call as running; return False if it was cancelled."""

@@ -111,6 +111,7 @@ class Resolver:
             record = self._contexts.get(key) or self._new_context(key, request)
             # It is no part of what a context is. Of several that are told, the largest holds.
             record.setup_timeout_s = max(record.setup_timeout_s, options.setup_timeout_s)
+            record.has_priorities |= options.priority != 0
             return record
 
     def _new_context(self, key: ContextKey, request: Request) -> ContextRecord:

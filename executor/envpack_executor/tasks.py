@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -117,6 +118,9 @@ def task(
     environment: str | PathLike[str] | _Inherit | None = INHERIT,
     mode: Mode = "direct",
     setup_timeout_s: float | None = None,
+    timeout_s: float | None = None,
+    retries: int = 0,
+    priority: int = 0,
 ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
 
 
@@ -129,6 +133,9 @@ def task(
     environment: Any = INHERIT,
     mode: Mode = "direct",
     setup_timeout_s: float | None = None,
+    timeout_s: float | None = None,
+    retries: int = 0,
+    priority: int = 0,
 ) -> Any:
     """Declare what the executor should know about the calls of a function.
 
@@ -142,23 +149,48 @@ def task(
             shares its memory until one of both writes; `fresh` each in a new process.
         setup_timeout_s: a context process that is not ready after so long, in seconds, is killed, and its calls end
             with `ContextSetupTimeoutError`; by default what the executor was told.
+        timeout_s: a call that runs longer, in seconds, is ended with `CallTimeoutError`; the time in which it waits
+            does not count. In mode `fork` only its child ends, otherwise its process.
+        retries: a call that raises, ends its process or exceeds its time is run again so often. The exception of the
+            last try tells of those before it (`__notes__`). Lost processes and nodes count apart, see `max_tries` of
+            `ContextExecutor`.
+        priority: waiting calls of larger priority go first, those of equal priority in the order of `submit`. What
+            has begun is not interrupted.
 
     Raises:
-        TaskError: the context is no function or tuple that begins with one, the mode is unknown, or a time is not
-            positive.
+        TaskError: the context is no function or tuple that begins with one, the mode is unknown, a time is not
+            positive, `retries` is negative, or `retries` or `priority` is no integer.
     """
     setup, setup_args = _split_context(context)
     if mode not in MODES:
         raise TaskError(f"mode {mode!r} is not one of {', '.join(MODES)}")
     limit_s = _positive("setup_timeout_s", setup_timeout_s)
-    options = TaskOptions(setup, setup_args, category, environment, mode, setup_timeout_s=limit_s)
+    options = TaskOptions(
+        setup,
+        setup_args,
+        category,
+        environment,
+        mode,
+        setup_timeout_s=limit_s,
+        timeout_s=_positive("timeout_s", timeout_s),
+        retries=_integer("retries", retries, 0),
+        priority=_integer("priority", priority),
+    )
     if function is not None:
         return Task(function, options)
     return lambda function: Task(function, options)
 
 
+def _integer(name: str, value: int, least: int | None = None) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TaskError(f"{name} is {value!r}, expected an integer")
+    if least is not None and value < least:
+        raise TaskError(f"{name} is {value}, expected {least} or more")
+    return value
+
+
 def _positive(name: str, value: float | None) -> float:
-    if value is not None and not (isinstance(value, int | float) and value > 0):
+    if value is not None and (isinstance(value, bool) or not (isinstance(value, int | float) and 0 < value < math.inf)):
         raise TaskError(f"{name} is {value!r}, expected more than 0")
     return value or 0.0
 

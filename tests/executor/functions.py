@@ -50,6 +50,24 @@ def announce_and_wait_for(started: str, path: str) -> str:
     return wait_for(path)
 
 
+def wait_for_some(path: str) -> str:
+    """Return at once, or when the file `path` is there if it is named."""
+    return wait_for(path) if path else path
+
+
+def note(journal: str, word: object) -> None:
+    _note(journal, word)
+
+
+def fail_at_first(tries: str, failures: int) -> int:
+    """Raise at so many tries, then return the number of this one; `tries` is a file that counts them."""
+    _note(tries, "x")
+    number = len(Path(tries).read_text().split())
+    if number <= failures:
+        raise ValueError(f"try {number}")
+    return number
+
+
 def _note_pid(file: str) -> None:
     """Write the pid so that whoever sees the file sees all of it."""
     beside = Path(f"{file}.{os.getpid()}")

@@ -177,6 +177,10 @@ class ManagerLoop:
         if self.state.is_closing and not self._is_over:
             self.call_soon(functools.partial(self._handle, events.CallsWithdrawn()))
 
+    def request_cancel(self, call: Call) -> None:
+        """Ask the loop to end a call, wherever it is."""
+        self.call_soon(functools.partial(self._handle, events.CancelRequested(call)))
+
     def request_close(self, is_cancelling: bool = False) -> None:
         """Ask the loop to end when every call has its end."""
         self.call_soon(functools.partial(self._handle, events.CloseRequested(is_cancelling)))
