@@ -400,6 +400,17 @@ def test_the_client_keeps_no_reference_to_a_call_that_is_done() -> None:
         wait_until(lambda: not any(reference() for reference in references), "nobody holds them any more")
 
 
+def test_a_future_that_is_kept_keeps_no_arguments() -> None:
+    with ContextExecutor(1) as executor:
+        futures: list[Any] = [
+            executor.submit(functions.double, "x" * 100_000),
+            executor.submit(functions.divide, 1, 0),
+        ]
+        concurrent.futures.wait(futures, GENEROUS_S)
+        assert [len(future.payload) for future in futures] == [0, 0]
+        assert (len(futures[0].result()), type(futures[1].exception())) == (200_000, ZeroDivisionError)
+
+
 def test_errors_survive_pickling() -> None:
     with ContextExecutor(max_workers=1) as executor:
         error = executor.submit(functions.raise_unbuildable).exception(GENEROUS_S)

@@ -524,7 +524,8 @@ def _function_body(function: FunctionRecord) -> bytes:
 
 
 def _settle(call: CallFuture[Any], outcome: Any) -> None:
-    """Give a call its end."""
+    """Give a call its end; who keeps its future need not keep its arguments."""
+    call.payload = b""
     if outcome is None:
         call.set_result(None)
         return
@@ -540,4 +541,5 @@ def _fail(call: CallFuture[Any], error: BaseException) -> None:
     if call.troubles is not None and call.troubles.failures:
         tries = call.troubles.failures + call.losses
         error.add_note("\n".join([f"earlier tries: {len(tries)}", *(f"  {how}" for how in tries)]))
+    call.payload = b""
     call.set_exception(error)
