@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
-SHARED = {"rounds.py", "shapes.py", "functions.py", "peers.py"}
+SHARED = {"rounds.py", "shapes.py", "functions.py", "peers.py", "network.py"}
 """Files of the folders of claims that hold none."""
 
 ROOMS = (".", "packing", "prediction", "monitoring", "executor")
