@@ -52,12 +52,13 @@ class Deliver(msgspec.Struct, frozen=True, tag=True):
     Args:
         process: which.
         frames: whole frames; the worker does not look into them.
-        timeout_s: the shortest time limit of the calls in them, in seconds; 0 without one.
+        look_s: after how many seconds the first of the calls in them may have to be ended because it takes too much;
+            0 if none has limits that the node has to see to.
     """
 
     process: ProcessId
     frames: bytes
-    timeout_s: float = 0.0
+    look_s: float = 0.0
 
 
 class StopProcess(msgspec.Struct, frozen=True, tag=True):
@@ -190,14 +191,16 @@ class CallEnded(msgspec.Struct, frozen=True, tag=True):
     Args:
         process: which process it ran in.
         number: of the call at the process.
-        reason: of `EndCall`; `timeout` when it ran longer than it may.
+        reason: of `EndCall`; `timeout`, or `wall` or `memory` where a limit of `@monitor` was exceeded.
         ran_s: how long it had run, in seconds.
+        memory_bytes: what the process had in memory with all that it had started, where that is the reason; else 0.
     """
 
     process: ProcessId
     number: int
     reason: str
     ran_s: float
+    memory_bytes: int = 0
 
 
 class MemorySeen(msgspec.Struct, frozen=True, tag=True):

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 FindFeatures = Callable[[tuple[Any, ...], dict[str, Any]], Mapping[str, float]]
 ContextKey = tuple[str, SetupPayload | None, str]
 FunctionKey = tuple[str, str, "Limits | None", CallOptions]
+# How often the memory of a process is looked at while a call runs in it whose memory is limited.
+LOOK_EVERY_S = 0.025
 _NO_OPTIONS = TaskOptions()
 
 
@@ -102,6 +104,7 @@ class Resolver:
                 known = FunctionRecord(
                     len(self._functions), pickled.payload, _name(bare), category, limits, options=shared
                 )
+                known.look_s = _look_s(shared, limits)
                 self._functions[key] = known
             return known
 
@@ -206,6 +209,16 @@ def _finder(function: Callable[..., Any], bare: Callable[..., Any]) -> FindFeatu
     from envpack_monitor.calls.features import finder_of
 
     return finder_of(bare).find
+
+
+def _look_s(options: CallOptions, limits: Limits | None) -> float:
+    """Return after how long a node must look at a call, see `FunctionRecord`. Children are their parent's business."""
+    if options.mode == "fork":
+        return 0.0
+    looks = [options.timeout_s]
+    if limits is not None:
+        looks += [limits.wall_s or 0.0, LOOK_EVERY_S if limits.memory_bytes else 0.0]
+    return min((look_s for look_s in looks if look_s), default=0.0)
 
 
 def _setup_payload(setup: PickledFunction | None, options: TaskOptions) -> SetupPayload | None:

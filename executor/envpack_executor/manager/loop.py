@@ -388,8 +388,8 @@ class ManagerLoop:
         calls = [(call.function.number, call.payload) for call in instruction.calls]
         pieces.append(frames.encode(frames.CALLS, pickle.dumps((instruction.first, calls), PROTOCOL)))
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        limits = [timeout_s for call in instruction.calls if (timeout_s := call.function.options.timeout_s)]
-        self._send(instruction.node, Deliver(instruction.process, data, min(limits, default=0.0)))
+        looks = [look_s for call in instruction.calls if (look_s := call.function.look_s)]
+        self._send(instruction.node, Deliver(instruction.process, data, min(looks, default=0.0)))
 
     def _frame(self, message: ProcessFrame) -> None:
         match message.kind:

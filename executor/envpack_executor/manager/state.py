@@ -69,6 +69,7 @@ class FunctionRecord:
         limits: what a call may use, as `@monitor` was told; the reactor never looks into it.
         estimate_s: recent wall time of a call in seconds; None before the first result.
         options: as `@task` was told.
+        look_s: after so long its node must look whether a call takes too much; 0 where it need not.
     """
 
     number: int
@@ -78,6 +79,7 @@ class FunctionRecord:
     limits: Any = None
     estimate_s: float | None = None
     options: CallOptions = CallOptions()
+    look_s: float = 0.0
 
     @property
     def is_plain(self) -> bool:

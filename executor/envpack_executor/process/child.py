@@ -45,7 +45,7 @@ from envpack_executor.process.outcomes import LIMITED_FIELDS, PROTOCOL, failure,
 FLUSH_AFTER_NS = 1_000_000
 # While a call runs, another thread sends the results before it. This often, because it takes turns with the call.
 FLUSH_EVERY_S = 0.005
-PROGRESS_BYTES = 32
+PROGRESS_BYTES = 48
 
 
 class ContextServer:
@@ -55,8 +55,10 @@ class ContextServer:
         descriptor: the socket to the host, blocking.
         control: the pipe on which the host sends commands.
         lifeline: the pipe that is closed when the host is gone.
-        progress: four 64-bit words shared with the host: number of the running call, its start on the monotonic clock
-            in ns (0 between batches), pid of its fork child (0 without one), its deadline on that clock (0 without).
+        progress: six 64-bit words shared with the host: number of the running call, its start on the monotonic clock
+            in ns (0 between batches), pid of its fork child (0 without one); and for a call in this process itself
+            its deadline on that clock, its memory in bytes (0 without), and whether the deadline is a limit of its
+            wall time.
     """
 
     def __init__(self, descriptor: int, control: int, lifeline: int, progress: memoryview) -> None:
@@ -154,9 +156,13 @@ class ContextServer:
             progress[1] = started
             number += 1
             if function.tally.is_alone:
+                if function.is_bounded:
+                    progress[3], progress[4], progress[5] = function.bounds(started)
                 outcome = meter.alone(function.tally, run, function, payload, number - 1)
                 self._failures += type(outcome) is tuple
                 outcomes.append(outcome)
+                if function.is_bounded:
+                    progress[3] = progress[4] = 0
                 started = monotonic_ns()
                 continue
             meter.open(started)

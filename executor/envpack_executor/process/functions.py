@@ -28,11 +28,12 @@ class Function:
         tally: what its calls used.
         is_forked: each call runs in a child of the process.
         timeout_ns: how long a call may run before it is ended; 0 for ever.
+        is_bounded: somebody must see to it that a call does not take too much.
         limits: what a call may use.
         name: for messages to people.
     """
 
-    __slots__ = ("function", "injected", "is_forked", "limits", "name", "tally", "timeout_ns")
+    __slots__ = ("function", "injected", "is_bounded", "is_forked", "limits", "name", "tally", "timeout_ns")
 
     def __init__(
         self, number: int, function: Callable[..., Any], provided: Mapping[str, Any], settings: Mapping[str, Any]
@@ -40,10 +41,20 @@ class Function:
         self.function = function
         self.injected = _injected(function, provided)
         self.limits: Mapping[str, float] = settings["limits"]
-        self.tally = Tally(number, bool(self.limits))
         self.is_forked: bool = settings["mode"] == "fork"
         self.timeout_ns = int(settings["timeout_s"] * 1e9)
+        self.is_bounded = bool(self.limits or self.timeout_ns)
+        self.tally = Tally(number, bool(self.limits), self.is_bounded)
         self.name: str = getattr(function, "__qualname__", None) or type(function).__qualname__
+
+    def bounds(self, started_ns: int) -> tuple[int, int, int]:
+        """Return the words for the host about a call that starts now: deadline, memory, whether it is a wall limit."""
+        timeout_at_ns = started_ns + self.timeout_ns if self.timeout_ns else 0
+        wall_at_ns = started_ns + int(self.limits.get("wall_s", 0) * 1e9) if "wall_s" in self.limits else 0
+        memory_bytes = int(self.limits.get("memory_bytes", 0))
+        if wall_at_ns and (not timeout_at_ns or wall_at_ns < timeout_at_ns):
+            return wall_at_ns, memory_bytes, 1
+        return timeout_at_ns, memory_bytes, 0
 
     def with_context(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Return `kwargs` with what the set-up provides for parameters that the caller left open."""

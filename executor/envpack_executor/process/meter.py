@@ -30,13 +30,15 @@ class Tally:
 
     Args:
         number: of the function.
-        is_limited: its calls have limits, so each is measured alone, and its figures go with its outcome.
+        is_limited: its calls have limits, so the figures of each go with its outcome.
+        is_bounded: each is measured alone, however short, because somebody watches it.
     """
 
-    __slots__ = ("calls", "is_alone", "is_limited", "number", "shared_calls", "shared_ns", "wall_ns")
+    __slots__ = ("calls", "is_alone", "is_bounded", "is_limited", "number", "shared_calls", "shared_ns", "wall_ns")
 
-    def __init__(self, number: int, is_limited: bool) -> None:
+    def __init__(self, number: int, is_limited: bool, is_bounded: bool) -> None:
         self.number = number
+        self.is_bounded = is_bounded
         self.is_limited = is_limited
         self.is_alone = True
         self.calls = self.wall_ns = 0
@@ -65,7 +67,7 @@ class Meter:
         wall_ns = int(figures["wall_s"] * 1e9)
         self.usages.append((tally.number, 1, figures, number))
         self._count(tally, wall_ns)
-        tally.is_alone = tally.is_limited or wall_ns > ALONE_FROM_NS
+        tally.is_alone = tally.is_bounded or wall_ns > ALONE_FROM_NS
         return (outcome, figures, os.getpid()) if tally.is_limited else outcome
 
     def open(self, now_ns: int) -> None:

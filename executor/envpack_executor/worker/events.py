@@ -74,6 +74,7 @@ class CallKilled:
     number: int
     reason: str
     ran_s: float
+    memory_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,10 +145,11 @@ class Launch:
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """Write frames to a context process."""
+    """Write frames to a context process; see `messages.Deliver`."""
 
     process: ProcessId
     frames: bytes
+    look_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

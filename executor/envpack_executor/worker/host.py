@@ -25,7 +25,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, assert_never
+from typing import IO, TYPE_CHECKING, NamedTuple, assert_never
 
 from envpack_executor import settings
 from envpack_executor.background import BackgroundThread
@@ -34,6 +34,7 @@ from envpack_executor.messages import Environment, ProcessId
 from envpack_executor.process import frames
 from envpack_executor.process.bundle import bundle, command
 from envpack_executor.worker import events
+from envpack_executor.worker.bounds import Bounds
 from envpack_executor.worker.events import (
     CheckEnvironment,
     KillCall,
@@ -53,9 +54,30 @@ if TYPE_CHECKING:
 # More at once would be a mapping of its own, made and dropped at each read: three times the cost of a short answer.
 _READ_BYTES = 1 << 16
 _STOP_GRACE_S = 3.0
-PROGRESS_BYTES = 32  # four words, see `process.child`
+PROGRESS_BYTES = 48  # six words, see `process.child`
 
 HostInstruction = CheckEnvironment | StoreChunk | Launch | Write | KillCall | TakeCallsBack | Stop | Watch
+
+
+class Words(NamedTuple):
+    """What a context process says about the call that runs in it, for whoever may have to end it.
+
+    Args:
+        number: of the call.
+        started_ns: on the monotonic clock; 0 between batches.
+        child: pid of its child, or 1 before there is one; 0 for a call in the process itself.
+        deadline_ns: when it has run too long, on that clock; 0 without. Only for a call in the process itself, as the
+            following ones.
+        memory_bytes: how much memory the process may have with all that it has started; 0 without.
+        is_wall: the deadline follows from a limit of `@monitor`, not from `timeout_s`.
+    """
+
+    number: int
+    started_ns: int
+    child: int
+    deadline_ns: int
+    memory_bytes: int
+    is_wall: int
 
 
 class ContextProcess:
@@ -98,17 +120,10 @@ class ContextProcess:
         with memoryview(self._progress) as raw, raw.cast("Q") as words:
             return words[0] if words[1] else -1
 
-    @property
-    def ran_s(self) -> float:
-        """For how long the call that runs has run, in seconds; 0 between calls."""
+    def words(self) -> Words:
+        """Return what the process says about the call that runs."""
         with memoryview(self._progress) as raw, raw.cast("Q") as words:
-            return (time.monotonic_ns() - words[1]) / 1e9 if words[1] else 0.0
-
-    @property
-    def is_forked(self) -> bool:
-        """Whether the call that runs does so in a child of the process."""
-        with memoryview(self._progress) as raw, raw.cast("Q") as words:
-            return bool(words[2])
+            return Words(*words)
 
     def kill(self) -> None:
         """Kill the process and all of its group; harmless when it has ended but was not reaped."""
@@ -202,6 +217,7 @@ class Host:
         self._arriving: dict[str, IO[bytes]] = {}
         self._launcher = BackgroundThread("envpack-launcher")
         self._looks = Looks(call_soon, emit)
+        self._bounds = Bounds(self._end_for)
         self.watch_every_s = 0.0
         self._watched_s = 0.0
 
@@ -209,7 +225,7 @@ class Host:
         """Do what the reactor decided; what follows comes back as events."""
         match instruction:
             case Write():
-                self._write(instruction.process, instruction.frames)
+                self._write(instruction.process, instruction.frames, instruction.look_s)
             case Launch():
                 self._launcher.run(functools.partial(self._launch, instruction))
             case CheckEnvironment():
@@ -233,8 +249,7 @@ class Host:
         deadlines = [process.kill_at_s for process in self._processes.values() if process.kill_at_s is not None]
         if self.watch_every_s and self._processes:
             deadlines.append(self._watched_s + self.watch_every_s)
-        if self._looks.next_s is not None:
-            deadlines.append(self._looks.next_s)
+        deadlines += [at_s for at_s in (self._looks.next_s, self._bounds.next_s) if at_s is not None]
         return min(deadlines, default=None)
 
     def tick(self) -> None:
@@ -244,6 +259,7 @@ class Host:
             self._watched_s = now
             self._look()
         self._looks.tick(now)
+        self._bounds.tick(now)
         for process in self._processes.values():
             if process.kill_at_s is not None and now >= process.kill_at_s:
                 process.kill()
@@ -381,10 +397,12 @@ class Host:
             event = events.LayerFailed(digest, f"{type(error).__name__}: {error}")
         self._call_soon(functools.partial(self._emit, event))
 
-    def _write(self, process_id: ProcessId, data: bytes) -> None:
+    def _write(self, process_id: ProcessId, data: bytes, look_s: float = 0.0) -> None:
         process = self._processes.get(process_id)
         if process is None or process.is_closing:
             return
+        if look_s:
+            self._bounds.expect(process, look_s)
         if process.unsent:
             process.unsent.append(memoryview(data))
             return
@@ -475,13 +493,18 @@ class Host:
         process = self._processes.get(instruction.process)
         if process is None or process.running_call != instruction.number:
             return
-        if process.is_forked:
+        words = process.words()
+        if words.child:
             # Its parent ends it, and tells how it ended: nobody else knows when its pid is free for another process.
             process.command(frames.END_CALL, instruction.number)
-            return
-        ran_s = process.ran_s
+        elif words.number == instruction.number:
+            self._end_for(process, words, instruction.reason, 0)
+
+    def _end_for(self, process: ContextProcess, words: Words, reason: str, memory_bytes: int) -> None:
+        """Kill a process for the call that runs in it."""
+        ran_s = (time.monotonic_ns() - words.started_ns) / 1e9
         process.kill()
-        self._emit(events.CallKilled(process.process, instruction.number, instruction.reason, ran_s))
+        self._emit(events.CallKilled(process.process, words.number, reason, ran_s, memory_bytes))
 
     def _shut(self, process: ContextProcess) -> None:
         try:

@@ -72,7 +72,11 @@ class WorkerReactor:
             case ProcessEnded():
                 return self._gone(event.process, event.exit_status, event.running_call)
             case CallKilled():
-                return [Reply(messages.CallEnded(event.process, event.number, event.reason, event.ran_s))]
+                return [
+                    Reply(
+                        messages.CallEnded(event.process, event.number, event.reason, event.ran_s, event.memory_bytes)
+                    )
+                ]
             case messages.EndCall():
                 return self._if_running(KillCall(event.process, event.number, event.reason))
             case messages.TakeBack():
@@ -157,7 +161,7 @@ class WorkerReactor:
         record.enter(Phase.RUNNING)
         record.boot = b""
         todo: list[Instruction] = [Reply(messages.ProcessStarted(event.process, event.pid))]
-        todo += [Write(event.process, frames) for frames in record.held]
+        todo += [Write(event.process, *held) for held in record.held]
         record.held = []
         if record.is_stopping:
             todo.append(Stop(event.process, is_kill=True))
@@ -168,8 +172,8 @@ class WorkerReactor:
         if record is None:
             return []
         if record.phase is Phase.RUNNING:
-            return [Write(message.process, message.frames)]
-        record.held.append(message.frames)
+            return [Write(message.process, message.frames, message.look_s)]
+        record.held.append((message.frames, message.look_s))
         return []
 
     def _if_running(self, instruction: KillCall | TakeCallsBack) -> list[Instruction]:

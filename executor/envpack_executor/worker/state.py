@@ -40,7 +40,7 @@ class ProcessRecord:
         boot: its first frame.
         phase: where it is in its life.
         missing: digests of layers that have not arrived yet.
-        held: frames that came before it was running.
+        held: frames that came before it was running, each with when to look.
         is_stopping: stop was asked before it was running.
     """
 
@@ -49,7 +49,7 @@ class ProcessRecord:
     boot: bytes
     phase: Phase = Phase.CHECKING
     missing: set[str] = field(default_factory=set)
-    held: list[bytes] = field(default_factory=list)
+    held: list[tuple[bytes, float]] = field(default_factory=list)
     is_stopping: bool = False
 
     def enter(self, phase: Phase) -> None:
