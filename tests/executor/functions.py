@@ -203,6 +203,35 @@ def _kill_reader(sender: int, signal_number: int) -> None:
         os.kill(os.getpid(), signal_number)
 
 
+# --- children
+
+
+def fork_and_return() -> int:
+    """Come back twice: in the process that was called, and in a copy of it."""
+    return os.getpid() if os.fork() else -1
+
+
+def start_thread() -> dict[str, Any]:
+    threading.Thread(target=threading.Event().wait, name="pump", daemon=True).start()
+    return {}
+
+
+def append(words: list[str], word: str) -> list[str]:
+    words.append(word)
+    return words
+
+
+def list_for_all() -> dict[str, Any]:
+    return {"words": []}
+
+
+def sleep_with_child(started: str, seconds: float) -> None:
+    child = subprocess.Popen(["sleep", str(seconds)])
+    _note_pid(started)
+    Path(f"{started}.child").write_text(str(child.pid))
+    child.wait()
+
+
 # --- what a process remembers
 
 _seen: list[weakref.ref[Any]] = []

@@ -32,11 +32,14 @@ from envpack_executor.manager.events import (
 )
 from envpack_executor.manager.state import Call, ContextRecord, ManagerState, Phase, ProcessRecord
 from envpack_executor.messages import CallEnded, ProcessGone
+from envpack_monitor.errors import LimitExceeded
 
 # The share of the newest observation in the estimate of a function's duration.
 NEWEST_SHARE = 0.3
 CANCELLED = "cancelled"
 TIMEOUT = "timeout"
+# Of `@monitor`: the resource by which a node names it, and the field of `Limits`.
+LIMITS = {"wall": "wall_s", "memory": "memory_bytes"}
 
 
 class CallEnds(ABC):
@@ -140,6 +143,9 @@ class CallEnds(ABC):
         if reason == TIMEOUT:
             function = call.function
             return self._failed(process, call, CallTimeoutError(function.name, function.options.timeout_s, ran_s), todo)
+        if reason in LIMITS:
+            self._fail([call], _excess(process, call, reason, ran_s), todo)
+            return []
         return self._blame(call, f"killed on {process.node.name}: {reason}", process, todo)
 
     # --- another try, or none
@@ -257,6 +263,7 @@ class CallEnds(ABC):
                 return  # what has become of it stands in the results
             troubles = call.met()
             troubles.killed_for, troubles.ran_s = event.reason, event.ran_s
+            troubles.memory_bytes = event.memory_bytes
         process.is_doomed = process.is_recalled = True
 
     # --- taking back, and cancelling
@@ -371,6 +378,15 @@ def _recover(process: ProcessRecord) -> None:
     process.is_recalled = process.is_asked or process.is_doomed
     if process.is_doomed and process.phase is Phase.READY:
         process.enter(Phase.STOPPING)
+
+
+def _excess(process: ProcessRecord, call: Call, resource: str, ran_s: float) -> LimitExceeded:
+    """Return the error of a call that was killed in its process because it used more than a limit of `@monitor`."""
+    used = ran_s if resource == "wall" else call.met().memory_bytes
+    function = call.function
+    return LimitExceeded(
+        resource, getattr(function.limits, LIMITS[resource]), used, function.category, process.pid or None
+    )
 
 
 def _update_estimate(calls: list[Call], number: int, duration_s: float) -> None:

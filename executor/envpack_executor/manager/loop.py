@@ -40,7 +40,7 @@ from envpack_executor.manager.loans import Lender, Loan, SendNow, frame_of, take
 from envpack_executor.manager.nodes import LocalNode, NodePort
 from envpack_executor.manager.reactor import ManagerReactor
 from envpack_executor.manager.state import Call, ContextRecord, FunctionRecord, ManagerState, ProcessRecord
-from envpack_executor.manager.usage import UsageSink, load_limited
+from envpack_executor.manager.usage import UsageSink, killed_figures, load_limited
 from envpack_executor.messages import (
     CallEnded,
     Deliver,
@@ -65,6 +65,7 @@ from envpack_executor.messages import (
 )
 from envpack_executor.pickling import PROTOCOL, load_failure, load_outcome
 from envpack_executor.process import frames
+from envpack_monitor.errors import LimitExceeded
 
 if TYPE_CHECKING:
     from envpack_executor.manager.sized import SizedReactor
@@ -362,6 +363,10 @@ class ManagerLoop:
             case CallsFailed():
                 if isinstance(instruction.error, InitializerError):
                     self._on_broken(instruction.error)
+                if isinstance(instruction.error, LimitExceeded):
+                    self._usage.add(
+                        (call.function, 1, killed_figures(call), call.features) for call in instruction.calls
+                    )
                 for call in instruction.calls:
                     _fail(_future(call), instruction.error)
             case CallsCancelled():

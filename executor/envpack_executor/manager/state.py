@@ -142,12 +142,14 @@ class Troubles:
         is_unwanted: it shall end, wherever it is.
         killed_for: why its node has killed it; empty if it has not.
         ran_s: for how long it had run then.
+        memory_bytes: what its process had in memory, where that is the reason.
     """
 
     failures: tuple[str, ...] = ()
     is_unwanted: bool = False
     killed_for: str = ""
     ran_s: float = 0.0
+    memory_bytes: int = 0
 
 
 @dataclass(slots=True, eq=False, repr=False)

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from envpack_executor.manager.state import FunctionRecord
+from envpack_executor.manager.state import Call, FunctionRecord
 from envpack_executor.pickling import load_outcome
 
 if TYPE_CHECKING:
@@ -72,6 +72,13 @@ def load_limited(function: FunctionRecord, outcome: Any) -> tuple[Any, BaseExcep
     exceeded = LimitExceeded(*excess, function.category, pid)
     exceeded.__cause__ = error
     return None, exceeded
+
+
+def killed_figures(call: Call) -> dict[str, Any]:
+    """Return what is known of a call that its node has killed."""
+    troubles = call.met()
+    found = {"started_at": time.time() - troubles.ran_s, "wall_s": troubles.ran_s, "quality": "lower bound"}
+    return found | ({"peak_memory_bytes": troubles.memory_bytes} if troubles.memory_bytes else {})
 
 
 class UsageSink:

@@ -474,6 +474,7 @@ class Host:
     def _forget(self, process: ContextProcess) -> None:
         del self._processes[process.process]
         self._looks.forget(process.process)
+        self._bounds.forget(process.process)
         self._watch(process, 0)
         self._selector.unregister(process.pidfd)
 
