@@ -85,7 +85,7 @@ class FunctionRecord:
     def is_plain(self) -> bool:
         """Whether its calls need no more than a warm process."""
         options = self.options
-        return options.mode == "direct" and not options.timeout_s and options.resources is None
+        return options.mode == "direct" and not self.look_s and options.resources is None
 
 
 @dataclass(slots=True, eq=False)
