@@ -6,6 +6,7 @@ Map of the package:
 - `resolving`, `context`, `environments`, `pickling`: which warm process a call belongs to, what its environment is, its
   bytes.
 - `manager`, `worker`: mirror images, each with `state`, `reactor` (pure) and a loop; `messages` is what they say.
+- `values`: large values, which are held once and named in calls.
 - `process`: what runs inside a context process, standard library alone.
 - `nodes`, `curve`: workers on other machines, and the keys without which nobody joins.
 - `commands`: `envpack run` and `envpack worker`.
@@ -26,11 +27,13 @@ if TYPE_CHECKING:
     from envpack_executor.manager.sized import Promise, Wait
     from envpack_executor.nodes import Heartbeat, RemoteNodes
     from envpack_executor.tasks import Task, task
+    from envpack_executor.values.references import Kept
 
 __all__ = [
     "ContextExecutor",
     "task",
     "Task",
+    "Kept",
     "RemoteNodes",
     "Heartbeat",
     "ExecutorStats",
@@ -50,6 +53,7 @@ _HOMES = {
     "Heartbeat": "envpack_executor.nodes",
     "Task": "envpack_executor.tasks",
     "task": "envpack_executor.tasks",
+    "Kept": "envpack_executor.values.references",
     "ExecutorError": "envpack_executor.errors",
 }
 

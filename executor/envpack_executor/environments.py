@@ -26,6 +26,7 @@ from envpack_executor.manager.state import ContextRecord
 from envpack_executor.messages import Environment
 from envpack_executor.pickling import PROTOCOL
 from envpack_executor.process import frames
+from envpack_executor.values.large import blobs_of, with_blobs
 
 if TYPE_CHECKING:
     from envpack.discover.environment.distributions import DistributionIndex
@@ -97,7 +98,9 @@ def module_by_value(function: Callable[..., Any], environment: Any) -> str | Non
 
 def boot_frame(initializer: bytes | None, setup: SetupPayload | None) -> bytes:
     """Return the first frame of a context's processes."""
-    return frames.encode(frames.BOOT, pickle.dumps({"initializer": initializer, "setup": setup}, PROTOCOL))
+    frame = frames.encode(frames.BOOT, pickle.dumps({"initializer": initializer, "setup": setup}, PROTOCOL))
+    payloads = [payload for payload in (initializer, *(setup or ())) if payload is not None]
+    return with_blobs(frame, list(blobs_of(payloads).values()))
 
 
 class Preparer:

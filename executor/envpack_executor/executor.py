@@ -29,8 +29,9 @@ from envpack_executor.manager.residence import ContextUse, uses
 from envpack_executor.manager.usage import CategoryUsage, HistoryChoice, UsageSink
 from envpack_executor.messages import NodeId
 from envpack_executor.nodes import RemoteNodes
-from envpack_executor.pickling import dump, dump_arguments
+from envpack_executor.pickling import dump, dump_arguments, put
 from envpack_executor.resolving import Resolver
+from envpack_executor.values.references import Kept
 from envpack_monitor.allocation import Allocation
 from envpack_monitor.units import parse_bytes
 
@@ -147,6 +148,7 @@ class ContextExecutor(Executor):
         )
         preparer.answer_to(self._loop)
         self._loop.add_closer(preparer.close)
+        self._loop.add_closer(self._resolver.release)
         if slots:
             self._loop.add_local_node(offer)
             if context_memory is None:
@@ -209,6 +211,25 @@ class ContextExecutor(Executor):
             return False
         self._loop.request_cancel(future)
         return True
+
+    def put(self, value: R) -> Kept[R]:
+        """Take a value that many calls need; return what stands for it in their arguments.
+
+        It is pickled once and has its bytes in memory once on each node, however many calls and processes use it. A
+        process unpickles it once; its calls share the object, and its buffers cannot be written.
+
+        Args:
+            value: taken as it is now. Equal values (of equal pickles) are one.
+
+        Returns:
+            A reference that may stand anywhere inside arguments of calls and set-up functions. When the last one is
+            gone and no call needs it, the value is freed everywhere.
+
+        Raises:
+            MemoryError: there is not enough memory for it.
+            pickle.PicklingError, TypeError: it cannot be pickled.
+        """
+        return put(value)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no further calls; end when those accepted have their ends.

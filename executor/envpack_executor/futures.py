@@ -59,6 +59,7 @@ class CallFuture(Call, Future[T]):
         """Cancel the call if it has not begun; return whether it is cancelled."""
         is_cancelled = super().cancel()
         if is_cancelled:
+            self.payload = b""
             self._on_cancel()
         return is_cancelled
 

@@ -12,7 +12,7 @@ from typing import Literal, NewType
 
 import msgspec
 
-PROTOCOL_VERSION = 4
+PROTOCOL_VERSION = 5
 
 NodeId = NewType("NodeId", str)
 ProcessId = NewType("ProcessId", int)
@@ -39,11 +39,12 @@ class Environment(msgspec.Struct, frozen=True):
 
 
 class StartProcess(msgspec.Struct, frozen=True, tag=True):
-    """Start a context process in `environment`; `boot` is its first frame."""
+    """Start a context process in `environment`; `boot` is its first frame, and needs these blobs (name, size)."""
 
     process: ProcessId
     environment: Environment
     boot: bytes
+    blobs: tuple[tuple[str, int], ...] = ()
 
 
 class Deliver(msgspec.Struct, frozen=True, tag=True):
@@ -54,11 +55,19 @@ class Deliver(msgspec.Struct, frozen=True, tag=True):
         frames: whole frames; the worker does not look into them.
         look_s: after how many seconds the first of the calls in them may have to be ended because it takes too much;
             0 if none has limits that the node has to see to.
+        blobs: name and size of the blobs that the frames need; the worker has them or gets them first.
     """
 
     process: ProcessId
     frames: bytes
     look_s: float = 0.0
+    blobs: tuple[tuple[str, int], ...] = ()
+
+
+class DropBlobs(msgspec.Struct, frozen=True, tag=True):
+    """No call will need these blobs any more."""
+
+    names: tuple[str, ...]
 
 
 class StopProcess(msgspec.Struct, frozen=True, tag=True):
@@ -96,7 +105,7 @@ class TakeBack(msgspec.Struct, frozen=True, tag=True):
 
 
 class Chunk(msgspec.Struct, frozen=True, tag=True):
-    """A piece of the blob of a layer; `total` is the size of the whole in bytes, -1 when the manager has it not."""
+    """A piece of a blob; `total` is the size of the whole in bytes, -1 when the manager has it not."""
 
     digest: str
     offset: int
@@ -226,8 +235,17 @@ class MemoryKept(msgspec.Struct, frozen=True, tag=True):
     kept_bytes: int
 
 
+class ResultPiece(msgspec.Struct, frozen=True, tag=True):
+    """A piece of a large result, `total` bytes long; all come in order, and before the frame whose outcome names it."""
+
+    name: str
+    offset: int
+    data: bytes
+    total: int
+
+
 class NeedChunk(msgspec.Struct, frozen=True, tag=True):
-    """The worker wants the blob of a layer from `offset` on."""
+    """The worker wants a blob, of a layer (by its digest) or of a value (by its name), from `offset` on."""
 
     digest: str
     offset: int
@@ -243,7 +261,9 @@ class Goodbye(msgspec.Struct, frozen=True, tag=True):
     reason: str
 
 
-ToWorker = StartProcess | Deliver | EndCall | TakeBack | StopProcess | Chunk | Farewell | Welcome | ManagerBeat
+ToWorker = (
+    StartProcess | Deliver | DropBlobs | EndCall | TakeBack | StopProcess | Chunk | Farewell | Welcome | ManagerBeat
+)
 FromWorker = (
     Hello
     | ProcessStarted
@@ -252,6 +272,7 @@ FromWorker = (
     | CallEnded
     | MemorySeen
     | MemoryKept
+    | ResultPiece
     | NeedChunk
     | WorkerBeat
     | Goodbye

@@ -16,17 +16,24 @@ import threading
 import types
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import cloudpickle
 
 from envpack_executor.errors import ForkUnsafeError, RemoteError, RemoteTraceback, ResultError
+from envpack_executor.process.frames import LARGE_BYTES, VALUES, LargeBuffer, small_buffers_alone
+from envpack_executor.process.kept import Buffers, references
+from envpack_executor.values import large
+from envpack_executor.values.references import Kept, keep, noting_needs
 
+R = TypeVar("R")
 PROTOCOL = 5
 _NO_ARGUMENTS = pickle.dumps(((), {}), PROTOCOL)
 _BY_VALUE_LOCK = threading.Lock()
+_VALUES = VALUES.encode()
 # What a context process says itself, which cannot import our errors.
 _REFUSALS = {f"{each.__module__}.{each.__qualname__}": each for each in (ResultError, ForkUnsafeError)}
+BufferCallback = Callable[[pickle.PickleBuffer], Any]
 
 # Values of these types cannot change: the same object is the same value.
 _CONSTANTS = frozenset(
@@ -51,43 +58,71 @@ def dump_arguments(args: tuple[Any, ...], kwargs: dict[str, Any], by_value: str 
     """
     if not args and not kwargs:
         return _NO_ARGUMENTS
-    return dump((args, kwargs), by_value)
+    try:
+        data = dump((args, kwargs), by_value, small_buffers_alone)
+    except LargeBuffer:
+        pass
+    else:
+        # References to kept values stand in the bytes by a name that nothing else has.
+        if len(data) < LARGE_BYTES and not (references and _VALUES in data):
+            return data
+    return large.dump_arguments(args, kwargs, lambda value, buffers: dump(value, by_value, buffers))
 
 
-def dump(value: Any, by_value: str | None = None) -> bytes:
+def put(value: R) -> Kept[R]:
+    """Return a reference to a value that calls can name.
+
+    Raises:
+        MemoryError: there is not enough memory for it.
+        pickle.PicklingError, TypeError, ...: it cannot be pickled.
+    """
+    buffers = Buffers()
+    with noting_needs() as needed:
+        stream = dump(value, None, buffers)
+    return keep(stream, buffers.views, needed)
+
+
+def dump(value: Any, by_value: str | None = None, buffer_callback: BufferCallback | None = None) -> bytes:
     """Pickle by the C pickler where that is right, by cloudpickle where it would name what the other end cannot import.
 
     That is `__main__`, and the module `by_value`. Both names are looked for in the bytes: exact, and almost free.
+
+    Args:
+        value: what is pickled.
+        by_value: name of a module whose classes and functions travel by value.
+        buffer_callback: says which buffers stay outside, as `pickle.dumps` has it.
     """
     try:
-        data = pickle.dumps(value, PROTOCOL)
+        data = pickle.dumps(value, PROTOCOL, buffer_callback=buffer_callback)
         if b"__main__" not in data and (by_value is None or by_value.encode() not in data):
             return data
     except (pickle.PicklingError, AttributeError, TypeError):
         pass  # cloudpickle may be able to; if not, it raises the error that the user sees
-    return dump_by_value(value, by_value)
+    if isinstance(buffer_callback, Buffers):
+        buffer_callback.views.clear()
+    return dump_by_value(value, by_value, buffer_callback)
 
 
-def dump_by_value(value: Any, by_value: str | None) -> bytes:
+def dump_by_value(value: Any, by_value: str | None, buffer_callback: BufferCallback | None = None) -> bytes:
     """Pickle `value` by cloudpickle so that functions and classes of the module `by_value` travel by value.
 
     The registry of cloudpickle is global: it is changed for the length of this call, under a lock.
     """
     if by_value is None:
-        return _dump_with_cloudpickle(value)
+        return _dump_with_cloudpickle(value, buffer_callback)
     module = sys.modules[by_value]
     with _BY_VALUE_LOCK:
         if by_value in cloudpickle.list_registry_pickle_by_value():
-            return _dump_with_cloudpickle(value)
+            return _dump_with_cloudpickle(value, buffer_callback)
         cloudpickle.register_pickle_by_value(module)
         try:
-            return _dump_with_cloudpickle(value)
+            return _dump_with_cloudpickle(value, buffer_callback)
         finally:
             cloudpickle.unregister_pickle_by_value(module)
 
 
-def _dump_with_cloudpickle(value: Any) -> bytes:
-    data: bytes = cloudpickle.dumps(value, protocol=PROTOCOL)
+def _dump_with_cloudpickle(value: Any, buffer_callback: BufferCallback | None) -> bytes:
+    data: bytes = cloudpickle.dumps(value, protocol=PROTOCOL, buffer_callback=buffer_callback)
     return data
 
 
@@ -195,7 +230,19 @@ def _pickle_now(function: Callable[..., Any], by_value: str | None) -> PickledFu
     snapshot = _snapshot(function, by_value)
     if snapshot is not None and not all(is_constant(value, by_value) for value in snapshot):
         snapshot = None
-    return PickledFunction(function, dump_by_value(function, by_value), by_value, snapshot)
+    return PickledFunction(function, _dump_function(function, by_value), by_value, snapshot)
+
+
+def _dump_function(function: Callable[..., Any], by_value: str | None) -> bytes:
+    """Pickle a function by value; what it captures and is large becomes blobs."""
+    try:
+        data = dump_by_value(function, by_value, small_buffers_alone)
+    except LargeBuffer:
+        pass
+    else:
+        if len(data) < LARGE_BYTES and not (references and _VALUES in data):
+            return data
+    return large.dump_value(function, lambda value, buffers: dump_by_value(value, by_value, buffers))
 
 
 def _snapshot(function: Callable[..., Any], by_value: str | None) -> tuple[Any, ...] | None:

@@ -65,6 +65,17 @@ class Resolver:
             resolved = self._resolve(fn)
         return resolved
 
+    def release(self) -> None:
+        """Forget everything, with the large values that functions captured: no call will come any more."""
+        with self._lock:
+            for record in self._functions.values():
+                record.payload = b""
+            for context in self._contexts.values():
+                context.boot = b""
+            for known in (self._functions, self._contexts, self._resolved):
+                known.clear()
+            self._pickler = FunctionPickler()
+
     def _resolve(self, fn: Callable[..., Any]) -> Resolved:
         """Find out the function of a call as bytes, its context, and the module that travels by value."""
         options = fn.options if isinstance(fn, Task) else _NO_OPTIONS

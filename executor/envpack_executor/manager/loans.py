@@ -51,7 +51,7 @@ def take(call: Call) -> Loan | None:
     function = call.function
     if not function.is_plain or not (0.0 < (function.estimate_s or 0.0) < LENT_BELOW_S):
         return None
-    if len(call.payload) > MOST_BYTES:
+    if type(call.payload) is not bytes or len(call.payload) > MOST_BYTES:  # a larger one, or one that needs blobs
         return None
     loans: deque[Loan] = call.context.loans
     try:

@@ -24,6 +24,8 @@ from typing import TYPE_CHECKING, Any, assert_never
 from envpack_executor.errors import ContextSetupError, InitializerError, InternalError, ShutdownError
 from envpack_executor.futures import CallFuture
 from envpack_executor.manager import events
+from envpack_executor.manager.arrivals import Arrivals
+from envpack_executor.manager.blobs import SentBlobs
 from envpack_executor.manager.events import (
     AskBack,
     CallsCancelled,
@@ -57,6 +59,7 @@ from envpack_executor.messages import (
     ProcessGone,
     ProcessId,
     ProcessStarted,
+    ResultPiece,
     StartProcess,
     StopProcess,
     TakeBack,
@@ -65,6 +68,7 @@ from envpack_executor.messages import (
 )
 from envpack_executor.pickling import PROTOCOL, load_failure, load_outcome
 from envpack_executor.process import frames
+from envpack_executor.values.blobs import BLOBS
 from envpack_monitor.errors import LimitExceeded
 
 if TYPE_CHECKING:
@@ -117,7 +121,10 @@ class ManagerLoop:
         self._functions: dict[int, FunctionRecord] = {}
         self._preparing: set[int] = set()
         self._timers: list[Callable[[float], float | None]] = []
-        self._closers: list[Callable[[], None]] = []
+        self._closers: list[Callable[[], None]] = [BLOBS.forget_recent]
+        self._blobs = SentBlobs(self._send, self.call_soon)
+        self._arrivals = Arrivals()
+        self._closers.append(self._arrivals.close)
         self.on_first_kept: Callable[[], None] | None = None
         self._wake_descriptor = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._is_asleep = False
@@ -244,6 +251,8 @@ class ManagerLoop:
     def node_lost(self, node: NodeId, reason: str) -> None:
         """Forget a node; what ran there is run again elsewhere."""
         if self._ports.pop(node, None) is not None:
+            self._blobs.forget(node)
+            self._arrivals.forget(node)
             self._handle(events.NodeLost(node, reason))
 
     def receive(self, node: NodeId, message: FromWorker) -> None:
@@ -258,6 +267,8 @@ class ManagerLoop:
                     self.on_first_kept()
                     self.on_first_kept = None
                 self._handle(message)
+            case ResultPiece():
+                self._arrivals.take(node, message)
             case NeedChunk():
                 self._send_chunk(node, message)
             case Goodbye():
@@ -352,7 +363,8 @@ class ManagerLoop:
                 for call, outcome in zip(instruction.calls, instruction.outcomes, strict=True):
                     _settle(_future(call), outcome)
             case StartContext():
-                start = StartProcess(instruction.process, instruction.environment, instruction.boot)
+                blobs = self._blobs.named(instruction.node, [instruction.boot])
+                start = StartProcess(instruction.process, instruction.environment, instruction.boot, blobs)
                 self._send(instruction.node, start)
             case EndProcess():
                 self._send(instruction.node, StopProcess(instruction.process, instruction.is_kill))
@@ -394,7 +406,8 @@ class ManagerLoop:
         pieces.append(frames.encode(frames.CALLS, pickle.dumps((instruction.first, calls), PROTOCOL)))
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         looks = [look_s for call in instruction.calls if (look_s := call.function.look_s)]
-        self._send(instruction.node, Deliver(instruction.process, data, min(looks, default=0.0)))
+        blobs = self._blobs.needed(instruction) if BLOBS.live else ()
+        self._send(instruction.node, Deliver(instruction.process, data, min(looks, default=0.0), blobs))
 
     def _frame(self, message: ProcessFrame) -> None:
         match message.kind:
@@ -543,6 +556,7 @@ def _settle(call: CallFuture[Any], outcome: Any) -> None:
 
 def _fail(call: CallFuture[Any], error: BaseException) -> None:
     """Let a call end with an error, which tells the story of its earlier tries."""
+    call.payload = b""
     if call.troubles is not None and call.troubles.failures:
         tries = call.troubles.failures + call.losses
         error.add_note("\n".join([f"earlier tries: {len(tries)}", *(f"  {how}" for how in tries)]))

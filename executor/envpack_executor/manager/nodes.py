@@ -6,7 +6,8 @@ import selectors
 from collections.abc import Callable
 from typing import Protocol
 
-from envpack_executor.messages import FromWorker, NodeId, ProcessFrame, ProcessId, ToWorker
+from envpack_executor.messages import Deliver, FromWorker, NodeId, ProcessFrame, ProcessId, StartProcess, ToWorker
+from envpack_executor.values.local import LocalBlobs
 from envpack_executor.worker.events import Event, FrameArrived, Leave, Reply
 from envpack_executor.worker.host import Host
 from envpack_executor.worker.reactor import WorkerReactor
@@ -52,11 +53,13 @@ class LocalNode:
         self._node = node
         self._receive = receive
         self._reactor = WorkerReactor(WorkerState())
-        self.host = Host(selector, call_soon, self._handle, slots, store)
+        self.host = Host(selector, call_soon, self._handle, slots, store, LocalBlobs())
         self.host.watch_every_s = watch_every_s
 
     def send(self, message: ToWorker) -> None:
         """Give a message to the node's reactor."""
+        if isinstance(message, Deliver | StartProcess) and message.blobs:
+            self._reactor.state.blobs.update(name for name, _ in message.blobs)  # they are the client's own
         self._handle(message)
 
     def sender(self, process: ProcessId) -> Callable[[bytes], int] | None:

@@ -18,6 +18,8 @@ from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
 from types import CodeType
 
+from envpack_executor.process.frames import VALUES
+
 _OURS = (
     "envpack_executor.process.frames",
     "envpack_monitor.calls.counters",
@@ -95,6 +97,13 @@ def _our_modules(with_source: bool) -> list[tuple[str, str, bytes]]:
     return modules
 
 
+def _values_module(with_source: bool) -> tuple[str, str, bytes, bool]:
+    """Return what is loaded when the first large value comes."""
+    spec = importlib.util.find_spec("envpack_executor.process.kept")
+    assert spec is not None
+    return VALUES, _source(spec) if with_source else "", _code(VALUES, spec), False
+
+
 def _cloudpickle_modules(with_source: bool) -> list[tuple[str, str, bytes, bool]]:
     # Found on disk rather than imported: in a context process, what is imported came out of a bundle itself.
     package = PathFinder.find_spec("cloudpickle")
@@ -116,7 +125,8 @@ def bundle(with_source: bool = True) -> bytes:
     Args:
         with_source: for an interpreter that may be another than ours.
     """
-    modules = importlib.util.MAGIC_NUMBER, _our_modules(with_source), _cloudpickle_modules(with_source)
+    others = [_values_module(with_source), *_cloudpickle_modules(with_source)]
+    modules = importlib.util.MAGIC_NUMBER, _our_modules(with_source), others
     body = marshal.dumps(modules, _MARSHAL_VERSION)
     return len(body).to_bytes(8, "little") + body
 

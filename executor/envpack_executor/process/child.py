@@ -26,6 +26,7 @@ from typing import Any
 from envpack_executor.process.control import Backlog, die_with, listen
 from envpack_executor.process.forking import FORKING, Ended, Forks
 from envpack_executor.process.frames import (
+    BLOBS,
     BOOT,
     CALLS,
     FUNCTION,
@@ -39,7 +40,17 @@ from envpack_executor.process.frames import (
 )
 from envpack_executor.process.functions import Function, checked_mapping, learn
 from envpack_executor.process.meter import Durations, Meter, Usages
-from envpack_executor.process.outcomes import LIMITED_FIELDS, PROTOCOL, failure, flush_streams, irregularity, run
+from envpack_executor.process.outcomes import (
+    LIMITED_FIELDS,
+    PROTOCOL,
+    failure,
+    flush_streams,
+    irregularity,
+    large_values,
+    run,
+    send_files_by,
+    shortened,
+)
 
 # A result waits at most this long for company: the clock is looked at between calls.
 FLUSH_AFTER_NS = 1_000_000
@@ -80,6 +91,7 @@ class ContextServer:
         self._has_flusher = False
         self._own_threads = {os.getpid()}
         self._forks: Forks | None = None
+        send_files_by(descriptor, self._sending)
         _thread.start_new_thread(self._listen, (control,))
 
     def serve(self) -> None:
@@ -90,6 +102,8 @@ class ContextServer:
                 self._run_batch(*pickle.loads(body))
             elif kind == FUNCTION:
                 self._learn(*pickle.loads(body))
+            elif kind == BLOBS:
+                large_values().learn(*pickle.loads(body))
             elif kind == PATHS:
                 sys.path[:] = pickle.loads(body)
             elif kind == BOOT and not self._boot(pickle.loads(body)):
@@ -190,7 +204,8 @@ class ContextServer:
         if refused is not None:
             outcome = refused
         else:
-            outcome = self._outcome_of(function, number, *forks.run(function, payload, number))
+            outcome, figures, pid = forks.run(function, payload, number)
+            outcome = self._outcome_of(function, number, shortened(outcome), figures, pid)
         progress[1] = progress[2] = 0
         if type(outcome) is not bytes and outcome is not None:
             self._failures += 1

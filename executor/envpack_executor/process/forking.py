@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 
 from envpack_executor.process.control import die_with
 from envpack_executor.process.functions import Function
-from envpack_executor.process.outcomes import Failure, Outcome, flush_streams, refusal, run
+from envpack_executor.process.outcomes import Failure, Outcome, flush_streams, refusal, run, send_files_by
 from envpack_executor.process.waiting import Watch, send
 from envpack_monitor.isolated.forked import ForkedBracket
 
@@ -148,6 +148,7 @@ class Forks:
             os.setpgid(0, 0)
             self._depend_on_host(pid)
             os.close(self._connection)
+            send_files_by(None)  # what is large goes through the pipe, as everything else
             bracket = ForkedBracket()
             bracket.start()
             outcome = run(function, payload)

@@ -9,6 +9,10 @@ from __future__ import annotations
 import os
 import struct
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import pickle
+
 HEADER = struct.Struct("<QB")
 
 # To the context process.
@@ -16,16 +20,38 @@ PATHS = 0  # the module search path of the host, for an environment that is inhe
 BOOT = 1  # what to set up: initializer, set-up function
 FUNCTION = 2  # a function that calls will name by its number
 CALLS = 3  # a batch of calls, in order
+BLOBS = 4  # places of blobs that the next frames need, and names of those that none will need any more
 # From the context process.
 READY = 16  # the set-up is done, with its duration
 SETUP_FAILED = 17  # it failed, with the exception
 RESULTS = 18  # outcomes of calls, in the order of the calls
 RETURNED = 19  # the calls from this number on were not begun and never will be: they were taken back
+FILE = 20  # name and size of a large result; the descriptor of its memory file comes with the first byte
 
 # Beside the frames there is a pipe for what cannot wait behind them: commands of one size, written at once.
 COMMAND = struct.Struct("<BQ")
 TAKE_BACK = 1  # drop the calls with a number below this one that have not begun; RETURNED tells which they were
 END_CALL = 2  # kill the child in which the call of this number runs
+
+# Beyond this a value travels in a memory file: making and mapping one costs some 50 microseconds, as much as sending
+# a few hundred kilobytes through a socket, which two processes copy and a queue has to hold.
+LARGE_BYTES = 1 << 20
+VALUES = "_envpack_values"  # under this name pickles find `process.kept`, in a client and in a context process
+
+
+class LargeBuffer(Exception):
+    """Told by `small_buffers_alone`: there is a buffer that should not become part of a pickle."""
+
+
+def small_buffers_alone(buffer: pickle.PickleBuffer) -> bool:
+    """Take small buffers into the pickle, as a `buffer_callback`.
+
+    Raises:
+        LargeBuffer: this one is large.
+    """
+    if buffer.raw().nbytes >= LARGE_BYTES:
+        raise LargeBuffer
+    return True
 
 
 def encode(kind: int, body: bytes) -> bytes:

@@ -7,16 +7,19 @@ what else would be its outcome, its figures, and the pid: the client decides by 
 from __future__ import annotations
 
 import _pickle as pickle
+import os
 import sys
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any
 
+from envpack_executor.process.frames import FILE, HEADER, LARGE_BYTES, VALUES, LargeBuffer, small_buffers_alone
 from envpack_executor.process.functions import Function
 
 PROTOCOL = 5
 # The outcome of a call with limits: what else would be its outcome, its figures, the pid.
 LIMITED_FIELDS = 3
 _TOLD_CHARACTERS = 300
+_outbox: tuple[int, Any] | None = None  # see `send_files_by`
 
 Failure = tuple[bytes | None, str, str, str]
 """Pickled exception, or None where it cannot be pickled; name of its type, text, traceback."""
@@ -48,7 +51,9 @@ def run(function: Function, payload: bytes) -> Outcome:
     if value is None:
         return None
     try:
-        return dumps(value)
+        return _dumps_result(value)
+    except MemoryError as error:
+        return failure(error)
     except BaseException as error:
         return _unpicklable(function, value, error)
 
@@ -64,17 +69,73 @@ def irregularity(failure: Failure) -> tuple[str, str]:
     return "raised", f"{kind}: {message}"[:_TOLD_CHARACTERS]
 
 
-def dumps(value: Any) -> bytes:
+def _dumps_result(value: Any) -> bytes:
+    """Pickle a result; what is large leaves ahead of its outcome, in a memory file."""
+    if _outbox is None:
+        return dumps(value)
+    try:
+        data = dumps(value, small_buffers_alone)
+        if len(data) < LARGE_BYTES:
+            return data
+    except LargeBuffer:
+        pass
+    return _sent(*large_values().file_of_result(value, dumps))
+
+
+def shortened(outcome: Any) -> Any:
+    """Send what is large of an outcome that came from a child, and return what stands for it."""
+    if type(outcome) not in (bytes, bytearray) or len(outcome) < LARGE_BYTES:
+        return outcome
+    try:
+        return _sent(*large_values().file_of_pickle(outcome))
+    except MemoryError as error:
+        return failure(error)
+
+
+def large_values() -> Any:
+    """Return `process.kept`, which came with the bundle and is loaded when the first large value comes."""
+    return __import__(VALUES)
+
+
+def send_files_by(connection: int | None, sending: Any = None) -> None:
+    """Send memory files of large results by the socket `connection`, under the lock `sending`; by None, send none."""
+    global _outbox
+    _outbox = None if connection is None else (connection, sending)
+
+
+def _sent(descriptor: int, size: int) -> bytes:
+    """Send a memory file, close it, and return the outcome that stands for it."""
+    import _socket
+
+    assert _outbox is not None
+    connection, sending = _outbox
+    name = os.urandom(16).hex()
+    body = pickle.dumps((name, size), PROTOCOL)
+    rights = _socket.SOL_SOCKET, _socket.SCM_RIGHTS, descriptor.to_bytes(4, sys.byteorder)
+    socket = _socket.socket(fileno=connection)
+    try:
+        with sending:
+            socket.sendmsg([HEADER.pack(len(body), FILE) + body], [rights])
+    finally:
+        socket.detach()
+        os.close(descriptor)
+    outcome: bytes = large_values().arrival_outcome(name)
+    return outcome
+
+
+def dumps(value: Any, buffer_callback: Any = None) -> bytes:
     """Pickle by the C pickler, and by cloudpickle what lives in no module that the client could import."""
     try:
-        data = pickle.dumps(value, PROTOCOL)
+        data = pickle.dumps(value, PROTOCOL, buffer_callback=buffer_callback)
         if b"__main__" not in data:
             return data
     except (pickle.PicklingError, AttributeError, TypeError):
         pass  # the ordinary pickler goes by name alone; cloudpickle says in its own words what cannot be done
     import cloudpickle
 
-    by_value: bytes = cloudpickle.dumps(value, protocol=PROTOCOL)
+    if hasattr(buffer_callback, "views"):
+        buffer_callback.views.clear()  # of the pickle that was of no use
+    by_value: bytes = cloudpickle.dumps(value, protocol=PROTOCOL, buffer_callback=buffer_callback)
     return by_value
 
 

@@ -93,6 +93,36 @@ class MemoryKept:
 
 
 @dataclass(frozen=True, slots=True)
+class BlobHere:
+    """A blob has arrived whole."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class BlobFailed:
+    """A blob could not be brought here."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResultTaken:
+    """A large result of a process is here and must be sent to the client before what the process says next."""
+
+    process: ProcessId
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResultSent:
+    """A large result was sent to the client, or could not be sent."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Time has passed; `now_s` is on any clock that never goes back."""
 
@@ -110,6 +140,10 @@ Event = (
     | CallKilled
     | MemoryLooked
     | MemoryKept
+    | BlobHere
+    | BlobFailed
+    | ResultTaken
+    | ResultSent
     | Tick
     | ToWorker
 )
@@ -150,6 +184,45 @@ class Write:
     process: ProcessId
     frames: bytes
     look_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class TellBlobs:
+    """Tell a context process where blobs are that the next frames need, or why one is not here.
+
+    Args:
+        process: which.
+        names: of the blobs that are here.
+        problems: (name, reason) of those that could not be brought here.
+        dropped: names of blobs that no frame will need any more.
+    """
+
+    process: ProcessId
+    names: tuple[str, ...] = ()
+    problems: tuple[tuple[str, str], ...] = ()
+    dropped: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FetchBlob:
+    """Bring a blob of `size` bytes here; `BlobHere` or `BlobFailed` follows, unless it is dropped before."""
+
+    name: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class FreeBlobs:
+    """Free the memory of blobs, or stop bringing them here."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SendResult:
+    """Send a large result to the client; `ResultSent` follows."""
+
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,4 +273,19 @@ class Leave:
     is_silence: bool = False
 
 
-Instruction = CheckEnvironment | StoreChunk | Launch | Write | KillCall | TakeCallsBack | Stop | Watch | Reply | Leave
+Instruction = (
+    CheckEnvironment
+    | StoreChunk
+    | Launch
+    | Write
+    | TellBlobs
+    | FetchBlob
+    | FreeBlobs
+    | SendResult
+    | KillCall
+    | TakeCallsBack
+    | Stop
+    | Watch
+    | Reply
+    | Leave
+)

@@ -18,6 +18,7 @@ import pickle
 import selectors
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -34,14 +35,19 @@ from envpack_executor.messages import Environment, ProcessId
 from envpack_executor.process import frames
 from envpack_executor.process.bundle import bundle, command
 from envpack_executor.worker import events
+from envpack_executor.worker.blobs import NodeBlobs
 from envpack_executor.worker.bounds import Bounds
 from envpack_executor.worker.events import (
     CheckEnvironment,
+    FetchBlob,
+    FreeBlobs,
     KillCall,
     Launch,
+    SendResult,
     Stop,
     StoreChunk,
     TakeCallsBack,
+    TellBlobs,
     Watch,
     Write,
 )
@@ -53,10 +59,24 @@ if TYPE_CHECKING:
 
 # More at once would be a mapping of its own, made and dropped at each read: three times the cost of a short answer.
 _READ_BYTES = 1 << 16
+_ANCILLARY_BYTES = socket.CMSG_SPACE(16 * struct.calcsize("i"))
 _STOP_GRACE_S = 3.0
 PROGRESS_BYTES = 48  # six words, see `process.child`
 
-HostInstruction = CheckEnvironment | StoreChunk | Launch | Write | KillCall | TakeCallsBack | Stop | Watch
+HostInstruction = (
+    CheckEnvironment
+    | StoreChunk
+    | Launch
+    | Write
+    | TellBlobs
+    | FetchBlob
+    | FreeBlobs
+    | SendResult
+    | KillCall
+    | TakeCallsBack
+    | Stop
+    | Watch
+)
 
 
 class Words(NamedTuple):
@@ -110,6 +130,7 @@ class ContextProcess:
         self.is_closing = False
         self.kill_at_s: float | None = None
         self.seen = (0, -1)
+        self.files: deque[int] = deque()  # descriptors that have come before the frames that tell what they are
         self._control = control
         self._lifeline = lifeline
         self._progress = progress
@@ -148,7 +169,19 @@ class ContextProcess:
         os.close(self._control)
         os.close(self._lifeline)
         self._progress.close()
+        while self.files:
+            os.close(self.files.popleft())
         return status
+
+
+def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
+    """Return the descriptors that have come with some bytes."""
+    return [
+        descriptor
+        for level, kind, data in ancillary
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS)
+        for (descriptor,) in struct.iter_unpack("i", data)
+    ]
 
 
 def spawn(process: ProcessId, python: str, is_isolated: bool, environ: dict[str, str]) -> ContextProcess:
@@ -196,6 +229,7 @@ class Host:
         emit: takes the events that follow.
         slots: how many calls run at once here; the cores are shared out among them.
         store: folder of the store of layers, opened when the first manifest comes; None for the default.
+        blobs: the large values of this node.
     """
 
     def __init__(
@@ -204,8 +238,10 @@ class Host:
         call_soon: Callable[[Callable[[], None]], None],
         emit: Callable[[events.Event], None],
         slots: int,
-        store: str | None = None,
+        store: str | None,
+        blobs: NodeBlobs,
     ) -> None:
+        self._blobs = blobs
         self._selector = selector
         self._call_soon = call_soon
         self._emit = emit
@@ -237,6 +273,14 @@ class Host:
             case TakeCallsBack():
                 if (process := self._processes.get(instruction.process)) is not None:
                     process.command(frames.TAKE_BACK, instruction.until)
+            case TellBlobs():
+                self._tell_blobs(instruction)
+            case FetchBlob():
+                self._blobs.fetch(instruction.name, instruction.size)
+            case FreeBlobs():
+                self._blobs.free(instruction.names)
+            case SendResult():
+                self._blobs.send_result(instruction.name)
             case StoreChunk():
                 self._store_chunk(instruction)
             case Watch():
@@ -279,6 +323,7 @@ class Host:
         for process in list(self._processes.values()):
             self._forget(process)
             process.reap()
+        self._blobs.close()
         while self._spawned:
             self._spawned.popleft().reap()
         for spool in self._arriving.values():
@@ -416,6 +461,12 @@ class Host:
             process.unsent.append(memoryview(data)[sent:])
             self._watch(process, selectors.EVENT_READ | selectors.EVENT_WRITE)
 
+    def _tell_blobs(self, instruction: TellBlobs) -> None:
+        news = [(name, self._blobs.place(name)) for name in instruction.names]
+        news += [(name, ("", 0, 0, problem)) for name, problem in instruction.problems]
+        body = pickle.dumps((news, instruction.dropped))
+        self._write(instruction.process, frames.encode(frames.BLOBS, body))
+
     def _on_socket(self, process: ContextProcess, mask: int) -> None:
         if mask & selectors.EVENT_WRITE:
             self._flush(process)
@@ -442,19 +493,29 @@ class Host:
     def _read(self, process: ContextProcess) -> bool:
         """Read what is there once; return whether there may be more."""
         try:
-            data = process.connection.recv(_READ_BYTES)
+            data, ancillary, _, _ = process.connection.recvmsg(_READ_BYTES, _ANCILLARY_BYTES, socket.MSG_CMSG_CLOEXEC)
         except BlockingIOError:
             return False
         except OSError:
-            data = b""
+            data, ancillary = b"", []
+        if ancillary:
+            process.files.extend(_descriptors(ancillary))
         if not data:
             # The end of the stream may come before the end of the process: only the pidfd tells that it is over.
             self._watch(process, 0)
             return False
         for kind, body in process.frames.feed(data):
+            if kind == frames.FILE:
+                self._take_file(process, *pickle.loads(body))
+                continue
             self._emit(events.FrameArrived(process.process, kind, body))
         self._looks.note(process)
         return True
+
+    def _take_file(self, process: ContextProcess, name: str, size: int) -> None:
+        """Take the memory file of a large result; it comes before the outcome that names it."""
+        if self._blobs.take_result(process.process, name, size, process.files.popleft()):
+            self._emit(events.ResultTaken(process.process, name))
 
     def _watch(self, process: ContextProcess, mask: int) -> None:
         if process.connection not in self._selector.get_map():
@@ -469,6 +530,7 @@ class Host:
             pass
         running_call = process.running_call
         self._forget(process)
+        self._blobs.forget_results(process.process)
         self._emit(events.ProcessEnded(process.process, process.reap(), running_call))
 
     def _forget(self, process: ContextProcess) -> None:

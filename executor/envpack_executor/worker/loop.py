@@ -27,6 +27,7 @@ from envpack_executor import messages
 from envpack_executor.curve import WorkerKey, authenticate
 from envpack_executor.errors import ManagerSilentError, RefusedByManagerError
 from envpack_executor.messages import Goodbye, Hello
+from envpack_executor.worker.blobs import WorkerBlobs
 from envpack_executor.worker.events import Event, Leave, Reply, Tick
 from envpack_executor.worker.host import Host
 from envpack_executor.worker.reactor import WorkerReactor
@@ -76,7 +77,8 @@ class Worker:
         self._selector = selectors.DefaultSelector()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._reactor = WorkerReactor(WorkerState())
-        self._host = Host(self._selector, self._call_soon, self._handle, cores, store)
+        self._blobs = WorkerBlobs(self._send, self._handle, self._call_soon)
+        self._host = Host(self._selector, self._call_soon, self._handle, cores, store, self._blobs)
         self._context = Context()
         self._socket = self._context.socket(zmq.DEALER)
         self._socket.linger = _LINGER_MS
@@ -148,7 +150,8 @@ class Worker:
             message = messages.decode_to_worker(b"".join(self._socket.recv_multipart()))
             self._is_welcome = True
             self._reactor.heard(time.monotonic())
-            self._handle(message)
+            if not (isinstance(message, messages.Chunk) and self._blobs.take_chunk(message)):
+                self._handle(message)
 
     def _check_time(self, now_s: float) -> None:
         age_s = now_s - self._started_s

@@ -11,11 +11,15 @@ from typing import assert_never
 from envpack_executor import messages
 from envpack_executor.messages import ProcessId
 from envpack_executor.worker.events import (
+    BlobFailed,
+    BlobHere,
     CallKilled,
     CheckEnvironment,
     EnvironmentChecked,
     Event,
+    FetchBlob,
     FrameArrived,
+    FreeBlobs,
     Instruction,
     KillCall,
     Launch,
@@ -28,9 +32,13 @@ from envpack_executor.worker.events import (
     MemoryLooked,
     ProcessEnded,
     Reply,
+    ResultSent,
+    ResultTaken,
+    SendResult,
     Stop,
     StoreChunk,
     TakeCallsBack,
+    TellBlobs,
     Tick,
     Watch,
     Write,
@@ -54,7 +62,7 @@ class WorkerReactor:
             case messages.Deliver():
                 return self._deliver(event)
             case FrameArrived():
-                return [Reply(messages.ProcessFrame(event.process, event.kind, event.body))]
+                return self._say(event.process, messages.ProcessFrame(event.process, event.kind, event.body))
             case messages.StartProcess():
                 return self._start(event)
             case EnvironmentChecked():
@@ -71,12 +79,22 @@ class WorkerReactor:
                 return self._gone(event.process, None, -1, event.reason)
             case ProcessEnded():
                 return self._gone(event.process, event.exit_status, event.running_call)
+            case ResultTaken():
+                self.state.sending.setdefault(event.process, set()).add(event.name)
+                return [SendResult(event.name)]
+            case ResultSent():
+                return self._result_sent(event.name)
+            case BlobHere():
+                return self._blob_here(event.name)
+            case BlobFailed():
+                return self._blob_failed(event)
+            case messages.DropBlobs():
+                return self._drop_blobs(event.names)
             case CallKilled():
-                return [
-                    Reply(
-                        messages.CallEnded(event.process, event.number, event.reason, event.ran_s, event.memory_bytes)
-                    )
-                ]
+                return self._say(
+                    event.process,
+                    messages.CallEnded(event.process, event.number, event.reason, event.ran_s, event.memory_bytes),
+                )
             case messages.EndCall():
                 return self._if_running(KillCall(event.process, event.number, event.reason))
             case messages.TakeBack():
@@ -106,8 +124,15 @@ class WorkerReactor:
     def _start(self, message: messages.StartProcess) -> list[Instruction]:
         if message.process in self.state.processes or self.state.is_leaving:
             return []
-        self.state.processes[message.process] = ProcessRecord(message.process, message.environment, message.boot)
-        return [CheckEnvironment(message.process, message.environment)]
+        record = ProcessRecord(message.process, message.environment, message.boot)
+        self.state.processes[message.process] = record
+        todo: list[Instruction] = [CheckEnvironment(message.process, message.environment)]
+        if message.blobs:
+            first = messages.Deliver(message.process, message.boot, blobs=message.blobs)
+            record.boot = b""
+            record.held.append(first)
+            todo += self._fetch_missing(first)
+        return todo
 
     def _checked(self, event: EnvironmentChecked) -> list[Instruction]:
         record = self.state.processes.get(event.process)
@@ -161,8 +186,7 @@ class WorkerReactor:
         record.enter(Phase.RUNNING)
         record.boot = b""
         todo: list[Instruction] = [Reply(messages.ProcessStarted(event.process, event.pid))]
-        todo += [Write(event.process, *held) for held in record.held]
-        record.held = []
+        self._hand_over(record, todo)
         if record.is_stopping:
             todo.append(Stop(event.process, is_kill=True))
         return todo
@@ -171,10 +195,85 @@ class WorkerReactor:
         record = self.state.processes.get(message.process)
         if record is None:
             return []
-        if record.phase is Phase.RUNNING:
+        if record.phase is Phase.RUNNING and not message.blobs and not record.held:
             return [Write(message.process, message.frames, message.look_s)]
-        record.held.append((message.frames, message.look_s))
+        record.held.append(message)
+        todo = self._fetch_missing(message)
+        if record.phase is Phase.RUNNING:
+            self._hand_over(record, todo)
+        return todo
+
+    # --- large values
+
+    def _say(self, process: ProcessId, message: messages.FromWorker) -> list[Instruction]:
+        """Tell what a process said; after its large results, when some are under way."""
+        if process in self.state.sending:
+            self.state.unsaid.setdefault(process, []).append(message)
+            return []
+        return [Reply(message)]
+
+    def _result_sent(self, name: str) -> list[Instruction]:
+        for process, names in self.state.sending.items():
+            if name in names:
+                names.discard(name)
+                if not names:
+                    del self.state.sending[process]
+                    return [Reply(message) for message in self.state.unsaid.pop(process, [])]
+                break
         return []
+
+    def _fetch_missing(self, message: messages.Deliver) -> list[Instruction]:
+        """Ask for what is not here yet, once whoever needs it."""
+        state = self.state
+        new = [(name, size) for name, size in message.blobs if name not in state.blobs | state.blobs_wanted]
+        state.blobs_wanted.update(name for name, _ in new)
+        return [FetchBlob(name, size) for name, size in new]
+
+    def _hand_over(self, record: ProcessRecord, todo: list[Instruction]) -> None:
+        """Write the frames that are held, in their order, up to the first that need a blob which is not here."""
+        while record.held and not any(name in self.state.blobs_wanted for name, _ in record.held[0].blobs):
+            message = record.held.popleft()
+            names = [name for name, _ in message.blobs if name in self.state.blobs and name not in record.told]
+            problems = [(name, record.problems.pop(name)) for name, _ in message.blobs if name in record.problems]
+            if names or problems:
+                record.told.update(names)
+                todo.append(TellBlobs(record.process, tuple(names), tuple(problems)))
+            todo.append(Write(record.process, message.frames, message.look_s))
+        if record.wants_end and not record.held:
+            todo.append(Stop(record.process, is_kill=False))
+
+    def _blob_here(self, name: str) -> list[Instruction]:
+        if name not in self.state.blobs_wanted:
+            return [FreeBlobs((name,))]  # dropped while it was on its way
+        self.state.blobs_wanted.discard(name)
+        self.state.blobs.add(name)
+        return self._hand_over_to_all()
+
+    def _hand_over_to_all(self) -> list[Instruction]:
+        todo: list[Instruction] = []
+        for record in self.state.processes.values():
+            if record.held and record.phase is Phase.RUNNING:
+                self._hand_over(record, todo)
+        return todo
+
+    def _blob_failed(self, event: BlobFailed) -> list[Instruction]:
+        """Let the calls that need the blob find out why they cannot have it; the next that needs it tries again."""
+        self.state.blobs_wanted.discard(event.name)
+        for record in self.state.processes.values():
+            if any(event.name == name for message in record.held for name, _ in message.blobs):
+                record.problems[event.name] = event.reason
+        return self._hand_over_to_all()
+
+    def _drop_blobs(self, names: tuple[str, ...]) -> list[Instruction]:
+        self.state.blobs.difference_update(names)
+        self.state.blobs_wanted.difference_update(names)
+        todo: list[Instruction] = []
+        for record in self.state.processes.values():
+            known = record.told.intersection(names)
+            if known:
+                record.told -= known
+                todo.append(TellBlobs(record.process, dropped=tuple(known)))
+        return [*todo, FreeBlobs(names)]
 
     def _if_running(self, instruction: KillCall | TakeCallsBack) -> list[Instruction]:
         """No calls are sent to a process that is not ready, so nothing can be asked back from it."""
@@ -186,6 +285,9 @@ class WorkerReactor:
         if record is None:
             return []
         if record.phase is Phase.RUNNING:
+            if record.held and not message.is_kill:
+                record.wants_end = True
+                return []
             return [Stop(message.process, message.is_kill)]
         if record.phase is Phase.LAUNCHING:
             record.is_stopping = True  # it cannot be called back any more; it is ended as soon as it is there
@@ -197,7 +299,7 @@ class WorkerReactor:
     ) -> list[Instruction]:
         if self.state.processes.pop(process, None) is None:
             return []
-        return [Reply(messages.ProcessGone(process, exit_status, running_call, reason))]
+        return self._say(process, messages.ProcessGone(process, exit_status, running_call, reason))
 
     def _tick(self, now_s: float) -> list[Instruction]:
         state = self.state

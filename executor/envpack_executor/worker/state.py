@@ -8,9 +8,10 @@ any phase ──failed, ended, stopped──▶ forgotten ◀──────�
 from __future__ import annotations
 
 import enum
+from collections import deque
 from dataclasses import dataclass, field
 
-from envpack_executor.messages import Environment, ProcessId
+from envpack_executor.messages import Deliver, Environment, FromWorker, ProcessId
 
 
 class Phase(enum.Enum):
@@ -37,11 +38,13 @@ class ProcessRecord:
     Args:
         process: its id, given by the manager.
         environment: where its interpreter is.
-        boot: its first frame.
+        boot: its first frame; empty when that is held because it needs blobs.
         phase: where it is in its life.
         missing: digests of layers that have not arrived yet.
-        held: frames that came before it was running, each with when to look.
-        is_stopping: stop was asked before it was running.
+        held: frames that came before it was running, or before a blob that they need; in their order.
+        is_stopping: stop was asked before it was running; `wants_end`: it must end when nothing is held any more.
+        told: names of the blobs whose place it knows.
+        problems: why blobs that held frames need cannot be had, by name.
     """
 
     process: ProcessId
@@ -49,8 +52,11 @@ class ProcessRecord:
     boot: bytes
     phase: Phase = Phase.CHECKING
     missing: set[str] = field(default_factory=set)
-    held: list[tuple[bytes, float]] = field(default_factory=list)
+    held: deque[Deliver] = field(default_factory=deque)
     is_stopping: bool = False
+    wants_end: bool = False
+    told: set[str] = field(default_factory=set)
+    problems: dict[str, str] = field(default_factory=dict)
 
     def enter(self, phase: Phase) -> None:
         """Go on to `phase`.
@@ -80,4 +86,9 @@ class WorkerState:
     last_beat_s: float = 0.0
     processes: dict[ProcessId, ProcessRecord] = field(default_factory=dict)
     fetching: dict[str, int] = field(default_factory=dict)  # digest -> bytes that have arrived
+    blobs: set[str] = field(default_factory=set)  # names of those that are here
+    blobs_wanted: set[str] = field(default_factory=set)  # names of those under way
+    # What processes say must wait for their large results: names of those under way, and what came after them.
+    sending: dict[ProcessId, set[str]] = field(default_factory=dict)
+    unsaid: dict[ProcessId, list[FromWorker]] = field(default_factory=dict)
     is_leaving: bool = False
