@@ -12,7 +12,7 @@ import copy
 import functools
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from types import TracebackType
@@ -187,6 +187,43 @@ class ContextExecutor(Executor):
         self._loop.submit(call)
         return call
 
+    def map(
+        self,
+        fn: Callable[..., R],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[R]:
+        """Call `fn` for each item, or each tuple of items of several iterables, and return the results in order.
+
+        Items are taken from the iterables as they are needed, so there may be millions of them. What is left when the
+        executor shuts down without `cancel_futures` is submitted then, unless there is a `buffersize`: so an iterator
+        over infinitely many items must have one, or be closed before. Closing cancels what has not begun.
+
+        Args:
+            fn: see `submit`.
+            *iterables: the arguments, by position; the shortest of them ends the map.
+            timeout: seconds, counted from here, after which the next result raises `TimeoutError`.
+            chunksize: accepted for compatibility: calls travel in batches by how long they take.
+            buffersize: how many calls are submitted and not consumed at most; None for as many as keep all workers
+                busy, and no more than 64 MB of arguments and results.
+
+        Raises:
+            ValueError: `chunksize` or `buffersize` is less than 1.
+            TypeError: `buffersize` is no integer, or an argument cannot be iterated.
+            RuntimeError: the executor, or the interpreter, shuts down.
+        """
+        if chunksize < 1:
+            raise ValueError("chunksize must be >= 1.")
+        if buffersize is not None and not isinstance(buffersize, int):
+            raise TypeError("buffersize must be an integer or None")
+        if buffersize is not None and buffersize < 1:
+            raise ValueError("buffersize must be None or > 0")
+        self._gate.check()
+        submit = functools.partial(self.submit, fn)
+        return self._gate.feeds.start(submit, iterables, self._loop.slots, buffersize, timeout)
+
     def cancel(self, future: Future[Any]) -> bool:
         """End a call wherever it is, also while it runs. Its future ends with `CallCancelledError`.
 
@@ -238,6 +275,10 @@ class ContextExecutor(Executor):
             wait: return only when nothing of the executor is left: no process, thread, socket or temporary file.
             cancel_futures: drop the calls that have not begun.
         """
+        if cancel_futures:
+            self._gate.feeds.cancel()
+        else:
+            self._gate.feeds.drain()
         self._gate.close()
         self._loop.request_close(is_cancelling=cancel_futures)
         if wait:
@@ -248,6 +289,7 @@ class ContextExecutor(Executor):
     ) -> None:
         """Shut down; at once and without waiting for calls when the user interrupts."""
         if kind is not None and issubclass(kind, KeyboardInterrupt):
+            self._gate.feeds.cancel()
             self._gate.close()
             self._loop.request_kill()
             self._loop.join()

@@ -8,6 +8,7 @@ import weakref
 from typing import Protocol
 
 from envpack_executor.errors import InitializerError, InternalError
+from envpack_executor.mapping import Feeds
 
 
 class Closable(Protocol):
@@ -26,7 +27,11 @@ class Gate:
     A call that passes while another thread closes is either run or given back by the loop, never forgotten.
     """
 
+    feeds: Feeds
+    """Of the executor: what has not been submitted of its maps."""
+
     def __init__(self) -> None:
+        self.feeds = Feeds()
         self._closed_because = ""
         self._broken: InitializerError | InternalError | None = None
 
@@ -66,6 +71,7 @@ def close_at_end(executor: object, loop: Closable, gate: Gate) -> None:
 def _at_interpreter_exit() -> None:
     loops = list(_open.items())
     for loop, gate in loops:
+        gate.feeds.drain()
         gate.close("interpreter shutdown")
         loop.request_close()
     for loop, _ in loops:

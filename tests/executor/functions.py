@@ -241,6 +241,10 @@ class Thing:
     pass
 
 
+def make_thing(number: int) -> Thing:
+    return Thing()
+
+
 class Caller:
     def call(self) -> int:
         return 1

@@ -185,6 +185,10 @@ class ManagerLoop:
         if self.state.is_closing and not self._is_over:
             self.call_soon(functools.partial(self._handle, events.CallsWithdrawn()))
 
+    def slots(self) -> int:
+        """Return, from any thread, how many calls run at once."""
+        return sum(node.slots for node in list(self.state.nodes.values()))
+
     def request_cancel(self, call: Call) -> None:
         """Ask the loop to end a call, wherever it is."""
         self.call_soon(functools.partial(self._handle, events.CancelRequested(call)))
