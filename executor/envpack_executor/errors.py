@@ -90,6 +90,28 @@ class EnvironmentPreparationError(ExecutorError):
     """The environment of a call could not be found out, packed or put together; the reason is the cause."""
 
 
+class PreparationError(ExecutorError):
+    """Not as many processes of a context as were asked for have room on the nodes.
+
+    Args:
+        name: of the context.
+        count: how many were asked for.
+        ready: how many are ready.
+    """
+
+    def __init__(self, name: str, count: int, ready: int) -> None:
+        super().__init__(
+            f"{count} processes of context {name!r} asked for, {ready} are ready and no node has room for another",
+            "ask for fewer, or allow more by context_memory",
+        )
+        self.name = name
+        self.count = count
+        self.ready = ready
+
+    def __reduce__(self) -> tuple[type[PreparationError], tuple[str, int, int]]:
+        return type(self), (self.name, self.count, self.ready)
+
+
 class ProcessLostError(ExecutorError):
     """The context process that ran the call ended under it, as often as the call may be tried.
 

@@ -26,6 +26,7 @@ from envpack_executor.manager.events import NodeJoined
 from envpack_executor.manager.learned import AllocationChoice, make_sizer
 from envpack_executor.manager.loop import ManagerLoop
 from envpack_executor.manager.residence import ContextUse, uses
+from envpack_executor.manager.state import ManagerState, Preparation
 from envpack_executor.manager.usage import CategoryUsage, HistoryChoice, UsageSink
 from envpack_executor.messages import NodeId
 from envpack_executor.nodes import RemoteNodes
@@ -98,10 +99,10 @@ class ContextExecutor(Executor):
             least leaves: set-up time x calls per second, per byte.
         setup_timeout_s: a context process that is not ready after so long, in seconds, is killed, and its calls end
             with `ContextSetupTimeoutError`; `@task` may say another time.
+        idle_timeout_s: a process that had nothing to do for so long leaves, with what it has set up; None for never.
 
     Raises:
-        ValueError: `max_workers`, `memory`, `cores`, `context_memory` or `setup_timeout_s` is not positive, or `memory`
-            or `cores` is given without `allocations`.
+        ValueError: a number, a size or a time is not positive, or `memory` or `cores` is given without `allocations`.
         TypeError: `initializer` cannot be called, or `allocations` is no predictor.
         HistoryError: of `allocations="auto"`: the history cannot be read.
     """
@@ -122,11 +123,13 @@ class ContextExecutor(Executor):
         cores: float | None = None,
         context_memory: int | str | None = None,
         setup_timeout_s: float = SETUP_TIMEOUT_S,
+        idle_timeout_s: float | None = None,
     ) -> None:
         if max_workers is not None and max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
-        if not setup_timeout_s > 0:
-            raise ValueError(f"setup_timeout_s must be greater than 0, not {setup_timeout_s!r}")
+        for name, seconds in (("setup_timeout_s", setup_timeout_s), ("idle_timeout_s", idle_timeout_s)):
+            if seconds is not None and not seconds > 0:
+                raise ValueError(f"{name} must be greater than 0, not {seconds!r}")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         slots = max_workers or (settings.usable_cores() if nodes is None else 0)
@@ -144,7 +147,12 @@ class ContextExecutor(Executor):
         preparer = Preparer(folder, boot)
         self._resolver = Resolver(environment, boot, preparer, is_sized=sizer is not None)
         self._loop = ManagerLoop(
-            preparer.prepare, self._gate.breaks, self._usage, folder, max_tries, setup_timeout_s, sizer
+            preparer.prepare,
+            self._gate.breaks,
+            self._usage,
+            folder,
+            ManagerState(max_tries, setup_timeout_s, idle_timeout_s),
+            sizer,
         )
         preparer.answer_to(self._loop)
         self._loop.add_closer(preparer.close)
@@ -267,6 +275,32 @@ class ContextExecutor(Executor):
             pickle.PicklingError, TypeError: it cannot be pickled.
         """
         return put(value)
+
+    def prepare(self, fn: Callable[..., Any], /, n: int = 1) -> Future[None]:
+        """Let `n` processes of the context of `fn` be ready before a call needs them.
+
+        They start as far as slots are free, and stay like any others.
+
+        Args:
+            fn: what will be submitted.
+            n: how many processes; those that are there count.
+
+        Returns:
+            A future that is done when so many are ready. It ends with the error of the set-up if that fails, and with
+            `PreparationError` if so many have no room.
+
+        Raises:
+            ValueError: `n` is not positive.
+            RuntimeError, BrokenExecutor, pickle.PicklingError, TypeError: as `submit`.
+        """
+        if n <= 0:
+            raise ValueError(f"n must be greater than 0, not {n!r}")
+        context = self._resolver.resolve(fn).context
+        self._gate.check()
+        ticket: Future[None] = Future()
+        ticket.set_running_or_notify_cancel()
+        self._loop.prepare(Preparation(context, n, ticket))
+        return ticket
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no further calls; end when those accepted have their ends.

@@ -89,7 +89,7 @@ def check_places(state: ManagerState) -> None:
 
 
 def holds_a_slot(process: ProcessRecord) -> bool:
-    return process.phase is Phase.STARTING or bool(process.outstanding)
+    return (process.phase is Phase.STARTING and not process.is_ahead) or bool(process.outstanding)
 
 
 class Manager:

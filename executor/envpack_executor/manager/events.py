@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from envpack_executor.manager.state import Call, FunctionRecord
+from envpack_executor.manager.state import Call, FunctionRecord, Preparation
 from envpack_executor.messages import (
     CallEnded,
     Environment,
@@ -100,6 +100,13 @@ class ResultsArrived:
 
 
 @dataclass(frozen=True, slots=True)
+class PreparationRequested:
+    """Processes of a context shall be ready; the context may be new."""
+
+    preparation: Preparation
+
+
+@dataclass(frozen=True, slots=True)
 class TimePassed:
     """An alarm of the reactor is due: `ManagerState.now_s` says what time it is."""
 
@@ -147,6 +154,7 @@ Event = (
     | CancelRequested
     | MemorySeen
     | MemoryKept
+    | PreparationRequested
     | TimePassed
     | CallsWithdrawn
     | CloseRequested
@@ -245,6 +253,14 @@ class CallsCancelled:
 
 
 @dataclass(frozen=True, slots=True)
+class PreparationDone:
+    """The processes that were asked for are ready; or they cannot be had."""
+
+    preparation: Preparation
+    error: BaseException | None
+
+
+@dataclass(frozen=True, slots=True)
 class Finish:
     """Every call has its end, every process is gone, and the executor closes."""
 
@@ -259,5 +275,6 @@ Instruction = (
     | CallsDone
     | CallsFailed
     | CallsCancelled
+    | PreparationDone
     | Finish
 )

@@ -19,6 +19,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, assert_never
 
 from envpack_executor.errors import ContextSetupError, InitializerError, InternalError, ShutdownError
@@ -35,13 +36,21 @@ from envpack_executor.manager.events import (
     EndProcess,
     Finish,
     KillCall,
+    PreparationDone,
     SendCalls,
     StartContext,
 )
 from envpack_executor.manager.loans import Lender, Loan, SendNow, frame_of, take
 from envpack_executor.manager.nodes import LocalNode, NodePort
 from envpack_executor.manager.reactor import ManagerReactor
-from envpack_executor.manager.state import Call, ContextRecord, FunctionRecord, ManagerState, ProcessRecord
+from envpack_executor.manager.state import (
+    Call,
+    ContextRecord,
+    FunctionRecord,
+    ManagerState,
+    Preparation,
+    ProcessRecord,
+)
 from envpack_executor.manager.usage import UsageSink, killed_figures, load_limited
 from envpack_executor.messages import (
     CallEnded,
@@ -90,8 +99,7 @@ class ManagerLoop:
         on_broken: told when the executor must take no further calls.
         usage: where the usage of calls goes.
         store: folder of the store, or None for the default.
-        max_tries: a call that loses its process so often is given back.
-        setup_timeout_s: how long a process may take to become ready, where its context does not say so.
+        state: what the manager knows.
         sizer: says what calls should be promised; None to promise nothing.
     """
 
@@ -101,12 +109,11 @@ class ManagerLoop:
         on_broken: Callable[[InitializerError | InternalError], None],
         usage: UsageSink,
         store: str | None,
-        max_tries: int,
-        setup_timeout_s: float,
+        state: ManagerState,
         sizer: Sizer | None = None,
     ) -> None:
         self.selector = selectors.DefaultSelector()
-        self.state = ManagerState(max_tries=max_tries, setup_timeout_s=setup_timeout_s)
+        self.state = state
         self.sized = None if sizer is None else _sized_reactor(self.state, sizer)
         self._reactor = self.sized or ManagerReactor(self.state, _claim, _is_cancelled)
         self._prepare = prepare
@@ -118,6 +125,7 @@ class ManagerLoop:
         self._calls: deque[CallFuture[Any]] = deque()
         self._lender = Lender(self._sender)
         self._jobs: deque[Callable[[], None]] = deque()
+        self._tickets: set[Future[None]] = set()
         self._functions: dict[int, FunctionRecord] = {}
         self._preparing: set[int] = set()
         self._timers: list[Callable[[float], float | None]] = []
@@ -168,6 +176,13 @@ class ManagerLoop:
                 self.call_soon(functools.partial(self._end_lent, loan.process))
                 if self._is_over:
                     self._refuse_late_calls()
+
+    def prepare(self, preparation: Preparation) -> None:
+        """Let processes of a context be ready; its ticket is a future."""
+        self._tickets.add(preparation.ticket)
+        self.call_soon(functools.partial(self._request, preparation))
+        if self._is_over:
+            self._refuse_late_tickets()
 
     def call_soon(self, job: Callable[[], None]) -> None:
         """Run `job` in the loop's thread."""
@@ -330,9 +345,12 @@ class ManagerLoop:
             calls = [call for call in calls if call not in sent_ahead]
         self._handle(events.CallsQueued(calls))
         for context in [context for context in self.state.waiting.values() if context.environment is None]:
-            if context.number not in self._preparing:
-                self._preparing.add(context.number)
-                self._prepare(context)
+            self._find_environment(context)
+
+    def _find_environment(self, context: ContextRecord) -> None:
+        if context.environment is None and context.number not in self._preparing:
+            self._preparing.add(context.number)
+            self._prepare(context)
 
     def _timers_due(self) -> float | None:
         now = self.state.now_s = time.monotonic()
@@ -351,6 +369,16 @@ class ManagerLoop:
     def _wake(self) -> None:
         self._is_asleep = False
         os.eventfd_write(self._wake_descriptor, 1)
+
+    def _request(self, preparation: Preparation) -> None:
+        self._handle(events.PreparationRequested(preparation))
+        if not self.state.is_closing:
+            self._find_environment(preparation.context)
+
+    def _preparation_done(self, instruction: PreparationDone) -> None:
+        ticket = instruction.preparation.ticket
+        self._tickets.discard(ticket)
+        _end_ticket(ticket, instruction.error)
 
     def _on_wake(self, mask: int) -> None:
         os.eventfd_read(self._wake_descriptor)
@@ -391,6 +419,8 @@ class ManagerLoop:
                     _future(call).set_running_or_notify_cancel()
             case CallsRequeued():
                 pass  # they wait in their queues already
+            case PreparationDone():
+                self._preparation_done(instruction)
             case Finish():
                 self._is_finished = True
             case _:
@@ -494,6 +524,13 @@ class ManagerLoop:
             if not _future(call).done():
                 _future(call).set_exception(error)
 
+    def _refuse_late_tickets(self) -> None:
+        while self._tickets:
+            try:
+                _end_ticket(self._tickets.pop(), ShutdownError("the executor was shut down"))
+            except KeyError:
+                return  # another thread was faster
+
     def _refuse_late_calls(self) -> None:
         """End calls that were submitted while the loop ended; may run in several threads at once."""
         while True:
@@ -509,6 +546,7 @@ class ManagerLoop:
         self._is_over = True
         self._is_asleep = False
         self._refuse_late_calls()
+        self._refuse_late_tickets()
         steps: Iterable[Callable[[], None]] = [*(port.close for port in self._ports.values()), *self._closers]
         for step in [*steps, self._usage.close]:
             try:
@@ -528,6 +566,15 @@ def _sized_reactor(state: ManagerState, sizer: Sizer) -> SizedReactor:
 def _future(call: Call) -> CallFuture[Any]:
     assert isinstance(call, CallFuture)  # as `submit` makes them all
     return call
+
+
+def _end_ticket(ticket: Future[None], error: BaseException | None) -> None:
+    if ticket.done():
+        return
+    if error is None:
+        ticket.set_result(None)
+    else:
+        ticket.set_exception(error)
 
 
 def _is_cancelled(call: Call) -> bool:

@@ -29,12 +29,14 @@ from envpack_executor.manager.events import (
     Instruction,
     NodeJoined,
     NodeLost,
+    PreparationRequested,
     ProcessReady,
     ResultsArrived,
     SendCalls,
     StartContext,
     TimePassed,
 )
+from envpack_executor.manager.idling import Idling
 from envpack_executor.manager.queues import PriorityQueue
 from envpack_executor.manager.setups import SetUps
 from envpack_executor.manager.stalls import Stalls
@@ -46,6 +48,7 @@ from envpack_executor.manager.state import (
     Phase,
     ProcessRecord,
 )
+from envpack_executor.manager.warming import Warming
 from envpack_executor.messages import CallEnded, MemoryKept, MemorySeen, ProcessGone, ProcessId, ProcessStarted
 
 # Work that is sent ahead to a process: enough that it never waits for us, little enough that nothing waits long
@@ -72,6 +75,8 @@ class ManagerReactor(CallEnds):
         self.alarms = Alarms()
         self._set_ups = SetUps(state, self.alarms, self._fail_context)
         self._stalls = Stalls(state, self.alarms, self._ask_back)
+        self._idling = Idling(state, self.alarms, self._end_idle_process)
+        self.warming = Warming(state, self._start_ahead, self._evict)
         self._process_numbers = itertools.count(1)
         self._uses = itertools.count(1)
 
@@ -109,12 +114,15 @@ class ManagerReactor(CallEnds):
                 self._memory_seen(event, todo)
             case MemoryKept():
                 self._memory_kept(event, todo)
+            case PreparationRequested():
+                self.warming.request(event.preparation)
             case TimePassed():
                 self.alarms.ring(self.state.now_s, todo)
             case CallsWithdrawn():
                 self._withdraw()
             case CloseRequested():
                 self._withdraw()
+                self.warming.close(todo)
                 self._close(event, todo)
             case _:
                 assert_never(event)
@@ -122,6 +130,8 @@ class ManagerReactor(CallEnds):
             self._schedule(todo)
         if self._stalls.deep and not isinstance(event, TimePassed):
             self._stalls.watch()
+        if self.warming.preparations:
+            self.warming.go_on(todo)
         if self.state.is_closing and not self.state.open_calls and not self.state.is_closed:
             self._wind_up(todo)
         return todo
@@ -175,35 +185,43 @@ class ManagerReactor(CallEnds):
         process = self.state.processes.get(process_id)
         if process is None or process.phase is not Phase.STARTING:
             return
+        if process.holds_slot:
+            self._release(process)
         process.enter(Phase.READY)
         process.last_used = next(self._uses)
         process.context.failed_starts = ()
         self._set_ups.is_over(process)
         self.state.set_ups += 1
         residence.note_ready(process, self.state.now_s)
-        self._release(process)
+        self._idling.begins(process)
 
     def _hold(self, process: ProcessRecord) -> None:
         process.node.busy += 1
 
     def _release(self, process: ProcessRecord) -> None:
         process.node.busy -= 1
+        process.idle_since_s = self.state.now_s
 
     def _remove(self, process: ProcessRecord) -> None:
-        if process.phase is Phase.STARTING or process.outstanding:
+        if process.holds_slot:
             self._release(process)
         residence.note_gone(process)
+        self._idling.is_over(process)
         self._set_ups.is_over(process)
         del self.state.processes[process.process]
         del process.node.processes[process.process]
         del process.context.processes[process.process]
 
     def _stop(self, process: ProcessRecord, is_kill: bool, todo: list[Instruction]) -> None:
-        if process.phase is Phase.STARTING:
+        if process.holds_slot:
             self._release(process)
         self._set_ups.is_over(process)
+        self._idling.is_over(process)
         process.enter(Phase.STOPPING)
         todo.append(EndProcess(process.node.node, process.process, is_kill))
+
+    def _end_idle_process(self, process: ProcessRecord, todo: list[Instruction]) -> None:
+        self._stop(process, False, todo)
 
     def _process_gone(self, event: ProcessGone, todo: list[Instruction]) -> None:
         process = self.state.processes.get(event.process)
@@ -235,6 +253,7 @@ class ManagerReactor(CallEnds):
     def _fail_context(self, context: ContextRecord, error: BaseException, todo: list[Instruction]) -> None:
         """End what waits for a context, and the processes that start for it."""
         self._drop_queue(context, error, todo)
+        self.warming.fail(context, error, todo)
         for process in list(context.processes.values()):
             if process.phase is Phase.STARTING:
                 self._stop(process, True, todo)
@@ -320,7 +339,7 @@ class ManagerReactor(CallEnds):
         priority, first = _rank(context.queue[0])
         return any(
             (rank := _rank(other.queue[0])) < (priority, first)
-            and (rank[0] < priority or not any(p.outstanding for p in other.processes.values()))
+            and (rank[0] < priority or not any(_is_under_way(p) for p in other.processes.values()))
             for other in self.state.waiting.values()
             if other is not context and other.environment is not None
         )
@@ -375,6 +394,7 @@ class ManagerReactor(CallEnds):
         while starting < len(context.queue):
             node = self._node_for(context, todo)
             if node is None:
+                self.warming.start_ahead(context, todo)
                 return
             self._start(context, node, todo)
             starting += 1
@@ -395,15 +415,28 @@ class ManagerReactor(CallEnds):
         self._evict(leaving or (), todo)
         return chosen
 
-    def _start(self, context: ContextRecord, node: NodeRecord, todo: list[Instruction]) -> ProcessRecord:
+    def _start_ahead(self, context: ContextRecord, node: NodeRecord, todo: list[Instruction]) -> ProcessRecord:
+        return self._start(context, node, todo, is_ahead=True)
+
+    def _start(
+        self, context: ContextRecord, node: NodeRecord, todo: list[Instruction], is_ahead: bool = False
+    ) -> ProcessRecord:
         assert context.environment is not None
-        process = ProcessRecord(ProcessId(next(self._process_numbers)), node, context, begun_s=self.state.now_s)
+        process = ProcessRecord(
+            ProcessId(next(self._process_numbers)), node, context, begun_s=self.state.now_s, is_ahead=is_ahead
+        )
         self.state.processes[process.process] = process
         node.processes[process.process] = process
         context.processes[process.process] = process
-        self._hold(process)
+        if process.holds_slot:
+            self._hold(process)
         todo.append(StartContext(node.node, process.process, context.environment, context.boot))
         return process
+
+
+def _is_under_way(process: ProcessRecord) -> bool:
+    """Tell whether a process works, or will be able to without anybody's leaving."""
+    return bool(process.outstanding) or process.phase is Phase.STARTING
 
 
 def _rank(call: Call) -> tuple[int, int]:

@@ -108,14 +108,22 @@ def held_bytes(state: ManagerState, processes: Iterable[ProcessRecord]) -> int:
     return sum(_bytes_of(process, expected_bytes(state, process.context)) for process in processes)
 
 
-def leavers(state: ManagerState, node: NodeRecord, context: ContextRecord) -> list[ProcessRecord] | None:
+def leavers(
+    state: ManagerState, node: NodeRecord, context: ContextRecord, is_extra: bool = False
+) -> list[ProcessRecord] | None:
     """Return the idle processes that must leave a node so that another one of `context` finds room there.
+
+    Args:
+        state: what the manager knows.
+        node: where.
+        context: whose process is about to start.
+        is_extra: it is one more beside those that the context has: none of them leaves for it.
 
     Returns:
         None if that would not be enough as long as other processes work there. Beside nobody, any context has room.
     """
     staying = [process for process in node.processes.values() if process.phase is not Phase.STOPPING]
-    idle = _by_worth(state, staying)
+    idle = _by_worth(state, [each for each in staying if not (is_extra and each.context is context)])
     excess = held_bytes(state, staying) + expected_bytes(state, context) - (node.context_bytes or math.inf)
     ending: list[ProcessRecord] = []
     while excess > 0 or len(staying) - len(ending) >= node.resident:

@@ -5,7 +5,8 @@
     Process:  STARTING ──ready──▶ READY ──asked to end──▶ STOPPING ──gone──▶ forgotten
 
 A process holds one of its node's slots while it starts and while it has outstanding calls. A ready process without
-calls holds none: it is kept, warm, for the next call of its context.
+calls holds none: it is kept, warm, for the next call of its context. Nor does one that is started before a call needs
+it, see `warming`.
 """
 
 from __future__ import annotations
@@ -247,6 +248,8 @@ class ProcessRecord:
         is_recalled: it is sent nothing before it is without calls and has answered.
         is_doomed: its node has killed it for one of its calls.
         is_lent: whoever submits next may send it a call, or has done so and its result has not come.
+        is_ahead: it was started before a call needs it, and takes no slot while it starts.
+        idle_since_s: when it had answered all its calls.
     """
 
     process: ProcessId
@@ -270,6 +273,8 @@ class ProcessRecord:
     is_recalled: bool = False
     is_doomed: bool = False
     is_lent: bool = False
+    is_ahead: bool = False
+    idle_since_s: float = 0.0
 
     def enter(self, phase: Phase) -> None:
         """Go on to `phase`.
@@ -282,6 +287,11 @@ class ProcessRecord:
         self.phase = phase
 
     @property
+    def holds_slot(self) -> bool:
+        """Whether it takes one of its node's slots."""
+        return bool(self.outstanding) or (self.phase is Phase.STARTING and not self.is_ahead)
+
+    @property
     def is_idle(self) -> bool:
         """Whether it is ready for calls and has nothing to do."""
         return self.phase is Phase.READY and not (self.outstanding or self.is_recalled or self.is_lent)
@@ -292,6 +302,21 @@ class ProcessRecord:
         return self.sent - self.taken - len(self.outstanding)
 
 
+@dataclass(slots=True, eq=False)
+class Preparation:
+    """A wish that processes of a context are ready.
+
+    Args:
+        context: which.
+        count: how many.
+        ticket: how whoever asked is told; nothing here looks into it.
+    """
+
+    context: ContextRecord
+    count: int
+    ticket: Any = None
+
+
 @dataclass(slots=True)
 class ManagerState:
     """Everything that the manager's reactor decides by.
@@ -299,6 +324,7 @@ class ManagerState:
     Args:
         max_tries: a call that loses its process so often is given back.
         setup_timeout_s: how long a process may take to become ready, where its context does not say so.
+        idle_timeout_s: a process that has had nothing to do for so long leaves; None for never.
         waiting: contexts with queued calls, by number.
         open_calls: calls that have no end yet.
         set_ups: processes that became ready, ever.
@@ -307,6 +333,7 @@ class ManagerState:
 
     max_tries: int = 3
     setup_timeout_s: float = 900.0
+    idle_timeout_s: float | None = None
     nodes: dict[NodeId, NodeRecord] = field(default_factory=dict)
     contexts: dict[int, ContextRecord] = field(default_factory=dict)
     processes: dict[ProcessId, ProcessRecord] = field(default_factory=dict)
