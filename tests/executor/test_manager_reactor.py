@@ -33,6 +33,8 @@ from envpack_executor.manager.events import (
     KillCall,
     NodeJoined,
     NodeLost,
+    PreparationDone,
+    PreparationRequested,
     ProcessReady,
     ResultsArrived,
     SendCalls,
@@ -47,6 +49,7 @@ from envpack_executor.manager.state import (
     FunctionRecord,
     ManagerState,
     Phase,
+    Preparation,
     ProcessRecord,
 )
 from envpack_executor.messages import CallEnded, Environment, MemoryKept, NodeId, ProcessGone, ProcessId
@@ -201,12 +204,14 @@ def test_the_context_whose_call_waits_longest_gets_the_next_slot() -> None:
     world, first, second = Manager(slots=1), make_context(1), make_context(2)
     process = world.warm(first)
     world.queue(first, 2)
-    world.queue(second)
+    [start] = world.queue(second)[1]
     world.queue(first, 5)
     assert kinds(world.results(process, 1)) == ["CallsDone", "SendCalls"], "its second call came before"
-    instructions = world.results(process, 1)
-    assert kinds(instructions) == ["CallsDone", "StartContext"]
-    assert world.state.processes[instructions[1].process].context is second  # type: ignore[union-attr]
+    assert kinds(world.results(process, 1)) == ["CallsDone", "SendCalls"], "nobody waits for a set-up"
+    assert world.handle(ProcessReady(start.process)) == []
+    _done, sent = world.results(process, 1)
+    assert isinstance(sent, SendCalls)
+    assert sent.process == start.process
 
 
 def test_the_process_that_was_idle_longest_makes_room() -> None:
@@ -221,11 +226,13 @@ def test_the_process_that_was_idle_longest_makes_room() -> None:
 def test_a_fresh_process_serves_one_call() -> None:
     world, context = Manager(slots=1), make_context(is_fresh=True)
     calls, [start] = world.queue(context, 2)
-    [sent] = world.handle(ProcessReady(start.process))
+    sent, ahead = world.handle(ProcessReady(start.process))
     assert sent.calls == calls[:1]  # type: ignore[union-attr]
-    instructions = world.results(start.process, 1)
-    assert kinds(instructions) == ["EndProcess", "CallsDone", "StartContext"]
+    assert isinstance(ahead, StartContext), "the next one starts while the call runs"
+    assert kinds(world.results(start.process, 1)) == ["EndProcess", "CallsDone"]
     world.handle(ProcessGone(start.process, 0, -1))
+    [sent] = world.handle(ProcessReady(ahead.process))
+    assert sent.calls == calls[1:]  # type: ignore[union-attr]
     assert set(world.state.processes) == {2}
 
 
@@ -458,6 +465,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.living: dict[ProcessId, Ghost] = {}
         self.forgotten: dict[ProcessId, Ghost] = {}
         self.node_numbers = itertools.count()
+        self.preparations: list[Preparation] = []
         self.finished = 0
 
     # -- the world
@@ -495,6 +503,8 @@ class AnyOrder(RuleBasedStateMachine):
                 ghost.is_ending = True
             case CallsDone() | CallsFailed() | CallsCancelled():
                 self.ends.update(call.number for call in instruction.calls)
+            case PreparationDone():
+                self.preparations.remove(instruction.preparation)
             case Finish():
                 self.finished += 1
 
@@ -516,6 +526,13 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(data=st.data(), kept_bytes=st.integers(1, 6))
     def memory_is_kept(self, data: st.DataObject, kept_bytes: int) -> None:
         self.tell(MemoryKept(self.pick(data, self.living), kept_bytes))
+
+    @precondition(lambda self: not self.finished)
+    @rule(context=st.integers(0, 2), count=st.integers(1, 5))
+    def processes_are_prepared(self, context: int, count: int) -> None:
+        preparation = Preparation(self.contexts[context], count)
+        self.preparations.append(preparation)
+        self.tell(PreparationRequested(preparation))
 
     @rule(seconds=st.sampled_from([0.005, 0.01, 1.0, 100.0]))
     def time_passes(self, seconds: float) -> None:
@@ -681,6 +698,7 @@ class AnyOrder(RuleBasedStateMachine):
         assert self.finished == 1
         assert not self.living
         assert not self.world.state.processes
+        assert not self.preparations, "one that is told once leaves the list"
         # One that was cancelled may have met a failure or the end of the executor first; it has its end either way.
         for number in self.calls:
             assert self.ends[number] == 1 or number in self.world.cancelled

@@ -4,8 +4,9 @@
     all slots work, a queued call finds no process of its context ──▶ one is started ahead of it
 
 A process that is started ahead takes no slot before it is given a call: whatever runs first keeps its slot, and no
-other process leaves for it. On each node there is one of these at most that no call has used yet. So those who work
-share their cores with one set-up more, for as long as that takes, and it is a set-up that will be needed. Pure.
+other process leaves for it. It is started only where all slots have calls (not where others start), and on each node
+there is one of these at most that no call has used yet. So those who work share their cores with one set-up more, for
+as long as that takes, and it is one that would otherwise hold a slot later. Pure.
 """
 
 from __future__ import annotations
@@ -43,13 +44,15 @@ class Warming:
         if any(_can_take_a_call(process) for process in context.processes.values()):
             return
         for node in sorted(self._state.nodes.values(), key=lambda node: node.busy - node.slots):
-            if not self._has_one_ahead(node) and residence.leavers(self._state, node, context) == []:
+            if not self._is_starting_enough(node) and residence.leavers(self._state, node, context) == []:
                 self._start(context, node, todo)
                 return
 
-    def _has_one_ahead(self, node: NodeRecord) -> bool:
+    def _is_starting_enough(self, node: NodeRecord) -> bool:
+        """Tell whether anything starts on a node, or is ready there for calls that wait, and was not used yet."""
         return any(
-            process.is_ahead and _can_take_a_call(process) and process.context.queue
+            process.phase is Phase.STARTING
+            or (process.is_ahead and not process.sent and process.phase is Phase.READY and process.context.queue)
             for process in node.processes.values()
         )
 
@@ -62,6 +65,8 @@ class Warming:
 
     def go_on(self, todo: list[Instruction]) -> None:
         """Start what is asked for and not there, as far as slots are free; tell what is done."""
+        if self._state.is_closing:
+            self.close(todo)
         for preparation in list(self.preparations):
             error = self._advance(preparation, todo)
             if error is not None or _ready(preparation.context) >= preparation.count:
