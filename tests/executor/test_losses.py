@@ -97,7 +97,9 @@ def test_a_set_up_that_ends_its_process_is_given_up_after_three_starts() -> None
 
     with ContextExecutor(max_workers=1) as executor:
         future = executor.submit(task(context=functions.leave_in_set_up)(functions.pid))
-        with pytest.raises(ProcessStartError, match="'leave_in_set_up' could be started: exited with status 5 before"):
+        with pytest.raises(
+            ProcessStartError, match="'leave_in_set_up' could be started after 3 tries: exited with status 5"
+        ):
             future.result(GENEROUS_S)
 
 

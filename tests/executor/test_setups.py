@@ -86,22 +86,24 @@ def test_three_set_ups_that_die_are_told_with_how_each_of_them_ended() -> None:
 
 def test_a_set_up_that_hangs_ends_every_waiting_call_and_leaves_nothing(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
-    stuck = task(context=(functions.hang_with_a_child, str(pids)), setup_timeout_s=0.5)(functions.double)
+    stuck = task(context=(functions.hang_with_a_child, str(pids)), setup_timeout_s=1)(functions.double)
     with ContextExecutor(max_workers=1) as executor:
         futures = [executor.submit(stuck, number) for number in range(5)]
         for future in futures:
-            with pytest.raises(ContextSetupTimeoutError, match=r"'hang_with_a_child' on this machine .* within 0.5 s"):
+            with pytest.raises(ContextSetupTimeoutError, match=r"'hang_with_a_child' on this machine .* within 1 s"):
                 future.result(GENEROUS_S)
         assert executor.submit(functions.double, 1).result(GENEROUS_S) == 2, "others are not disturbed"
-        wait_until(lambda: are_gone(map(int, pids.read_text().split())), "the set-up is gone with its child")
+        # A machine with much else to do may not have come as far as to the child.
+        left = [int(pid) for pid in pids.read_text().split()] if pids.exists() else []
+        wait_until(lambda: are_gone(left), "the set-up is gone with its child")
 
 
 def test_an_initializer_that_hangs_breaks_the_executor(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     with ContextExecutor(
-        max_workers=1, initializer=functions.hang_with_a_child, initargs=(str(pids),), setup_timeout_s=0.5
+        max_workers=1, initializer=functions.hang_with_a_child, initargs=(str(pids),), setup_timeout_s=1
     ) as executor:
-        with pytest.raises(InitializerTimeoutError, match=r"'double' on this machine was not done within 0.5 s"):
+        with pytest.raises(InitializerTimeoutError, match=r"'double' on this machine was not done within 1 s"):
             executor.submit(functions.double, 1).result(GENEROUS_S)
         with pytest.raises(InitializerTimeoutError):
             executor.submit(functions.double, 1)
