@@ -21,8 +21,8 @@ short to be seen. Three things have to be right:
 from __future__ import annotations
 
 import time
+from _thread import get_ident
 from resource import RUSAGE_SELF, getrusage
-from threading import get_ident
 from time import perf_counter
 from typing import Any
 

@@ -9,12 +9,12 @@ Standard library only, like `envpack_monitor.calls.bracket`, whose other half th
 
 from __future__ import annotations
 
+# Not `threading`: where it is imported, each fork pays for its bookkeeping in the child, which is as much as the fork.
+import _thread
 import os
-import threading
 import time
 from os import pread, write
 from resource import RUSAGE_CHILDREN, RUSAGE_SELF, RUSAGE_THREAD, getrusage
-from threading import get_ident
 from time import perf_counter
 from types import TracebackType
 from typing import Any, Protocol
@@ -86,8 +86,8 @@ class Background:
         if process is None:
             # There was no bracket so far, so there is nothing to take anything off.
             return self
-        self._clock = time.pthread_getcpuclockid(get_ident())
-        self._fd = _open_or_none(f"/proc/self/task/{threading.get_native_id()}/io")
+        self._clock = time.pthread_getcpuclockid(_thread.get_ident())
+        self._fd = _open_or_none(f"/proc/self/task/{_thread.get_native_id()}/io")
         self._usage = getrusage(RUSAGE_THREAD)
         with process.lock:
             # First there, then read: who finds it there waits for the lock.
@@ -132,7 +132,7 @@ class Process:
 
     def __init__(self) -> None:
         self.pid = os.getpid()
-        self.lock = threading.Lock()
+        self.lock = _thread.allocate_lock()
         self.running: list[Running] = []
         self.backgrounds: list[Background] = []
         self.noise: tuple[float, ...] = (0.0, 0.0, 0, 0, 0, 0)

@@ -10,8 +10,8 @@ the readings, and the caller makes figures of them.
 
 from __future__ import annotations
 
+import _thread
 import os
-import threading
 import time
 from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 from typing import Any
@@ -32,7 +32,7 @@ class ForkedBracket:
     def start(self) -> None:
         """Begin; right after the fork, before any other bracket."""
         self._process_id = os.getpid()
-        self.thread = threading.get_ident()
+        self.thread = _thread.get_ident()
         here.outermost = self
         self._own = getrusage(RUSAGE_SELF)
         self._wall = time.perf_counter()
