@@ -55,12 +55,14 @@ class Deliver(msgspec.Struct, frozen=True, tag=True):
         frames: whole frames; the worker does not look into them.
         look_s: after how many seconds the first of the calls in them may have to be ended because it takes too much;
             0 if none has limits that the node has to see to.
+        until: number at the process of the call after the last of them; only where `look_s` is given.
         blobs: name and size of the blobs that the frames need; the worker has them or gets them first.
     """
 
     process: ProcessId
     frames: bytes
     look_s: float = 0.0
+    until: int = 0
     blobs: tuple[tuple[str, int], ...] = ()
 
 

@@ -441,7 +441,9 @@ class ManagerLoop:
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         looks = [look_s for call in instruction.calls if (look_s := call.function.look_s)]
         blobs = self._blobs.needed(instruction) if BLOBS.live else ()
-        self._send(instruction.node, Deliver(instruction.process, data, min(looks, default=0.0), blobs))
+        look_s = min(looks, default=0.0)
+        until = instruction.first + len(calls) if look_s else 0
+        self._send(instruction.node, Deliver(instruction.process, data, look_s, until, blobs))
 
     def _frame(self, message: ProcessFrame) -> None:
         match message.kind:

@@ -207,7 +207,7 @@ class ContextServer:
             outcome, figures, pid = forks.run(function, payload, number)
             outcome = self._outcome_of(function, number, shortened(outcome), figures, pid)
         progress[1] = progress[2] = 0
-        if type(outcome) is not bytes and outcome is not None:
+        if type(outcome) is tuple or type(outcome) is Ended:
             self._failures += 1
         self._outcomes.append(outcome)
         self._meter.note_child(function.tally, monotonic_ns() - started, FLUSH_AFTER_NS)

@@ -2,7 +2,7 @@
 
     frames with bounded calls ──expect──▶ look after the shortest of their limits
     look: the shared words name the call, its deadline, its memory ──too much──▶ kill the process, tell which call
-                                                        ──else──▶ look again, until nothing has run at two looks
+                                                        ──else──▶ look again, until all are over
 
 The process writes the words before such a call and clears them after it. So nobody looks in between for nothing, and a
 time limit is met exactly: a call that began after the last look is seen at the next, before its deadline. Calls in
@@ -27,12 +27,12 @@ Kill = Callable[["ContextProcess", "Words", str, int], None]
 
 @dataclass(slots=True)
 class _Watched:
-    """A process that has been sent bounded calls: when to look at it, how often, and whether nothing ran last time."""
+    """A process that has been sent bounded calls: when to look at it, how often, until which number they go."""
 
     process: ContextProcess
     at_s: float
     every_s: float
-    was_idle: bool = False
+    until: int
 
 
 class Bounds:
@@ -48,15 +48,20 @@ class Bounds:
         self._watched: dict[ProcessId, _Watched] = {}
         self.next_s: float | None = None
 
-    def expect(self, process: ContextProcess, look_s: float) -> None:
-        """Watch a process that was sent calls, of which the first to be ended may have to be after `look_s` seconds."""
+    def expect(self, process: ContextProcess, look_s: float, until: int) -> None:
+        """Watch a process that was sent calls with numbers below `until`; the first limit is over after `look_s`."""
         at_s = time.monotonic() + look_s
         known = self._watched.get(process.process)
         if known is None:
-            self._watched[process.process] = _Watched(process, at_s, look_s)
+            self._watched[process.process] = _Watched(process, at_s, look_s, until)
         else:
-            known.at_s, known.every_s, known.was_idle = min(known.at_s, at_s), min(known.every_s, look_s), False
+            known.at_s, known.every_s, known.until = min(known.at_s, at_s), min(known.every_s, look_s), until
         self.next_s = at_s if self.next_s is None else min(self.next_s, at_s)
+
+    def returned(self, process: ProcessId, first: int) -> None:
+        """Note that calls from number `first` on will not be begun."""
+        if (watched := self._watched.get(process)) is not None:
+            watched.until = min(watched.until, first)
 
     def forget(self, process: ProcessId) -> None:
         """Forget a process that has ended."""
@@ -75,15 +80,9 @@ class Bounds:
     def _look(self, watched: _Watched, now_s: float) -> None:
         process = watched.process
         words = process.words()
-        if not words.started_ns:
-            if watched.was_idle:
-                del self._watched[process.process]
-                return
-            # It may be between two batches, with a bounded call in the second: so look once more.
-            watched.was_idle = True
-            watched.at_s = now_s + watched.every_s
+        if not words.started_ns and words.begun >= watched.until:
+            del self._watched[process.process]
             return
-        watched.was_idle = False
         watched.at_s = now_s + watched.every_s
         now_ns = time.monotonic_ns()
         if words.deadline_ns and now_ns < words.deadline_ns:

@@ -184,6 +184,7 @@ class Write:
     process: ProcessId
     frames: bytes
     look_s: float = 0.0
+    until: int = 0
 
 
 @dataclass(frozen=True, slots=True)

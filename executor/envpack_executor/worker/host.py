@@ -62,6 +62,7 @@ _READ_BYTES = 1 << 16
 _ANCILLARY_BYTES = socket.CMSG_SPACE(16 * struct.calcsize("i"))
 _STOP_GRACE_S = 3.0
 PROGRESS_BYTES = 48  # six words, see `process.child`
+NO_CALL = (1 << 64) - 1
 
 HostInstruction = (
     CheckEnvironment
@@ -83,7 +84,7 @@ class Words(NamedTuple):
     """What a context process says about the call that runs in it, for whoever may have to end it.
 
     Args:
-        number: of the call.
+        number: of the call, or of the last one; `NO_CALL` before the first.
         started_ns: on the monotonic clock; 0 between batches.
         child: pid of its child, or 1 before there is one; 0 for a call in the process itself.
         deadline_ns: when it has run too long, on that clock; 0 without. Only for a call in the process itself, as the
@@ -98,6 +99,11 @@ class Words(NamedTuple):
     deadline_ns: int
     memory_bytes: int
     is_wall: int
+
+    @property
+    def begun(self) -> int:
+        """How many calls have begun or will never begin: the number after that of the last one that began."""
+        return 0 if self.number == NO_CALL else self.number + 1
 
 
 class ContextProcess:
@@ -195,7 +201,7 @@ def spawn(process: ProcessId, python: str, is_isolated: bool, environ: dict[str,
     lifeline_end, lifeline = os.pipe()
     progress = os.memfd_create("envpack-progress")
     try:
-        os.ftruncate(progress, PROGRESS_BYTES)
+        os.write(progress, NO_CALL.to_bytes(8, "little") + bytes(PROGRESS_BYTES - 8))
         inherited = (theirs.fileno(), control_end, lifeline_end, progress)
         popen = subprocess.Popen(
             command(python, is_isolated, inherited),
@@ -261,7 +267,7 @@ class Host:
         """Do what the reactor decided; what follows comes back as events."""
         match instruction:
             case Write():
-                self._write(instruction.process, instruction.frames, instruction.look_s)
+                self._write(instruction.process, instruction.frames, instruction.look_s, instruction.until)
             case Launch():
                 self._launcher.run(functools.partial(self._launch, instruction))
             case CheckEnvironment():
@@ -442,12 +448,12 @@ class Host:
             event = events.LayerFailed(digest, f"{type(error).__name__}: {error}")
         self._call_soon(functools.partial(self._emit, event))
 
-    def _write(self, process_id: ProcessId, data: bytes, look_s: float = 0.0) -> None:
+    def _write(self, process_id: ProcessId, data: bytes, look_s: float = 0.0, until: int = 0) -> None:
         process = self._processes.get(process_id)
         if process is None or process.is_closing:
             return
         if look_s:
-            self._bounds.expect(process, look_s)
+            self._bounds.expect(process, look_s, until)
         if process.unsent:
             process.unsent.append(memoryview(data))
             return
@@ -508,6 +514,8 @@ class Host:
             if kind == frames.FILE:
                 self._take_file(process, *pickle.loads(body))
                 continue
+            if kind == frames.RETURNED:
+                self._bounds.returned(process.process, int.from_bytes(body, "little"))
             self._emit(events.FrameArrived(process.process, kind, body))
         self._looks.note(process)
         return True

@@ -196,7 +196,7 @@ class WorkerReactor:
         if record is None:
             return []
         if record.phase is Phase.RUNNING and not message.blobs and not record.held:
-            return [Write(message.process, message.frames, message.look_s)]
+            return [Write(message.process, message.frames, message.look_s, message.until)]
         record.held.append(message)
         todo = self._fetch_missing(message)
         if record.phase is Phase.RUNNING:
@@ -238,7 +238,7 @@ class WorkerReactor:
             if names or problems:
                 record.told.update(names)
                 todo.append(TellBlobs(record.process, tuple(names), tuple(problems)))
-            todo.append(Write(record.process, message.frames, message.look_s))
+            todo.append(Write(record.process, message.frames, message.look_s, message.until))
         if record.wants_end and not record.held:
             todo.append(Stop(record.process, is_kill=False))
 
