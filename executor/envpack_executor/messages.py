@@ -116,10 +116,17 @@ class Chunk(msgspec.Struct, frozen=True, tag=True):
 
 
 class Farewell(msgspec.Struct, frozen=True, tag=True):
-    """Leave: end every context process, then yourself. `is_refusal` when the worker cannot be used."""
+    """Leave: end every context process, then yourself.
+
+    Args:
+        reason: in words.
+        is_refusal: the worker cannot be used.
+        may_return: the worker was forgotten because it was silent; it may join again, as a new one.
+    """
 
     reason: str
     is_refusal: bool = False
+    may_return: bool = False
 
 
 class Welcome(msgspec.Struct, frozen=True, tag=True):
@@ -154,6 +161,9 @@ class Hello(msgspec.Struct, frozen=True, tag=True):
         cores: how many calls may run at once.
         memory_bytes: what calls may have together, where the manager promises memory; 0 for no bound.
         context_bytes: what context processes may keep together; 0 for no bound.
+        lasts_s: for so long it takes calls; 0 for as long as there are any.
+        membership: names this membership of the worker.
+        formerly: names the one before, after whose end it has come again: what ran then has ended.
     """
 
     protocol: int
@@ -163,6 +173,9 @@ class Hello(msgspec.Struct, frozen=True, tag=True):
     cores: int
     memory_bytes: int = 0
     context_bytes: int = 0
+    lasts_s: float = 0.0
+    membership: str = ""
+    formerly: str = ""
 
 
 class ProcessStarted(msgspec.Struct, frozen=True, tag=True):
@@ -257,10 +270,17 @@ class WorkerBeat(msgspec.Struct, frozen=True, tag=True):
     """The worker is there."""
 
 
-class Goodbye(msgspec.Struct, frozen=True, tag=True):
-    """The worker leaves by itself; what it ran is lost."""
+class Draining(msgspec.Struct, frozen=True, tag=True):
+    """The worker leaves as soon as the calls that run have ended; it wants no others, and gives it up after a time."""
 
     reason: str
+
+
+class Goodbye(msgspec.Struct, frozen=True, tag=True):
+    """The worker leaves by itself; what it ran is lost. `is_blameless`: no call there can be the reason."""
+
+    reason: str
+    is_blameless: bool = False
 
 
 ToWorker = (
@@ -277,6 +297,7 @@ FromWorker = (
     | ResultPiece
     | NeedChunk
     | WorkerBeat
+    | Draining
     | Goodbye
 )
 

@@ -126,6 +126,14 @@ def _dump_with_cloudpickle(value: Any, buffer_callback: BufferCallback | None) -
     return data
 
 
+def carries_bytecode(payload: bytes) -> bool:
+    """Tell whether a pickle holds functions by value: their code is good for one minor version of Python alone.
+
+    Cloudpickle finds the type of code by this name, which no other pickle has unless a value of the user's says it.
+    """
+    return b"CodeType" in payload
+
+
 def load_outcome(outcome: bytes | tuple[bytes | None, str, str, str] | None) -> tuple[Any, BaseException | None]:
     """Return an outcome as (result, None) or (None, exception with the remote traceback as its cause)."""
     if outcome is None:

@@ -18,7 +18,14 @@ from typing import TYPE_CHECKING, Any
 from envpack_executor.context import Context
 from envpack_executor.environments import Preparer, Request, SetupPayload, boot_frame, environment_key, module_by_value
 from envpack_executor.manager.state import CallOptions, ContextRecord, FunctionRecord
-from envpack_executor.pickling import FunctionPickler, PickledFunction, dump_arguments, is_constant, weak_reference
+from envpack_executor.pickling import (
+    FunctionPickler,
+    PickledFunction,
+    carries_bytecode,
+    dump_arguments,
+    is_constant,
+    weak_reference,
+)
 from envpack_executor.tasks import INHERIT, Task, TaskOptions, mode_class
 
 if TYPE_CHECKING:
@@ -116,6 +123,7 @@ class Resolver:
                     len(self._functions), pickled.payload, _name(bare), category, limits, options=shared
                 )
                 known.look_s = _look_s(shared, limits)
+                known.has_bytecode = carries_bytecode(pickled.payload)
                 self._functions[key] = known
             return known
 
@@ -136,6 +144,7 @@ class Resolver:
         record.stage = "set-up" if setup is not None else "initializer" if self._initializer is not None else ""
         if (environment := self._preparer.ready(request)) is not None:
             record.environment, record.boot = environment, boot_frame(self._initializer, setup)
+            record.has_bytecode = carries_bytecode(record.boot)
         else:
             self._preparer.expect(record, request)
         self._contexts[key] = record

@@ -31,11 +31,13 @@ from envpack_executor.manager.events import (
     EndProcess,
     Finish,
     KillCall,
+    NodeDraining,
     NodeJoined,
     NodeLost,
     PreparationDone,
     PreparationRequested,
     ProcessReady,
+    ReleaseNode,
     ResultsArrived,
     SendCalls,
     StartContext,
@@ -63,7 +65,7 @@ HERE = NodeId("here")
 def check_invariants(state: ManagerState) -> None:
     """Assert what must be true between any two events."""
     check_places(state)
-    has_free_slot = any(node.busy < node.slots for node in state.nodes.values())
+    has_free_slot = any(node.busy < node.slots and not node.is_draining for node in state.nodes.values())
     for context in state.waiting.values():
         if context.environment is not None and has_free_slot:
             phases = {process.phase for process in context.processes.values()}
@@ -477,6 +479,7 @@ class AnyOrder(RuleBasedStateMachine):
     def obey(self, instruction: manager.Instruction) -> None:
         match instruction:
             case StartContext():
+                assert not self.world.state.nodes[instruction.node].is_draining
                 context = self.world.state.processes[instruction.process].context.number
                 self.living[instruction.process] = Ghost(instruction.process, instruction.node, context)
             case SendCalls():
@@ -484,6 +487,7 @@ class AnyOrder(RuleBasedStateMachine):
                 assert ghost.is_ready, "sent to a process that is not ready"
                 assert ghost.asked is None, "sent before it has answered"
                 assert not ghost.is_dying, "sent to a process that was killed"
+                assert not self.world.state.nodes[ghost.node].is_draining
                 assert instruction.first == ghost.received
                 assert ghost.numbers == list(range(ghost.received - len(ghost.numbers), ghost.received)), "after a gap"
                 ghost.received += len(instruction.calls)
@@ -501,6 +505,9 @@ class AnyOrder(RuleBasedStateMachine):
                 assert not ghost.is_ending, "ended twice"
                 self.check_end(ghost, instruction)
                 ghost.is_ending = True
+            case ReleaseNode():
+                assert self.world.state.nodes[instruction.node].is_draining
+                assert not any(ghost.node == instruction.node for ghost in self.living.values())
             case CallsDone() | CallsFailed() | CallsCancelled():
                 self.ends.update(call.number for call in instruction.calls)
             case PreparationDone():
@@ -640,12 +647,17 @@ class AnyOrder(RuleBasedStateMachine):
 
     @precondition(lambda self: self.world.state.nodes)
     @rule(data=st.data())
+    def node_drains(self, data: st.DataObject) -> None:
+        self.tell(NodeDraining(self.pick(data, self.world.state.nodes)))
+
+    @precondition(lambda self: self.world.state.nodes)
+    @rule(data=st.data())
     def node_is_lost(self, data: st.DataObject) -> None:
         node = self.pick(data, self.world.state.nodes)
         lost = [ghost for ghost in self.living.values() if ghost.node == node]
         for ghost in lost:
             self.forgotten[ghost.process] = self.living.pop(ghost.process)
-        self.tell(NodeLost(node, "silent"))
+        self.tell(NodeLost(node, "silent", data.draw(st.booleans())))
 
     @precondition(lambda self: self.forgotten)
     @rule(data=st.data(), kind=st.integers(0, 4))

@@ -100,26 +100,6 @@ def test_large_arguments_and_results_pass_a_worker(nodes: RemoteNodes, start_wor
         assert len(executor.submit(functions.double, bytes(20_000_000)).result(GENEROUS_S)) == 40_000_000
 
 
-@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
-def test_a_worker_that_is_told_to_end_leaves_in_order_and_its_calls_run_elsewhere(
-    nodes: RemoteNodes, start_worker: StartWorker, tmp_path: Path, signal_number: signal.Signals
-) -> None:
-    started, release = tmp_path / "started", tmp_path / "release"
-    with ContextExecutor(nodes=nodes) as executor:
-        worker = start_worker(nodes.address, nodes.key_file)
-        future = executor.submit(functions.announce_and_wait_for, str(started), str(release))
-        wait_until(started.exists, "the call runs")
-        pids = descendants(worker.pid)
-        worker.send_signal(signal_number)
-        assert ended(worker) == 0
-        assert are_gone(pids)
-        assert said(tmp_path) == f"envpack worker left: ended by {signal_number.name}\n"
-        wait_until(lambda: executor.stats().nodes == 0, "the manager knows")
-        release.touch()
-        start_worker(nodes.address, nodes.key_file)
-        assert future.result(GENEROUS_S) == str(release)
-
-
 def test_a_worker_leaves_when_its_wall_time_is_over(
     nodes: RemoteNodes, start_worker: StartWorker, tmp_path: Path
 ) -> None:
@@ -185,7 +165,7 @@ def test_a_call_that_lost_its_only_try_with_its_worker_says_so(
         assert f"(pid {worker.pid}) lost: silent for" in error.losses[0]
 
 
-def test_a_worker_that_was_suspended_too_long_is_replaced_and_leaves_when_it_goes_on(
+def test_a_worker_that_was_suspended_too_long_is_given_up_and_comes_again(
     nodes: RemoteNodes, start_worker: StartWorker, tmp_path: Path
 ) -> None:
     with ContextExecutor(nodes=nodes) as executor:
@@ -194,9 +174,8 @@ def test_a_worker_that_was_suspended_too_long_is_replaced_and_leaves_when_it_goe
         worker.send_signal(signal.SIGSTOP)
         wait_until(lambda: executor.stats().nodes == 0, "the manager has given it up")
         worker.send_signal(signal.SIGCONT)
-        assert ended(worker) in (0, 1)
-        start_worker(nodes.address, nodes.key_file)
         assert executor.submit(functions.double, 2).result(GENEROUS_S) == 4
+        assert worker.poll() is None
 
 
 CLIENT = """
@@ -378,14 +357,16 @@ def known_peer(
 
 
 @pytest.mark.parametrize(
-    ("greeting", "reason"),
+    ("greeting", "options", "reason"),
     [
-        ({"protocol": 99}, f"worker speaks protocol 99, the manager {messages.PROTOCOL_VERSION}"),
-        ({"python": "3.2.1"}, "worker runs Python 3.2.1, the manager"),
+        ({"protocol": 99}, {}, f"worker speaks protocol 99, the manager {messages.PROTOCOL_VERSION}"),
+        ({"python": "3.2.1"}, {"allocations": "auto"}, "worker runs Python 3.2.1, the manager"),
     ],
 )
-def test_a_worker_that_cannot_be_used_is_told_why(nodes: RemoteNodes, greeting: Any, reason: str) -> None:
-    with ContextExecutor(nodes=nodes) as executor, zmq.Context() as context, known_peer(context, nodes) as peer:
+def test_a_worker_that_cannot_be_used_is_told_why(nodes: RemoteNodes, greeting: Any, options: Any, reason: str) -> None:
+    with contextlib.ExitStack() as stack:
+        executor = stack.enter_context(ContextExecutor(nodes=nodes, **options))
+        peer = stack.enter_context(known_peer(stack.enter_context(zmq.Context()), nodes))
         peer.send(hello(**greeting))
         answer = messages.decode_to_worker(peer.recv())
         assert isinstance(answer, messages.Farewell)

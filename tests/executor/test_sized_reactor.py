@@ -81,7 +81,11 @@ class SizedManager(Manager):
         sized = self.sized
         for node in self.state.nodes.values():
             lanes = [lane for lane in sized.lanes.values() if lane.process.node is node]
-            [room] = [each.room for each in sized.placement.nodes if each.name == node.node]
+            rooms = [each.room for each in sized.placement.nodes if each.name == node.node]
+            assert bool(rooms) is not node.is_draining
+            if not rooms:
+                continue
+            [room] = rooms
             assert len(lanes) == node.busy <= node.slots, "a process works without a promise"
             if node.memory_bytes is not None:
                 promised = sum(lane.allocation.memory_bytes or 0 for lane in lanes)

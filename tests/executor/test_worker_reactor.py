@@ -17,6 +17,7 @@ from envpack_executor.worker import events as worker
 from envpack_executor.worker.events import (
     CallKilled,
     CheckEnvironment,
+    DrainRequested,
     EnvironmentChecked,
     FrameArrived,
     KillCall,
@@ -173,8 +174,44 @@ def test_signs_of_life_are_sent_in_time_and_silence_ends_the_worker(reactor: Wor
     assert reactor.handle(Tick(101.4)) == []
     assert reactor.handle(Tick(101.5)) == [Reply(messages.WorkerBeat())]
     assert reactor.handle(Tick(105.0)) == [Reply(messages.WorkerBeat())]
-    assert reactor.handle(Tick(105.1)) == [Leave("manager silent for 5.1 s", is_silence=True)]
+    assert reactor.handle(Tick(105.1)) == [Leave("manager silent for 5.1 s", is_silence=True, may_return=True)]
     assert reactor.handle(Tick(106.0)) == [], "it leaves once"
+
+
+def test_who_drains_says_so_once_and_leaves_when_let_go(reactor: WorkerReactor) -> None:
+    reactor.handle(messages.Welcome(1.0, 5.0))
+    reactor.heard(100.0)
+    assert reactor.handle(DrainRequested("told to", 110.0)) == [Reply(messages.Draining("told to"))]
+    assert reactor.handle(Tick(101.0)) == [Reply(messages.WorkerBeat())]
+    assert reactor.handle(messages.Farewell("nothing is left to do")) == [Leave("told to")]
+
+
+@pytest.mark.parametrize("how", ["its time is over", "it is told so again", "the manager is silent", "not welcome yet"])
+def test_who_drains_does_not_wait_for_ever_and_never_returns(reactor: WorkerReactor, how: str) -> None:
+    if how == "not welcome yet":
+        assert reactor.handle(DrainRequested("told to", 110.0)) == [Leave("told to")]
+        return
+    reactor.handle(messages.Welcome(1.0, 5.0))
+    reactor.heard(100.0)
+    reactor.handle(DrainRequested("told to", 103.0))
+    if how == "the manager is silent":
+        reactor.handle(messages.Welcome(1.0, 2.0))
+        silence = Leave("manager silent for 2.5 s", is_silence=True, may_return=False)
+        assert reactor.handle(Tick(102.5)) == [silence]
+    elif how == "its time is over":
+        assert reactor.handle(Tick(103.0)) == [Leave("told to")]
+    else:
+        assert reactor.handle(DrainRequested("told to", 103.0)) == [Leave("told to")]
+
+
+def test_who_was_forgotten_may_return_unless_it_was_to_leave_anyway(reactor: WorkerReactor) -> None:
+    forgotten = messages.Farewell("given up", may_return=True)
+    reactor.handle(messages.Welcome(1.0, 5.0))
+    assert reactor.handle(forgotten) == [Leave("given up", may_return=True)]
+    other = WorkerReactor(WorkerState())
+    other.handle(messages.Welcome(1.0, 5.0))
+    other.handle(DrainRequested("told to", 103.0))
+    assert other.handle(forgotten) == [Leave("told to")]
 
 
 @pytest.mark.parametrize("is_refusal", [True, False])

@@ -15,7 +15,8 @@ import click
 @click.option("--cores", type=click.IntRange(min=1), help="Calls at once; all usable cores by default.")
 @click.option("--memory", metavar="SIZE", help="What calls may have together, such as 16GB; 9/10 of what there is.")
 @click.option("--context-memory", metavar="SIZE", help="What warm processes may keep together; 1/2 of --memory.")
-@click.option("--wall-time", metavar="TIME", help="Leave after so long, such as 90s, 30min or 2h.")
+@click.option("--wall-time", metavar="TIME", help="Be gone after so long, such as 90s, 30min or 2h.")
+@click.option("--grace", metavar="TIME", help="Let calls that run end within so long before leaving; 20s by default.")
 @click.option("--store", metavar="DIR", type=click.Path(path_type=Path), help="Folder of the store of layers.")
 @click.option("--join-within", metavar="TIME", default="30s", show_default=True, help="Wait so long for an answer.")
 def worker(
@@ -25,33 +26,37 @@ def worker(
     memory: str | None,
     context_memory: str | None,
     wall_time: str | None,
+    grace: str | None,
     store: Path | None,
     join_within: str,
 ) -> int:
     """Run calls for an executor elsewhere until it ends.
 
     The executor prints nothing: ask its `nodes.address` and `nodes.key_file`. The worker leaves by itself when the
-    executor ends or is silent, and takes everything that it has started with it.
+    executor ends, or is silent and does not answer again within --join-within, with everything that it has started. On
+    SIGTERM, and before its wall time is over, it takes no more calls and leaves when those that run have ended; a
+    second signal ends it at once.
     """
     from envpack_executor import settings
     from envpack_executor.curve import WorkerKey
-    from envpack_executor.worker.loop import Worker, stop_on_signals
-    from envpack_monitor.units import parse_seconds
+    from envpack_executor.worker.loop import GRACE_S, Worker, stop_on_signals
+    from envpack_executor.worker.membership import Offer
 
     memory_bytes = settings.usable_memory() if memory is None else _checked_bytes(memory, "--memory")
     context_bytes = memory_bytes // 2 if context_memory is None else _checked_bytes(context_memory, "--context-memory")
-    agent = Worker(
+    offer = Offer(
         _checked_address(address),
         WorkerKey.read(key_file),
         cores or settings.usable_cores(),
         memory_bytes,
         context_bytes,
-        store=None if store is None else str(store),
-        wall_time_s=None if wall_time is None else parse_seconds(wall_time),
-        join_within_s=parse_seconds(join_within),
+        None if store is None else str(store),
+        _checked_seconds(join_within, "--join-within"),
     )
-    stop_on_signals(agent)
-    click.echo(f"envpack worker left: {agent.run()}", err=True)
+    wall_time_s = None if wall_time is None else _checked_seconds(wall_time, "--wall-time")
+    member = Worker(offer, wall_time_s, GRACE_S if grace is None else _checked_seconds(grace, "--grace"))
+    stop_on_signals(member)
+    click.echo(f"envpack worker left: {member.run()}", err=True)
     return 0
 
 
@@ -65,6 +70,15 @@ def _checked_bytes(text: str, option: str) -> int:
     if not size:
         raise click.BadParameter(f"{text!r}, expected more than 0", param_hint=option)
     return size
+
+
+def _checked_seconds(text: str, option: str) -> float:
+    from envpack_monitor.units import parse_seconds
+
+    try:
+        return parse_seconds(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint=option) from error
 
 
 def _checked_address(address: str) -> str:

@@ -79,7 +79,7 @@ class CallEnds(ABC):
             _update_estimate(calls, number, duration_s)
         if calls and not outstanding:
             self._release(process)
-            if process.context.is_fresh:
+            if process.context.is_fresh or process.node.is_draining:
                 self._stop(process, False, todo)
             elif process.is_recalled:
                 _recover(process)
@@ -207,11 +207,12 @@ class CallEnds(ABC):
             loss = f"{ending(event.exit_status)} on {process.node.name}"
             self._put_back(process, calls, todo, calls[:1], lambda call: self._blame(call, loss, process, todo))
 
-    def _lost_with_node(self, process: ProcessRecord, reason: str, todo: list[Instruction]) -> None:
+    def _lost_with_node(self, process: ProcessRecord, reason: str, is_blameless: bool, todo: list[Instruction]) -> None:
         """Blame the first of its calls: it was running, or about to; the others only stood behind it."""
         loss = f"node {process.node.name} lost: {reason}"
         calls = list(process.outstanding)
-        self._put_back(process, calls, todo, calls[:1], lambda call: self._blame(call, loss, process, todo))
+        culprits = [] if is_blameless else calls[:1]
+        self._put_back(process, calls, todo, culprits, lambda call: self._blame(call, loss, process, todo))
 
     def _end_killed(self, process: ProcessRecord, call: Call, todo: list[Instruction]) -> list[Call]:
         troubles = call.met()
@@ -281,6 +282,8 @@ class CallEnds(ABC):
             return
         calls = self._take_returned(process, event.first)
         self._put_back(process, calls, todo, kind="returned")
+        if process.node.is_draining and process.is_idle:
+            self._stop(process, False, todo)
         for index, call in enumerate(process.outstanding):
             if call.is_unwanted:
                 self._kill(process, process.first + index, todo)

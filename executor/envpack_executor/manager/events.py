@@ -63,14 +63,24 @@ class NodeJoined:
     cores: float = 0.0
     memory_bytes: int | None = None
     context_bytes: int | None = None
+    leaves_at_s: float | None = None
+    is_foreign: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NodeDraining:
+    """A machine will leave: calls that run there may end, and it is given no others."""
+
+    node: NodeId
 
 
 @dataclass(frozen=True, slots=True)
 class NodeLost:
-    """A machine is gone, with everything on it."""
+    """A machine is gone, with everything on it. `is_blameless`: no call there can be the reason."""
 
     node: NodeId
     reason: str
+    is_blameless: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +154,7 @@ Event = (
     | ContextPrepared
     | ContextFailed
     | NodeJoined
+    | NodeDraining
     | NodeLost
     | ProcessStarted
     | ProcessReady
@@ -230,6 +241,13 @@ class CallsRequeued:
 
 
 @dataclass(frozen=True, slots=True)
+class ReleaseNode:
+    """Let a machine leave: nothing runs there any more."""
+
+    node: NodeId
+
+
+@dataclass(frozen=True, slots=True)
 class CallsDone:
     """These calls have these outcomes."""
 
@@ -271,6 +289,7 @@ Instruction = (
     | KillCall
     | AskBack
     | EndProcess
+    | ReleaseNode
     | CallsRequeued
     | CallsDone
     | CallsFailed

@@ -37,6 +37,7 @@ from envpack_executor.manager.events import (
     Finish,
     KillCall,
     PreparationDone,
+    ReleaseNode,
     SendCalls,
     StartContext,
 )
@@ -55,8 +56,10 @@ from envpack_executor.manager.usage import UsageSink, killed_figures, load_limit
 from envpack_executor.messages import (
     CallEnded,
     Deliver,
+    Draining,
     EndCall,
     Environment,
+    Farewell,
     FromWorker,
     Goodbye,
     Hello,
@@ -267,12 +270,12 @@ class ManagerLoop:
         self._ports[offer.node] = port
         self._handle(offer)
 
-    def node_lost(self, node: NodeId, reason: str) -> None:
+    def node_lost(self, node: NodeId, reason: str, is_blameless: bool = False) -> None:
         """Forget a node; what ran there is run again elsewhere."""
         if self._ports.pop(node, None) is not None:
             self._blobs.forget(node)
             self._arrivals.forget(node)
-            self._handle(events.NodeLost(node, reason))
+            self._handle(events.NodeLost(node, reason, is_blameless))
 
     def receive(self, node: NodeId, message: FromWorker) -> None:
         """Take a message of a node."""
@@ -290,8 +293,10 @@ class ManagerLoop:
                 self._arrivals.take(node, message)
             case NeedChunk():
                 self._send_chunk(node, message)
+            case Draining():
+                self._handle(events.NodeDraining(node))
             case Goodbye():
-                self.node_lost(node, message.reason)
+                self.node_lost(node, message.reason, message.is_blameless)
             case Hello() | WorkerBeat():
                 pass  # the connection's own business
             case _:
@@ -404,6 +409,8 @@ class ManagerLoop:
                 self._send(instruction.node, TakeBack(instruction.process, instruction.until))
             case KillCall():
                 self._send(instruction.node, EndCall(instruction.process, instruction.number, instruction.reason))
+            case ReleaseNode():
+                self._send(instruction.node, Farewell("nothing is left to do"))
             case CallsFailed():
                 if isinstance(instruction.error, InitializerError):
                     self._on_broken(instruction.error)

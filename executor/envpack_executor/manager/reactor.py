@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Callable, Iterable
 from typing import assert_never
 
-from envpack_executor.manager import residence
+from envpack_executor.manager import admission, residence
 from envpack_executor.manager.alarms import Alarms
 from envpack_executor.manager.ends import CallEnds, ending
 from envpack_executor.manager.events import (
@@ -27,10 +27,12 @@ from envpack_executor.manager.events import (
     Event,
     Finish,
     Instruction,
+    NodeDraining,
     NodeJoined,
     NodeLost,
     PreparationRequested,
     ProcessReady,
+    ReleaseNode,
     ResultsArrived,
     SendCalls,
     StartContext,
@@ -102,6 +104,8 @@ class ManagerReactor(CallEnds):
                 self._context_failed(event, todo)
             case NodeJoined():
                 self._node_joined(event)
+            case NodeDraining():
+                self._drain(event, todo)
             case NodeLost():
                 self._node_lost(event, todo)
             case CallEnded():
@@ -229,6 +233,7 @@ class ManagerReactor(CallEnds):
             return
         was = process.phase
         self._remove(process)
+        self._let_go(process.node, todo)
         if was is Phase.STARTING:
             never_started = event.exit_status is None
             reason = event.reason if never_started else f"{ending(event.exit_status)} before it was ready"
@@ -262,8 +267,25 @@ class ManagerReactor(CallEnds):
         node = NodeRecord(event.node, event.name, event.slots, event.resident)
         node.cores, node.memory_bytes = event.cores or event.slots, event.memory_bytes
         node.context_bytes = event.context_bytes
+        node.leaves_at_s, node.is_foreign = event.leaves_at_s, event.is_foreign
         self.state.nodes[event.node] = node
         return node
+
+    def _drain(self, event: NodeDraining, todo: list[Instruction]) -> None:
+        node = self.state.nodes.get(event.node)
+        if node is None or node.is_draining:
+            return
+        node.is_draining = True
+        for process, is_kill in admission.unneeded(node):
+            self._stop(process, is_kill, todo)
+        for process in node.processes.values():
+            if len(process.outstanding) > 1:
+                self._ask_back(process, todo)
+        self._let_go(node, todo)
+
+    def _let_go(self, node: NodeRecord, todo: list[Instruction]) -> None:
+        if node.is_draining and not node.processes:
+            todo.append(ReleaseNode(node.node))
 
     def _node_lost(self, event: NodeLost, todo: list[Instruction]) -> None:
         node = self.state.nodes.pop(event.node, None)
@@ -271,7 +293,7 @@ class ManagerReactor(CallEnds):
             return
         for process in list(node.processes.values()):
             self._remove(process)
-            self._lost_with_node(process, event.reason, todo)
+            self._lost_with_node(process, event.reason, event.is_blameless, todo)
 
     def _wind_up(self, todo: list[Instruction]) -> None:
         """End the processes that are left; when the last has said what its calls used, the executor is done."""
@@ -345,6 +367,9 @@ class ManagerReactor(CallEnds):
         )
 
     def _send(self, process: ProcessRecord, count: int, todo: list[Instruction]) -> None:
+        node = process.node
+        if node.is_choosy:
+            count = admission.leading(node, itertools.islice(process.context.queue, count), self.state.now_s)
         calls = self._take(process.context, count)
         if calls:
             self._dispatch(process, calls, todo)
@@ -388,7 +413,10 @@ class ManagerReactor(CallEnds):
         if (
             is_short
             and not context.is_fresh
-            and any(p.phase is not Phase.STOPPING and not p.is_recalled for p in context.processes.values())
+            and any(
+                p.phase is not Phase.STOPPING and not p.is_recalled and self._may_begin(p.node, context)
+                for p in context.processes.values()
+            )
         ):
             return
         while starting < len(context.queue):
@@ -399,9 +427,13 @@ class ManagerReactor(CallEnds):
             self._start(context, node, todo)
             starting += 1
 
+    def _may_begin(self, node: NodeRecord, context: ContextRecord) -> bool:
+        return admission.may_begin(node, context, context.queue[0].function, self.state.now_s)
+
     def _node_for(self, context: ContextRecord, todo: list[Instruction]) -> NodeRecord | None:
         """Return the node with most free slots of those where fewest processes must leave; and let those leave."""
-        free = [node for node in self.state.nodes.values() if node.busy < node.slots]
+        nodes = self.state.nodes.values()
+        free = [node for node in nodes if node.busy < node.slots and self._may_begin(node, context)]
         free.sort(key=lambda node: node.busy - node.slots)
         chosen: NodeRecord | None = None
         leaving: list[ProcessRecord] | None = None

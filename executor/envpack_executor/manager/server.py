@@ -2,7 +2,7 @@
 
 Guarantees: bytes are decoded only when they come from a peer that holds the workers' key (ZeroMQ drops all others
 before we see them); a peer without it costs a descriptor and a short frame, for seconds (`manager.door`); a worker that
-is silent, of another protocol or of another Python is told to leave and why.
+is silent or of another protocol is told to leave and why.
 """
 
 from __future__ import annotations
@@ -33,15 +33,27 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 FAREWELL_LINGER_MS = 1000
+_OURS = "{}.{}".format(*sys.version_info)
+_FORGOTTEN = messages.Farewell("the manager has given this worker up", may_return=True)
 
 
 @dataclass(slots=True)
 class _Peer:
-    """A worker that has joined."""
+    """A worker that has joined.
+
+    Args:
+        identity: of its connection.
+        server: where it is connected.
+        membership: as the worker names it.
+        last_heard_s: when it last said something.
+        was_missed: it has said nothing since the manager itself was away.
+    """
 
     identity: bytes
     server: Server
+    membership: str
     last_heard_s: float
+    was_missed: bool = False
 
     def send(self, message: ToWorker) -> None:
         """Send a message; ZeroMQ queues it."""
@@ -114,6 +126,8 @@ class Server:
         The descriptors of ZeroMQ tell changes, not states: so everything is taken at each turn, until nothing is left,
         and again after a sign of life, because sending uses up the change that something has come.
         """
+        if self._last_beat_s and now_s - self._last_beat_s > self._heartbeat.silence_s / 2:
+            self._come_back(now_s)
         self._take_all()
         if now_s - self._last_beat_s >= self._heartbeat.every_s:
             self._last_beat_s = now_s
@@ -150,9 +164,10 @@ class Server:
         if isinstance(message, Hello):
             self._greet(identity, message)
         elif peer is None:
-            self.send(identity, messages.Farewell("the manager has given this worker up"))
+            self.send(identity, _FORGOTTEN)
         else:
             peer.last_heard_s = time.monotonic()
+            peer.was_missed = False
             self._pass_on(identity, message)
 
     def _pass_on(self, identity: bytes, message: FromWorker) -> None:
@@ -162,21 +177,36 @@ class Server:
 
     def _greet(self, identity: bytes, hello: Hello) -> None:
         name = f"{hello.host} (pid {hello.pid})"
-        ours = sys.version_info[:2]
-        if hello.protocol != messages.PROTOCOL_VERSION:
-            reason = f"worker speaks protocol {hello.protocol}, the manager {messages.PROTOCOL_VERSION}"
-        elif hello.python.split(".")[:2] != [str(part) for part in ours]:
-            reason = f"worker runs Python {hello.python}, the manager {ours[0]}.{ours[1]}"
-        else:
-            peer = self._peers[identity] = _Peer(identity, self, time.monotonic())
-            welcome = messages.Welcome(self._heartbeat.every_s, self._heartbeat.silence_s, self._loop.watch_every_s)
-            peer.send(welcome)
-            self._loop.node_joined(self._offer(_node(identity), name, hello), peer)
+        if reason := self._objection(hello):
+            _log.warning("worker on %s refused: %s", name, reason)
+            self.send(identity, messages.Farewell(reason, is_refusal=True))
             return
-        _log.warning("worker on %s refused: %s", name, reason)
-        self.send(identity, messages.Farewell(reason, is_refusal=True))
+        self._replace(hello.formerly)
+        now_s = time.monotonic()
+        peer = self._peers[identity] = _Peer(identity, self, hello.membership, now_s)
+        peer.send(messages.Welcome(self._heartbeat.every_s, self._heartbeat.silence_s, self._loop.watch_every_s))
+        self._loop.node_joined(self._offer(_node(identity), name, hello, now_s), peer)
 
-    def _offer(self, node: NodeId, name: str, hello: Hello) -> NodeJoined:
+    def _objection(self, hello: Hello) -> str:
+        """Say why a worker cannot be used; empty if it can."""
+        if hello.protocol != messages.PROTOCOL_VERSION:
+            return f"worker speaks protocol {hello.protocol}, the manager {messages.PROTOCOL_VERSION}"
+        if _minor(hello.python) != _OURS and self._loop.sized is not None:
+            return f"worker runs Python {hello.python}, the manager {_OURS}: with allocations=, all must run the same"
+        return ""
+
+    def _replace(self, membership: str) -> None:
+        """Forget a worker that has come again, before its silence is noticed."""
+        for peer in [peer for peer in self._peers.values() if membership and peer.membership == membership]:
+            self._lose(peer, "it has come again", peer.was_missed)
+
+    def _come_back(self, now_s: float) -> None:
+        """Listen once more before anybody is given up: it is this process that was suspended, or kept busy."""
+        for peer in self._peers.values():
+            peer.last_heard_s = now_s
+            peer.was_missed = True
+
+    def _offer(self, node: NodeId, name: str, hello: Hello, now_s: float) -> NodeJoined:
         return NodeJoined(
             node,
             name,
@@ -185,17 +215,26 @@ class Server:
             cores=hello.cores,
             memory_bytes=hello.memory_bytes or None,
             context_bytes=hello.context_bytes or None,
+            leaves_at_s=now_s + hello.lasts_s if hello.lasts_s else None,
+            is_foreign=_minor(hello.python) != _OURS,
         )
 
     def _beat(self, now_s: float) -> None:
         for identity, peer in list(self._peers.items()):
             silent_s = now_s - peer.last_heard_s
             if silent_s > self._heartbeat.silence_s:
-                del self._peers[identity]
-                peer.close()
-                self._loop.node_lost(_node(identity), f"silent for {silent_s:.1f} s")
+                self.send(identity, _FORGOTTEN)
+                self._lose(peer, f"silent for {silent_s:.1f} s", peer.was_missed)
             else:
                 peer.send(messages.ManagerBeat())
+
+    def _lose(self, peer: _Peer, reason: str, is_blameless: bool) -> None:
+        del self._peers[peer.identity]
+        self._loop.node_lost(_node(peer.identity), reason, is_blameless)
+
+
+def _minor(version: str) -> str:
+    return ".".join(version.split(".")[:2])
 
 
 def _node(identity: bytes) -> NodeId:

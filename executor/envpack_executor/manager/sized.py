@@ -24,6 +24,7 @@ from envpack_executor.manager.events import (
     ContextPrepared,
     EndProcess,
     Instruction,
+    NodeDraining,
     NodeJoined,
     NodeLost,
     ResultsArrived,
@@ -239,6 +240,10 @@ class SizedReactor(ManagerReactor):
         self._measure_nodes()
         return node
 
+    def _drain(self, event: NodeDraining, todo: list[Instruction]) -> None:
+        super()._drain(event, todo)
+        self.placement.close_node(event.node)
+
     def _node_lost(self, event: NodeLost, todo: list[Instruction]) -> None:
         is_known = event.node in self.state.nodes
         super()._node_lost(event, todo)
@@ -401,7 +406,8 @@ class SizedReactor(ManagerReactor):
             lane: the lane.
             sent: calls that are about to be sent to it.
         """
-        if lane.is_killed or lane.process.is_recalled or lane.process.context.is_fresh:
+        process = lane.process
+        if lane.is_killed or process.is_recalled or process.context.is_fresh or process.node.is_draining:
             return []
         last_s = (lane.leader if sent else lane.process.outstanding[-1]).function.estimate_s
         if last_s is None or last_s >= OUTSTANDING_S:
@@ -477,7 +483,7 @@ class SizedReactor(ManagerReactor):
         return self.sizer.retry(lane.category, call.features, failed)
 
     def _end_idle(self, node: NodeRecord, keep: ProcessRecord | None, todo: list[Instruction]) -> None:
-        if node.memory_bytes is None:
+        if node.memory_bytes is None or node.is_draining:
             return
         room = next(each.room for each in self.placement.nodes if each.name == node.node)
         promised = node.memory_bytes - (room.memory_bytes or 0)

@@ -71,6 +71,7 @@ class FunctionRecord:
         estimate_s: recent wall time of a call in seconds; None before the first result.
         options: as `@task` was told.
         look_s: after so long its node must look whether a call takes too much; 0 where it need not.
+        has_bytecode: its pickle holds code for one minor version of Python.
     """
 
     number: int
@@ -81,6 +82,7 @@ class FunctionRecord:
     estimate_s: float | None = None
     options: CallOptions = CallOptions()
     look_s: float = 0.0
+    has_bytecode: bool = False
 
     @property
     def is_plain(self) -> bool:
@@ -112,6 +114,7 @@ class ContextRecord:
         evictions: processes that left because others needed their memory.
         has_priorities: some of its functions have a priority, so its queue must not be a plain one.
         loans: its idle processes that whoever submits may send a call to, see `loans`.
+        has_bytecode: its initializer or set-up function holds code for one minor version of Python.
     """
 
     number: int
@@ -132,6 +135,7 @@ class ContextRecord:
     evictions: int = 0
     has_priorities: bool = False
     loans: deque[Any] = field(default_factory=deque)
+    has_bytecode: bool = False
 
 
 @dataclass(slots=True)
@@ -209,6 +213,9 @@ class NodeRecord:
         memory_bytes: likewise of its memory; None where nobody counts.
         context_bytes: what its processes may keep in memory between calls, all together; None for no bound.
         is_short: a process was wanted for which it has no memory, as long as others work.
+        leaves_at_s: from then on it takes no calls, on the clock of the events; None where it stays.
+        is_foreign: its Python is of another minor version than the client's.
+        is_draining: it will leave as soon as it can.
     """
 
     node: NodeId
@@ -221,6 +228,14 @@ class NodeRecord:
     memory_bytes: int | None = None
     context_bytes: int | None = None
     is_short: bool = False
+    leaves_at_s: float | None = None
+    is_foreign: bool = False
+    is_draining: bool = False
+
+    @property
+    def is_choosy(self) -> bool:
+        """Whether it does not take every call, see `admission`."""
+        return self.is_draining or self.is_foreign or self.leaves_at_s is not None
 
 
 @dataclass(slots=True, eq=False)

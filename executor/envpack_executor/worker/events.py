@@ -129,6 +129,14 @@ class Tick:
     now_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class DrainRequested:
+    """It is time to leave: calls that run may end until `until_s`. When it comes once more: leave at once."""
+
+    reason: str
+    until_s: float
+
+
 Event = (
     EnvironmentChecked
     | LayerStored
@@ -145,6 +153,7 @@ Event = (
     | ResultTaken
     | ResultSent
     | Tick
+    | DrainRequested
     | ToWorker
 )
 
@@ -267,11 +276,19 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """Kill every context process and end. `is_refusal`, `is_silence`: whose decision it was."""
+    """Kill every context process and end.
+
+    Args:
+        reason: in words.
+        is_refusal: the manager does not want this worker.
+        is_silence: nobody answers.
+        may_return: the worker may join again afterwards.
+    """
 
     reason: str
     is_refusal: bool = False
     is_silence: bool = False
+    may_return: bool = False
 
 
 Instruction = (

@@ -15,6 +15,7 @@ from envpack_executor.worker.events import (
     BlobHere,
     CallKilled,
     CheckEnvironment,
+    DrainRequested,
     EnvironmentChecked,
     Event,
     FetchBlob,
@@ -111,9 +112,11 @@ class WorkerReactor:
             case messages.ManagerBeat():
                 return []
             case messages.Farewell():
-                return self._leave(Leave(event.reason, is_refusal=event.is_refusal))
+                return self._farewell(event)
             case Tick():
                 return self._tick(event.now_s)
+            case DrainRequested():
+                return self._drain(event)
             case _:
                 assert_never(event)
 
@@ -305,13 +308,28 @@ class WorkerReactor:
         state = self.state
         if not state.heartbeat_s or state.is_leaving:
             return []
+        if state.draining and now_s >= state.drained_by_s:
+            return self._leave(Leave(state.draining))
         if now_s - state.last_heard_s > state.silence_s:
             silent_s = now_s - state.last_heard_s
-            return self._leave(Leave(f"manager silent for {silent_s:.1f} s", is_silence=True))
+            return self._leave(
+                Leave(f"manager silent for {silent_s:.1f} s", is_silence=True, may_return=not state.draining)
+            )
         if now_s - state.last_beat_s >= state.heartbeat_s:
             state.last_beat_s = now_s
             return [Reply(messages.WorkerBeat())]
         return []
+
+    def _drain(self, event: DrainRequested) -> list[Instruction]:
+        if not self.state.heartbeat_s or self.state.draining:
+            return self._leave(Leave(event.reason))  # nobody knows us yet, or it was asked for once more
+        self.state.draining, self.state.drained_by_s = event.reason, event.until_s
+        return [Reply(messages.Draining(event.reason))]
+
+    def _farewell(self, message: messages.Farewell) -> list[Instruction]:
+        reason = self.state.draining or message.reason
+        may_return = message.may_return and not self.state.draining
+        return self._leave(Leave(reason, is_refusal=message.is_refusal, may_return=may_return))
 
     def _leave(self, leave: Leave) -> list[Instruction]:
         if self.state.is_leaving:

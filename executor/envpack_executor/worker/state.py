@@ -78,6 +78,8 @@ class WorkerState:
         silence_s: the manager is given up after so long without a word.
         last_heard_s: when the manager was last heard, on the clock of the events.
         last_beat_s: when we last sent a sign of life.
+        draining: why it leaves as soon as it can; empty while it does not.
+        drained_by_s: when it leaves whatever runs.
     """
 
     heartbeat_s: float = 0.0
@@ -92,3 +94,5 @@ class WorkerState:
     sending: dict[ProcessId, set[str]] = field(default_factory=dict)
     unsaid: dict[ProcessId, list[FromWorker]] = field(default_factory=dict)
     is_leaving: bool = False
+    draining: str = ""
+    drained_by_s: float = 0.0

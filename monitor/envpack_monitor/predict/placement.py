@@ -223,6 +223,8 @@ class Placement:
             wanted_bytes: the memory that it should have. It gets less where less is free.
         """
         running = self._running[call]
+        if running.node not in self._rooms.nodes:
+            return None
         larger = self._rooms.nodes[running.node].grown(running.allocation, wanted_bytes)
         if larger is not None:
             more = Allocation(
@@ -275,9 +277,14 @@ class Placement:
         lost = [call for call, running in self._running.items() if running.node == name]
         for call in lost:
             self.quit(call)
-        self._rooms.remove(name)
-        self._forget_answers()
+        self.close_node(name)
         return lost
+
+    def close_node(self, name: str) -> None:
+        """Place nothing on a node any more; what runs there may end."""
+        if name in self._rooms.nodes:
+            self._rooms.remove(name)
+            self._forget_answers()
 
     def _start(self, known: _Category, node: str, wanted: Allocation) -> Start:
         call = known.failed.popleft()[0] if known.failed else known.fresh.popleft()
@@ -292,7 +299,8 @@ class Placement:
 
     def _leave(self, call: Call) -> _Running:
         running = self._running.pop(call)
-        self._rooms.give(running.node, running.allocation)
+        if running.node in self._rooms.nodes:
+            self._rooms.give(running.node, running.allocation)
         running.category.running -= 1
         return running
 

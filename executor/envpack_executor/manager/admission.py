@@ -1,0 +1,66 @@
+"""What may begin on which node, where that is not only a question of free slots. Pure.
+
+    node.is_draining:  it will leave as soon as it can: nothing is begun there
+    node.leaves_at_s:  it said when it joined how long it lasts: nothing is begun that is likely to outlast it
+    node.is_foreign:   its Python is another minor version than the client's: code that travels as bytecode is not
+                       begun there, unless its environment brings an interpreter of its own
+
+A node that drains is let go when its last process is gone: processes without calls are ended at once, those that
+start, too, and the others when their last call has ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from envpack_executor.manager.state import Call, ContextRecord, FunctionRecord, NodeRecord, Phase, ProcessRecord
+
+# A call may take that much longer than its function took of late.
+MARGIN = 1.5
+
+
+def may_begin(node: NodeRecord, context: ContextRecord, function: FunctionRecord, now_s: float) -> bool:
+    """Tell whether a call may begin on a node, if it has room.
+
+    Args:
+        node: where.
+        context: in what.
+        function: what.
+        now_s: on the clock of the events.
+    """
+    return not node.is_choosy or not (
+        node.is_draining
+        or (node.is_foreign and _needs_our_python(context, function))
+        or (node.leaves_at_s is not None and now_s + _likely_s(function) >= node.leaves_at_s)
+    )
+
+
+def leading(node: NodeRecord, calls: Iterable[Call], now_s: float) -> int:
+    """Return how many of the first of `calls` may begin on a node."""
+    count = 0
+    for call in calls:
+        if not may_begin(node, call.context, call.function, now_s):
+            break
+        count += 1
+    return count
+
+
+def unneeded(node: NodeRecord) -> list[tuple[ProcessRecord, bool]]:
+    """Return the processes that a draining node need not wait for, and of each whether it is to be killed."""
+    return [
+        (process, process.phase is Phase.STARTING)
+        for process in node.processes.values()
+        if process.phase is Phase.STARTING or process.is_idle
+    ]
+
+
+def _needs_our_python(context: ContextRecord, function: FunctionRecord) -> bool:
+    is_inherited = context.environment is not None and context.environment.kind == "inherit"
+    return is_inherited and (context.has_bytecode or function.has_bytecode)
+
+
+def _likely_s(function: FunctionRecord) -> float:
+    """Return how long a call will take at most, as far as is known; 0 where nothing is."""
+    likely_s = MARGIN * (function.estimate_s or 0.0)
+    limit_s = function.options.timeout_s
+    return min(likely_s, limit_s) if limit_s and likely_s else likely_s or limit_s

@@ -1,0 +1,136 @@
+"""What may begin on which node, decided by pure code: nodes that leave, and nodes of another Python."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+
+from envpack_executor.manager import admission, events
+from envpack_executor.manager.reactor import ManagerReactor
+from envpack_executor.manager.state import Call, CallOptions, ContextRecord, FunctionRecord, ManagerState, NodeRecord
+from envpack_executor.messages import Environment, NodeId, ProcessGone
+
+INHERIT = Environment("inherit")
+PREFIX = Environment("prefix", python="/usr/bin/python3")
+
+
+def node(**fields: Any) -> NodeRecord:
+    return NodeRecord(NodeId("n"), "n", slots=1, resident=8, **fields)
+
+
+def function(estimate_s: float | None = None, timeout_s: float = 0.0, has_bytecode: bool = False) -> FunctionRecord:
+    return FunctionRecord(
+        1, b"", "f", "f", None, estimate_s, CallOptions(timeout_s=timeout_s), has_bytecode=has_bytecode
+    )
+
+
+def context(environment: Environment = INHERIT, has_bytecode: bool = False) -> ContextRecord:
+    return ContextRecord(1, "key", "c", environment, has_bytecode=has_bytecode)
+
+
+def make_call(context: ContextRecord, number: int) -> Call:
+    return Call(number, function(), context, b"")
+
+
+@pytest.mark.parametrize(
+    ("function_", "is_taken"),
+    [
+        (function(), True),
+        (function(estimate_s=1.0), True),
+        (function(estimate_s=9.0), False),
+        (function(timeout_s=5.0), True),
+        (function(timeout_s=50.0), False),
+        (function(estimate_s=9.0, timeout_s=5.0), True),
+        (function(estimate_s=1.0, timeout_s=50.0), True),
+    ],
+)
+def test_nothing_is_begun_that_is_likely_to_outlast_its_node(function_: FunctionRecord, is_taken: bool) -> None:
+    assert admission.may_begin(node(leaves_at_s=110.0), context(), function_, now_s=100.0) is is_taken
+    assert admission.may_begin(node(), context(), function_, now_s=100.0)
+    assert not admission.may_begin(node(leaves_at_s=99.0), context(), function_, now_s=100.0)
+
+
+@pytest.mark.parametrize("environment", [INHERIT, PREFIX])
+@pytest.mark.parametrize(("by_function", "by_context"), [(True, False), (False, True), (False, False)])
+def test_bytecode_begins_on_a_node_of_another_python_only_with_an_interpreter_of_its_own(
+    environment: Environment, by_function: bool, by_context: bool
+) -> None:
+    foreign = node(is_foreign=True)
+    may = admission.may_begin(foreign, context(environment, by_context), function(has_bytecode=by_function), 0.0)
+    assert may is (environment is PREFIX or not (by_function or by_context))
+
+
+# --- the reactor
+
+
+@pytest.fixture
+def reactor() -> ManagerReactor:
+    return ManagerReactor(ManagerState(), lambda call: True, lambda call: False)
+
+
+def started(todo: list[Any]) -> list[events.StartContext]:
+    return [step for step in todo if isinstance(step, events.StartContext)]
+
+
+def test_a_node_that_drains_ends_what_is_idle_and_is_let_go_with_its_last_process(reactor: ManagerReactor) -> None:
+    reactor.handle(events.NodeJoined(NodeId("n"), "n", 2, 8))
+    kind = context()
+    calls = [make_call(kind, number) for number in range(3)]
+    busy, idle = started(reactor.handle(events.CallsQueued(calls[:2])))
+    reactor.handle(events.ProcessReady(busy.process))
+    reactor.handle(events.ProcessReady(idle.process))
+    reactor.handle(events.ResultsArrived(idle.process, [b"1"], []))
+    todo = reactor.handle(events.NodeDraining(NodeId("n")))
+    assert [step.process for step in todo if isinstance(step, events.EndProcess)] == [idle.process]
+    assert reactor.handle(events.NodeDraining(NodeId("n"))) == []
+    assert not started(reactor.handle(events.CallsQueued(calls[2:])))
+    assert not reactor.handle(ProcessGone(idle.process, 0, -1))
+    todo = reactor.handle(events.ResultsArrived(busy.process, [b"2"], []))
+    assert [step.process for step in todo if isinstance(step, events.EndProcess)] == [busy.process]
+    assert reactor.handle(ProcessGone(busy.process, 0, -1)) == [events.ReleaseNode(NodeId("n"))]
+    assert started(reactor.handle(events.NodeJoined(NodeId("m"), "m", 1, 8)))
+    assert not reactor.state.nodes[NodeId("n")].busy
+
+
+def test_a_node_that_drains_while_its_process_starts_gives_the_call_to_another(reactor: ManagerReactor) -> None:
+    reactor.handle(events.NodeJoined(NodeId("n"), "n", 1, 8))
+    (first,) = started(reactor.handle(events.CallsQueued([make_call(context(), 0)])))
+    todo = reactor.handle(events.NodeDraining(NodeId("n")))
+    assert events.EndProcess(NodeId("n"), first.process, True) in todo
+    assert reactor.handle(ProcessGone(first.process, -9, -1)) == [events.ReleaseNode(NodeId("n"))]
+    (second,) = started(reactor.handle(events.NodeJoined(NodeId("m"), "m", 1, 8)))
+    assert second.node == NodeId("m")
+
+
+def test_a_call_that_would_outlast_one_node_begins_on_the_other(reactor: ManagerReactor) -> None:
+    reactor.state.now_s = 100.0
+    reactor.handle(events.NodeJoined(NodeId("brief"), "brief", 4, 8, leaves_at_s=105.0))
+    long = make_call(context(), 0)
+    long.function.estimate_s = 60.0
+    assert not started(reactor.handle(events.CallsQueued([long])))
+    (start,) = started(reactor.handle(events.NodeJoined(NodeId("long"), "long", 1, 8, leaves_at_s=1000.0)))
+    assert start.node == NodeId("long")
+
+
+def test_of_a_mixed_queue_a_choosy_node_is_sent_only_what_comes_first_and_may_begin() -> None:
+    foreign, kind = node(is_foreign=True), context()
+    calls = [make_call(kind, number) for number in range(3)]
+    calls[2].function = function(has_bytecode=True)
+    assert admission.leading(foreign, iter(calls), 0.0) == 2
+    assert admission.leading(foreign, itertools.islice(calls, 1), 0.0) == 1
+
+
+def test_a_node_that_is_lost_without_blame_lets_its_calls_be_tried_as_often_as_it_takes(
+    reactor: ManagerReactor,
+) -> None:
+    call = make_call(context(), 0)
+    reactor.handle(events.CallsQueued([call]))
+    for number in range(10):
+        name = NodeId(f"n{number}")
+        (start,) = started(reactor.handle(events.NodeJoined(name, name, 1, 8)))
+        reactor.handle(events.ProcessReady(start.process))
+        reactor.handle(events.NodeLost(name, "the client was suspended", is_blameless=True))
+    assert call.losses == ()
+    assert reactor.state.open_calls == 1
