@@ -35,6 +35,13 @@ def may_begin(node: NodeRecord, context: ContextRecord, function: FunctionRecord
     )
 
 
+def may_host(node: NodeRecord, context: ContextRecord, now_s: float) -> bool:
+    """Tell whether a process of a context may be started on a node ahead of its calls, of which some may wait."""
+    if context.queue:
+        return may_begin(node, context, context.queue[0].function, now_s)
+    return not (node.is_draining or (node.is_foreign and _needs_our_python(context, None)))
+
+
 def leading(node: NodeRecord, calls: Iterable[Call], now_s: float) -> int:
     """Return how many of the first of `calls` may begin on a node."""
     count = 0
@@ -54,9 +61,9 @@ def unneeded(node: NodeRecord) -> list[tuple[ProcessRecord, bool]]:
     ]
 
 
-def _needs_our_python(context: ContextRecord, function: FunctionRecord) -> bool:
+def _needs_our_python(context: ContextRecord, function: FunctionRecord | None) -> bool:
     is_inherited = context.environment is not None and context.environment.kind == "inherit"
-    return is_inherited and (context.has_bytecode or function.has_bytecode)
+    return is_inherited and (context.has_bytecode or (function is not None and function.has_bytecode))
 
 
 def _likely_s(function: FunctionRecord) -> float:

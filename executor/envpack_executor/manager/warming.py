@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from envpack_executor.errors import PreparationError, ShutdownError
-from envpack_executor.manager import residence
+from envpack_executor.manager import admission, residence
 from envpack_executor.manager.events import Instruction, PreparationDone
 from envpack_executor.manager.state import ContextRecord, ManagerState, NodeRecord, Phase, Preparation, ProcessRecord
 
@@ -43,10 +43,14 @@ class Warming:
         """Start a process for the queued calls of a context that has none for them, though all slots work."""
         if any(_can_take_a_call(process) for process in context.processes.values()):
             return
-        for node in sorted(self._state.nodes.values(), key=lambda node: node.busy - node.slots):
+        for node in sorted(self._hosts(context), key=lambda node: node.busy - node.slots):
             if not self._is_starting_enough(node) and residence.leavers(self._state, node, context) == []:
                 self._start(context, node, todo)
                 return
+
+    def _hosts(self, context: ContextRecord) -> list[NodeRecord]:
+        now_s = self._state.now_s
+        return [node for node in self._state.nodes.values() if admission.may_host(node, context, now_s)]
 
     def _is_starting_enough(self, node: NodeRecord) -> bool:
         """Tell whether anything starts on a node, or is ready there for calls that wait, and was not used yet."""
@@ -99,7 +103,7 @@ class Warming:
     def _start_one(self, context: ContextRecord, todo: list[Instruction]) -> bool:
         """Start a process where fewest others must leave; none of its own context does."""
         best: tuple[NodeRecord, list[ProcessRecord]] | None = None
-        for node in self._state.nodes.values():
+        for node in self._hosts(context):
             starting = sum(each.is_ahead and each.phase is Phase.STARTING for each in node.processes.values())
             if node.busy + starting >= node.slots:
                 continue
