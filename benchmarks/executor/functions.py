@@ -23,3 +23,20 @@ def spin(seconds):  # type: ignore[no-untyped-def]
 def add(first, second):  # type: ignore[no-untyped-def]
     """Add two numbers."""
     return first + second
+
+
+def touch(data):  # type: ignore[no-untyped-def]
+    """Look at every page of some bytes."""
+    return sum(bytes(data[::4096]))
+
+
+def make(size):  # type: ignore[no-untyped-def]
+    """Return new bytes."""
+    return bytes(size)
+
+
+def make_array(size):  # type: ignore[no-untyped-def]
+    """Return a new array."""
+    import numpy
+
+    return numpy.zeros(size, dtype=numpy.uint8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -20,10 +21,13 @@ class Running:
     Attributes:
         submit: hands in one call and returns what stands for it.
         results: waits for all of them and returns what they returned.
+        put: takes a value that many calls need, and returns what stands for it in arguments; the value itself where the
+            executor has nothing of the kind.
     """
 
     submit: Callable[..., Any]
     results: Callable[[Sequence[Any]], list[Any]]
+    put: Callable[[Any], Any] = lambda value: value
 
 
 def _results(futures: Sequence[Any]) -> list[Any]:
@@ -35,7 +39,7 @@ def envpack(**options: Any) -> Iterator[Running]:
     from envpack_executor import ContextExecutor
 
     with ContextExecutor(WORKERS, **options) as executor:
-        yield Running(executor.submit, _results)
+        yield Running(executor.submit, _results, executor.put)
 
 
 @contextmanager
@@ -97,7 +101,7 @@ def dask() -> Iterator[Running]:
         def submit(function: Callable[..., Any], *args: Any) -> Any:
             return client.submit(function, *args, pure=False)
 
-        yield Running(submit, client.gather)
+        yield Running(submit, client.gather, functools.partial(client.scatter, hash=False))
 
 
 @contextmanager
@@ -114,7 +118,7 @@ def ray() -> Iterator[Running]:
         return remote.remote(*args)
 
     try:
-        yield Running(submit, library.get)
+        yield Running(submit, library.get, library.put)
     finally:
         library.shutdown()
 

@@ -160,7 +160,8 @@ def run(file: str, chosen: argparse.Namespace, names: Sequence[str], measure: Me
 
 def _ask(file: str, name: str) -> Figures | str:
     """Measure one subject in a process of its own; return its figures, or why there are none."""
-    module = PEERS[name].module if name in PEERS else "json"
+    peer = PEERS.get(name.partition(",")[0])
+    module = peer.module if peer is not None else "json"
     if importlib.util.find_spec(module) is None:
         return f"{module} is not installed"
     with tempfile.TemporaryDirectory() as folder:
