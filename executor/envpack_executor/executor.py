@@ -248,14 +248,24 @@ class ContextExecutor(Executor):
         Raises:
             TypeError: `future` is not of a `ContextExecutor`.
         """
-        if not isinstance(future, CallFuture):
-            raise TypeError(f"expected a future of ContextExecutor.submit, not {type(future).__qualname__}")
-        if future.cancel():
+        call = _call_of(future)
+        if call.cancel():
             return True
-        if future.done():
+        if call.done():
             return False
-        self._loop.request_cancel(future)
+        self._loop.request_cancel(call)
         return True
+
+    def why(self, future: Future[Any]) -> str:
+        """Say in words what a call waits for, since when it runs and where, or how it ended.
+
+        Args:
+            future: what `submit` has returned.
+
+        Raises:
+            TypeError: `future` is not of a `ContextExecutor`.
+        """
+        return self._loop.why(_call_of(future))
 
     def put(self, value: R) -> Kept[R]:
         """Take a value that many calls need; return what stands for it in their arguments.
@@ -345,6 +355,12 @@ class ContextExecutor(Executor):
             waits=() if sized is None else tuple(sized.waits()),
             contexts=uses(state),
         )
+
+
+def _call_of(future: Future[Any]) -> CallFuture[Any]:
+    if not isinstance(future, CallFuture):
+        raise TypeError(f"expected a future of ContextExecutor.submit, not {type(future).__qualname__}")
+    return future
 
 
 def _allowed(memory: int | str | None, cores: float | None) -> Allocation:

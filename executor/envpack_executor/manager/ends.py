@@ -75,6 +75,7 @@ class CallEnds(ABC):
         process.is_lent &= not event.outcomes
         outstanding = process.outstanding
         calls, outcomes = [outstanding.popleft() for _ in event.outcomes], event.outcomes
+        process.since_s = self.state.now_s
         for number, duration_s in event.durations:
             _update_estimate(calls, number, duration_s)
         if calls and not outstanding:

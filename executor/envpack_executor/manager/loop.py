@@ -90,6 +90,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 Prepare = Callable[[ContextRecord], None]
+# How long whoever asks about a call waits for an answer.
+ANSWER_WITHIN_S = 10.0
 # How often the memory of processes is looked at where calls are promised memory.
 WATCH_EVERY_S = 0.05
 
@@ -206,6 +208,32 @@ class ManagerLoop:
     def slots(self) -> int:
         """Return, from any thread, how many calls run at once."""
         return sum(node.slots for node in list(self.state.nodes.values()))
+
+    def why(self, call: CallFuture[Any]) -> str:
+        """Say, from any thread, what a call waits for."""
+        if not self._thread.is_alive() or threading.current_thread() is self._thread:
+            return self._reason(call)
+        answer: Future[str] = Future()
+
+        def tell() -> None:
+            try:
+                answer.set_result(self._reason(call))
+            except Exception as error:
+                answer.set_exception(error)
+
+        self.call_soon(tell)
+        try:
+            return answer.result(ANSWER_WITHIN_S)
+        except TimeoutError:
+            # The loop has ended meanwhile, or a callback of the user holds it up.
+            return "the manager's thread does not answer" if self._thread.is_alive() else self._reason(call)
+
+    def _reason(self, call: CallFuture[Any]) -> str:
+        from envpack_executor.manager.reasons import reason
+
+        if call.done():
+            return fate(call)
+        return reason(self.state, call, () if self.sized is None else self.sized.waits())
 
     def request_cancel(self, call: Call) -> None:
         """Ask the loop to end a call, wherever it is."""
@@ -570,6 +598,14 @@ def _sized_reactor(state: ManagerState, sizer: Sizer) -> SizedReactor:
     from envpack_executor.manager.sized import SizedReactor  # with the predictors, for those who ask for them
 
     return SizedReactor(state, _claim, _is_cancelled, sizer)
+
+
+def fate(call: CallFuture[Any]) -> str:
+    """Say how a call ended."""
+    if call.cancelled():
+        return "cancelled"
+    error = call.exception()
+    return "done" if error is None else f"failed: {type(error).__name__}: {error}"
 
 
 def _future(call: Call) -> CallFuture[Any]:

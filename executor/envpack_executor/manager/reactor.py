@@ -179,6 +179,7 @@ class ManagerReactor(CallEnds):
             return
         if not process.outstanding:
             self._hold(process)
+            process.since_s = self.state.now_s
         process.sent += 1
         process.outstanding.append(call)
         process.last_used = next(self._uses)
@@ -377,6 +378,7 @@ class ManagerReactor(CallEnds):
     def _dispatch(self, process: ProcessRecord, calls: list[Call], todo: list[Instruction]) -> None:
         if not process.outstanding:
             self._hold(process)
+            process.since_s = self.state.now_s
         functions = []
         known = process.known
         for call in calls:

@@ -258,6 +258,7 @@ class ProcessRecord:
         frequency: calls that it was given, older ones counting less, as of `counted_s`.
         counted: calls that are in `frequency`.
         counted_s: when `frequency` was brought up to date.
+        since_s: when the oldest outstanding call began, as far as is known.
         is_asked: calls were asked back, and it has not answered yet.
         taken: how many it has given back since it last was without calls.
         is_recalled: it is sent nothing before it is without calls and has answered.
@@ -283,6 +284,7 @@ class ProcessRecord:
     frequency: float = 0.0
     counted: int = 0
     counted_s: float = 0.0
+    since_s: float = 0.0
     is_asked: bool = False
     taken: int = 0
     is_recalled: bool = False
