@@ -217,6 +217,10 @@ class ManagerSilentError(ExecutorError):
     """The manager was not heard for longer than the heartbeat allows, or never answered."""
 
 
+class EventLogError(ExecutorError):
+    """The file of the event log cannot be opened."""
+
+
 class KeyFileError(ExecutorError):
     """A key file is missing, readable by others, or not one."""
 

@@ -37,6 +37,7 @@ from envpack_monitor.allocation import Allocation
 from envpack_monitor.units import parse_bytes
 
 if TYPE_CHECKING:
+    from envpack_executor.linewriter import LineWriter
     from envpack_executor.manager.sized import Promise, Wait
     from envpack_monitor.predict import Predictor
 
@@ -100,11 +101,14 @@ class ContextExecutor(Executor):
         setup_timeout_s: a context process that is not ready after so long, in seconds, is killed, and its calls end
             with `ContextSetupTimeoutError`; `@task` may say another time.
         idle_timeout_s: a process that had nothing to do for so long leaves, with what it has set up; None for never.
+        events: file to which every transition of calls, processes, contexts and nodes is appended as a line of JSON;
+            `ENVPACK_EVENTS` by default, and none without it.
 
     Raises:
         ValueError: a number, a size or a time is not positive, or `memory` or `cores` is given without `allocations`.
         TypeError: `initializer` cannot be called, or `allocations` is no predictor.
         HistoryError: of `allocations="auto"`: the history cannot be read.
+        EventLogError: the file of `events` cannot be opened.
     """
 
     def __init__(
@@ -124,6 +128,7 @@ class ContextExecutor(Executor):
         context_memory: int | str | None = None,
         setup_timeout_s: float = SETUP_TIMEOUT_S,
         idle_timeout_s: float | None = None,
+        events: str | os.PathLike[str] | None = None,
     ) -> None:
         if max_workers is not None and max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
@@ -139,6 +144,7 @@ class ContextExecutor(Executor):
         offer = _offer(slots, here, context_memory)
         # Of workers elsewhere nothing is known before they join.
         sizer = make_sizer(allocations, history, here if nodes is None else None)
+        log = _event_log(events)
         self._numbers = itertools.count()
         self._gate = Gate()
         self._usage = UsageSink(history)
@@ -153,9 +159,12 @@ class ContextExecutor(Executor):
             folder,
             ManagerState(max_tries, setup_timeout_s, idle_timeout_s),
             sizer,
+            log,
         )
         preparer.answer_to(self._loop)
         self._loop.add_closer(preparer.close)
+        if log is not None:
+            self._loop.add_closer(log.close)
         self._loop.add_closer(self._resolver.release)
         if slots:
             self._loop.add_local_node(offer)
@@ -355,6 +364,15 @@ class ContextExecutor(Executor):
             waits=() if sized is None else tuple(sized.waits()),
             contexts=uses(state),
         )
+
+
+def _event_log(path: str | os.PathLike[str] | None) -> LineWriter | None:
+    chosen = settings.events_path() if path is None else path
+    if chosen is None:
+        return None
+    from envpack_executor.linewriter import LineWriter  # for those who ask for it
+
+    return LineWriter(chosen)
 
 
 def _call_of(future: Future[Any]) -> CallFuture[Any]:

@@ -1,7 +1,11 @@
 """Every environment variable that `envpack_executor` reads, and those it sets for the processes it starts.
 
-It reads none of its own: the store (`ENVPACK_STORE`) and the history (`ENVPACK_HISTORY`) belong to the packages that
-own them. It sets, where the user has not:
+| variable | meaning | default |
+|---|---|---|
+| `ENVPACK_EVENTS` | file for the event log of every executor, see `ContextExecutor(events=)` | unset: none |
+
+The store (`ENVPACK_STORE`) and the history (`ENVPACK_HISTORY`) belong to the packages that own them. It sets, where the
+user has not:
 
 | variables | value in a context process |
 |---|---|
@@ -22,6 +26,11 @@ THREAD_VARIABLES = (
     "NUMEXPR_NUM_THREADS",
     "BLIS_NUM_THREADS",
 )
+
+
+def events_path() -> str | None:
+    """Return the file of the event log; None where none shall be kept."""
+    return os.environ.get("ENVPACK_EVENTS") or None
 
 
 def usable_cores() -> int:

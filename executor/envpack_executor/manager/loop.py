@@ -11,6 +11,7 @@ loop itself fails. It never polls: it sleeps in the selector until a descriptor 
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
 import os
 import pickle
@@ -84,11 +85,14 @@ from envpack_executor.values.blobs import BLOBS
 from envpack_monitor.errors import LimitExceeded
 
 if TYPE_CHECKING:
+    from envpack_executor.linewriter import LineWriter
+    from envpack_executor.manager.journal import Journal
     from envpack_executor.manager.sized import SizedReactor
     from envpack_executor.manager.sizing import Sizer
 
 _log = logging.getLogger(__name__)
 
+_numbers = itertools.count()
 Prepare = Callable[[ContextRecord], None]
 # How long whoever asks about a call waits for an answer.
 ANSWER_WITHIN_S = 10.0
@@ -106,6 +110,7 @@ class ManagerLoop:
         store: folder of the store, or None for the default.
         state: what the manager knows.
         sizer: says what calls should be promised; None to promise nothing.
+        log: takes what happens; None to write nothing down.
     """
 
     def __init__(
@@ -116,11 +121,14 @@ class ManagerLoop:
         store: str | None,
         state: ManagerState,
         sizer: Sizer | None = None,
+        log: LineWriter | None = None,
     ) -> None:
         self.selector = selectors.DefaultSelector()
         self.state = state
-        self.sized = None if sizer is None else _sized_reactor(self.state, sizer)
-        self._reactor = self.sized or ManagerReactor(self.state, _claim, _is_cancelled)
+        self._journal = None if log is None else _journal(self.state, log)
+        claim = _claim if self._journal is None else functools.partial(_claim_and_tell, self._journal)
+        self.sized = None if sizer is None else _sized_reactor(self.state, claim, sizer)
+        self._reactor = self.sized or ManagerReactor(self.state, claim, _is_cancelled)
         self._prepare = prepare
         self._on_broken = on_broken
         self._usage = usage
@@ -417,7 +425,10 @@ class ManagerLoop:
         os.eventfd_read(self._wake_descriptor)
 
     def _handle(self, event: events.Event) -> None:
-        for instruction in self._reactor.handle(event):
+        instructions = self._reactor.handle(event)
+        if self._journal is not None:
+            self._journal.note(event, instructions)
+        for instruction in instructions:
             self._execute(instruction)
 
     def _execute(self, instruction: events.Instruction) -> None:
@@ -557,9 +568,11 @@ class ManagerLoop:
             calls += context.queue
         for process in self.state.processes.values():
             calls += process.outstanding
+        calls = [call for call in calls if not _future(call).done()]
+        if self._journal is not None:
+            self._journal.calls("call failed", calls, reason=str(error))
         for call in calls:
-            if not _future(call).done():
-                _future(call).set_exception(error)
+            _future(call).set_exception(error)
 
     def _refuse_late_tickets(self) -> None:
         while self._tickets:
@@ -594,10 +607,23 @@ class ManagerLoop:
         os.close(self._wake_descriptor)
 
 
-def _sized_reactor(state: ManagerState, sizer: Sizer) -> SizedReactor:
+def _journal(state: ManagerState, log: LineWriter) -> Journal:
+    from envpack_executor.manager.journal import Journal
+
+    return Journal(f"{os.getpid()}-{next(_numbers)}", state, time.time, log.put)
+
+
+def _claim_and_tell(journal: Journal, call: Call) -> bool:
+    is_claimed = _claim(call)
+    if not is_claimed:
+        journal.calls("call cancelled", [call], reason="cancelled before it began")
+    return is_claimed
+
+
+def _sized_reactor(state: ManagerState, claim: Callable[[Call], bool], sizer: Sizer) -> SizedReactor:
     from envpack_executor.manager.sized import SizedReactor  # with the predictors, for those who ask for them
 
-    return SizedReactor(state, _claim, _is_cancelled, sizer)
+    return SizedReactor(state, claim, _is_cancelled, sizer)
 
 
 def fate(call: CallFuture[Any]) -> str:
