@@ -72,10 +72,11 @@ def test_the_context_whose_call_is_most_important_gets_the_next_slot() -> None:
     world, context, urgent = Manager(slots=1), make_context(1), make_context(2, has_priorities=True)
     process = world.warm(context)
     world.queue(context, 5)
-    world.queue(urgent, 1, function(2, priority=1))
-    instructions = world.results(process, 1)
-    assert kinds(instructions) == ["CallsDone", "StartContext"]
-    assert world.state.processes[instructions[1].process].context is urgent  # type: ignore[union-attr]
+    calls, [start] = world.queue(urgent, 1, function(2, priority=1))
+    world.handle(ProcessReady(start.process))
+    [_, sent] = world.results(process, 1)
+    assert isinstance(sent, SendCalls)
+    assert (sent.process, sent.calls) == (start.process, calls)
 
 
 def test_calls_without_priorities_wait_in_a_plain_queue() -> None:
