@@ -33,7 +33,9 @@ LENT_BELOW_S = 0.005
 MOST_BYTES = 1 << 15
 
 
-@dataclass(slots=True, eq=False)
+# Without a repr: a `deque` that does not hold what shall be removed writes it into its error, and in this one stand a
+# process, its context, and all bytes of that.
+@dataclass(slots=True, eq=False, repr=False)
 class Loan:
     """The right to send one call to an idle process.
 
