@@ -221,6 +221,10 @@ class EventLogError(ExecutorError):
     """The file of the event log cannot be opened."""
 
 
+class BulkError(ExecutorError):
+    """What came on the bulk channel is not what it should be, or did not come whole; it is asked for again."""
+
+
 class KeyFileError(ExecutorError):
     """A key file is missing, readable by others, or not one."""
 

@@ -136,11 +136,15 @@ class Welcome(msgspec.Struct, frozen=True, tag=True):
         heartbeat_s: both beat so often from now on.
         silence_s: both give up after so long without a word.
         watch_every_s: the worker tells so often how much memory its processes have; 0 to tell nothing.
+        bulk_port: where the manager takes bulk connections, on the host that the worker has connected to; 0 for none.
+        bulk_token: what they are authenticated with; it never leaves the encrypted connection.
     """
 
     heartbeat_s: float
     silence_s: float
     watch_every_s: float = 0.0
+    bulk_port: int = 0
+    bulk_token: bytes = b""
 
 
 class ManagerBeat(msgspec.Struct, frozen=True, tag=True):
@@ -250,13 +254,19 @@ class MemoryKept(msgspec.Struct, frozen=True, tag=True):
     kept_bytes: int
 
 
+class ResultComing(msgspec.Struct, frozen=True, tag=True):
+    """A large result of so many bytes comes, in pieces, before the frame whose outcome names it."""
+
+    name: str
+    size: int
+
+
 class ResultPiece(msgspec.Struct, frozen=True, tag=True):
-    """A piece of a large result, `total` bytes long; all come in order, and before the frame whose outcome names it."""
+    """A piece of a large result, where it does not come by the bulk channel."""
 
     name: str
     offset: int
     data: bytes
-    total: int
 
 
 class NeedChunk(msgspec.Struct, frozen=True, tag=True):
@@ -294,6 +304,7 @@ FromWorker = (
     | CallEnded
     | MemorySeen
     | MemoryKept
+    | ResultComing
     | ResultPiece
     | NeedChunk
     | WorkerBeat

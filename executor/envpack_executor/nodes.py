@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from envpack_executor.errors import ExecutorError
 
@@ -37,12 +37,27 @@ class RemoteNodes:
         key_file: where the key that workers need is written, mode 600, and removed at the end; in a private temporary
             folder by default.
         heartbeat: how silence is noticed.
+        bulk: how layers, large arguments and large results travel. `"plain"`: over connections of their own to
+            `bulk_port`, authenticated and checked, but not encrypted; over the encrypted one only where these cannot be
+            made. `"encrypted"`: over the encrypted one, which is several times slower.
+        bulk_port: for `"plain"`; 0 takes a free one.
+
+    Raises:
+        ValueError: `bulk` is neither.
     """
 
     def __init__(
-        self, bind: str = "tcp://127.0.0.1:0", key_file: str | Path | None = None, heartbeat: Heartbeat | None = None
+        self,
+        bind: str = "tcp://127.0.0.1:0",
+        key_file: str | Path | None = None,
+        heartbeat: Heartbeat | None = None,
+        bulk: Literal["plain", "encrypted"] = "plain",
+        bulk_port: int = 0,
     ) -> None:
+        if bulk not in ("plain", "encrypted"):
+            raise ValueError(f"bulk is {bulk!r}, expected 'plain' or 'encrypted'")
         self.bind = bind
+        self.bulk_port = bulk_port if bulk == "plain" else None
         self.heartbeat = heartbeat or Heartbeat()
         self._chosen = None if key_file is None else Path(key_file).absolute()
         self._folder: tempfile.TemporaryDirectory[str] | None = None
@@ -86,7 +101,7 @@ class RemoteNodes:
             self._folder = tempfile.TemporaryDirectory(prefix="envpack-key-")
             key_file = Path(self._folder.name) / "worker.key"
         try:
-            self._server = Server(self.bind, key_file, self.heartbeat, loop, resident)
+            self._server = Server(self.bind, key_file, self.heartbeat, loop, resident, self.bulk_port)
         except BaseException:
             self._clean_up()
             raise

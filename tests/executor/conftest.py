@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from envpack.pack.store.uses import release_all
-from tests.executor.helpers import descendants, wait_until
+from tests.executor.helpers import descendants, environ, wait_until
+
+StartWorker = Callable[..., subprocess.Popen[str]]
 
 
 @pytest.fixture(autouse=True)
@@ -38,6 +42,26 @@ def nothing_left_behind(own_folders: Path) -> Iterator[None]:
     except AssertionError as error:
         left = {kind: sorted(_belongings()[kind] - before[kind]) for kind in kinds}
         raise AssertionError(f"left behind: {left}") from error
+
+
+@pytest.fixture
+def start_worker(tmp_path: Path) -> Iterator[StartWorker]:
+    """Start `envpack worker` with a store of its own; those that still run at the end are killed."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(address: str, key_file: Path, *words: str) -> subprocess.Popen[str]:
+        number = len(started)
+        command = [sys.executable, "-m", "envpack", "worker", "--connect", address, "--key", str(key_file)]
+        options = ["--cores", "1", "--store", str(tmp_path / f"worker-store-{number}"), *words]
+        with (tmp_path / f"worker-{number}.err").open("w") as errors:
+            worker = subprocess.Popen([*command, *options], env=environ(), stderr=errors, text=True)
+        started.append(worker)
+        return worker
+
+    yield start
+    for worker in started:
+        worker.kill()
+        worker.wait()
 
 
 def _belongings() -> dict[str, set[str]]:

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,30 +22,10 @@ from envpack_executor.errors import ExecutorError, KeyFileError, ProcessLostErro
 from envpack_executor.manager import server
 from envpack_executor.nodes import Heartbeat
 from tests.executor import functions
-from tests.executor.helpers import GENEROUS_S, are_gone, descendants, environ, run_script, start_script, wait_until
+from tests.executor.conftest import StartWorker
+from tests.executor.helpers import GENEROUS_S, are_gone, descendants, run_script, start_script, wait_until
 
 QUICK = Heartbeat(every_s=0.2, silence_s=2.0)
-StartWorker = Callable[..., subprocess.Popen[str]]
-
-
-@pytest.fixture
-def start_worker(tmp_path: Path) -> Iterator[StartWorker]:
-    """Start `envpack worker` with a store of its own; those that still run at the end are killed."""
-    started: list[subprocess.Popen[str]] = []
-
-    def start(address: str, key_file: Path, *words: str) -> subprocess.Popen[str]:
-        number = len(started)
-        command = [sys.executable, "-m", "envpack", "worker", "--connect", address, "--key", str(key_file)]
-        options = ["--cores", "1", "--store", str(tmp_path / f"worker-store-{number}"), *words]
-        with (tmp_path / f"worker-{number}.err").open("w") as errors:
-            worker = subprocess.Popen([*command, *options], env=environ(), stderr=errors, text=True)
-        started.append(worker)
-        return worker
-
-    yield start
-    for worker in started:
-        worker.kill()
-        worker.wait()
 
 
 @pytest.fixture

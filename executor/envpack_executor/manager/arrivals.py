@@ -1,69 +1,102 @@
-"""Large results that come from workers elsewhere, piece by piece, ahead of the outcomes that name them."""
+"""Large results that come from workers elsewhere, ahead of the outcomes that name them.
+
+    worker ──ResultComing──▶ loop: a memory file of that size
+           ──pieces────────▶ thread of the bulk channel, or the loop: into the file ──whole──▶ `kept.arrivals`
+
+Guarantees: nothing is taken that was not announced on the encrypted connection, nor more of it than was announced;
+what nobody has taken of a node that is lost is freed.
+"""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 
-from envpack_executor.messages import NodeId, ResultPiece
+from envpack_executor.messages import NodeId, ResultComing, ResultPiece
 from envpack_executor.process import kept
+
+# The announcement may still be on its way when the first piece comes by the other channel.
+_ANNOUNCED_WITHIN_S = 10.0
 
 
 @dataclass(slots=True)
 class _Arriving:
+    node: NodeId
     descriptor: int
     size: int
-    arrived: int = 0
+    pieces: dict[int, int] = field(default_factory=dict)  # offset -> length of those that are there
 
 
 class Arrivals:
-    """The large results of all nodes elsewhere; used from the loop's thread.
-
-    Results are taken when their outcomes are unpickled. What is left of a node that is lost, is freed.
-    """
+    """The large results of all nodes elsewhere."""
 
     def __init__(self) -> None:
-        self._arriving: dict[tuple[NodeId, str], _Arriving] = {}
+        self._arriving: dict[str, _Arriving] = {}
         self._whole: dict[NodeId, set[str]] = {}
+        self._changed = threading.Condition()
+
+    # --- in the loop's thread
+
+    def expect(self, node: NodeId, message: ResultComing) -> None:
+        """Make room for a result; one that has no room here fails the call that it is of."""
+        with self._changed:
+            try:
+                descriptor = kept.memory_file(message.size)
+                self._arriving[message.name] = _Arriving(node, descriptor, message.size)
+            except (MemoryError, OSError) as error:
+                self._put(node, message.name, f"{type(error).__name__}: {error}")
+            self._changed.notify_all()
 
     def take(self, node: NodeId, piece: ResultPiece) -> None:
-        """Take the next piece of a result; one that cannot be had here fails the call that it is of."""
-        key = node, piece.name
-        try:
-            if piece.offset == 0 and key not in self._arriving:
-                self._arriving[key] = _Arriving(kept.memory_file(piece.total), piece.total)
-            result = self._arriving.get(key)
-            if result is None or piece.offset != result.arrived or len(piece.data) > result.size - result.arrived:
-                return  # after one that could not be had
-            kept.write(result.descriptor, piece.offset, [(0, piece.data)])
-            result.arrived += len(piece.data)
-        except (MemoryError, OSError) as error:
-            self._fail(key, f"{type(error).__name__}: {error}")
+        """Take a piece that came by the encrypted connection."""
+        descriptor = self.room(piece.name, len(piece.data), piece.offset)
+        if descriptor is None:
             return
-        if result.arrived == result.size:
-            self.put(node, piece.name, self._arriving.pop(key).descriptor, result.size)
-
-    def put(self, node: NodeId, name: str, descriptor: int, size: int) -> None:
-        """Take over the memory file of a result that is whole."""
-        mine = self._whole.setdefault(node, set())
-        mine.intersection_update(kept.arrivals)
-        mine.add(name)
-        kept.arrivals[name] = descriptor, size
+        try:
+            kept.write(descriptor, piece.offset, [(0, piece.data)])
+        finally:
+            os.close(descriptor)
+        self.arrived(piece.name, piece.offset, len(piece.data))
 
     def forget(self, node: NodeId) -> None:
         """Free the results of a node that nobody has taken."""
-        for key in [key for key in self._arriving if key[0] == node]:
-            os.close(self._arriving.pop(key).descriptor)
-        for name in self._whole.pop(node, ()):
-            kept.free_arrival(name)
+        with self._changed:
+            for name in [name for name, each in self._arriving.items() if each.node == node]:
+                os.close(self._arriving.pop(name).descriptor)
+            for name in self._whole.pop(node, ()):
+                kept.free_arrival(name)
 
     def close(self) -> None:
         """Free the results of all nodes."""
-        for node in {*self._whole, *(node for node, _ in self._arriving)}:
+        for node in {*self._whole, *(each.node for each in self._arriving.values())}:
             self.forget(node)
 
-    def _fail(self, key: tuple[NodeId, str], reason: str) -> None:
-        if (arriving := self._arriving.pop(key, None)) is not None:
-            os.close(arriving.descriptor)
-        kept.arrivals[key[1]] = reason
-        self._whole.setdefault(key[0], set()).add(key[1])
+    # --- from any thread
+
+    def room(self, name: str, length: int, offset: int) -> int | None:
+        """Return a descriptor where a piece may be written, to be closed; None when it is not expected."""
+        with self._changed:
+            self._changed.wait_for(lambda: name in self._arriving or name in kept.arrivals, _ANNOUNCED_WITHIN_S)
+            result = self._arriving.get(name)
+            if result is None or offset + length > result.size:
+                return None
+            return os.dup(result.descriptor)
+
+    def arrived(self, name: str, offset: int, length: int) -> None:
+        """Note that a piece is there and right; pieces that are sent again replace what they were."""
+        with self._changed:
+            result = self._arriving.get(name)
+            if result is None:
+                return
+            result.pieces[offset] = length
+            if sum(result.pieces.values()) >= result.size:
+                del self._arriving[name]
+                kept.seal(result.descriptor)  # a piece that is still under way a second time changes nothing any more
+                self._put(result.node, name, (result.descriptor, result.size))
+
+    def _put(self, node: NodeId, name: str, arrival: tuple[int, int] | str) -> None:
+        mine = self._whole.setdefault(node, set())
+        mine.intersection_update(kept.arrivals)
+        mine.add(name)
+        kept.arrivals[name] = arrival

@@ -21,6 +21,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_never
 
 from envpack_executor.errors import ContextSetupError, InitializerError, InternalError, ShutdownError
@@ -72,6 +73,7 @@ from envpack_executor.messages import (
     ProcessGone,
     ProcessId,
     ProcessStarted,
+    ResultComing,
     ResultPiece,
     StartProcess,
     StopProcess,
@@ -144,8 +146,8 @@ class ManagerLoop:
         self._timers: list[Callable[[float], float | None]] = []
         self._closers: list[Callable[[], None]] = [BLOBS.forget_recent]
         self._blobs = SentBlobs(self._send, self.call_soon)
-        self._arrivals = Arrivals()
-        self._closers.append(self._arrivals.close)
+        self.arrivals = Arrivals()
+        self._closers.append(self.arrivals.close)
         self.on_first_kept: Callable[[], None] | None = None
         self._wake_descriptor = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._is_asleep = False
@@ -310,7 +312,7 @@ class ManagerLoop:
         """Forget a node; what ran there is run again elsewhere."""
         if self._ports.pop(node, None) is not None:
             self._blobs.forget(node)
-            self._arrivals.forget(node)
+            self.arrivals.forget(node)
             self._handle(events.NodeLost(node, reason, is_blameless))
 
     def receive(self, node: NodeId, message: FromWorker) -> None:
@@ -325,8 +327,10 @@ class ManagerLoop:
                     self.on_first_kept()
                     self.on_first_kept = None
                 self._handle(message)
+            case ResultComing():
+                self.arrivals.expect(node, message)
             case ResultPiece():
-                self._arrivals.take(node, message)
+                self.arrivals.take(node, message)
             case NeedChunk():
                 self._send_chunk(node, message)
             case Draining():
@@ -540,6 +544,16 @@ class ManagerLoop:
 
     def _end_lent(self, process: ProcessRecord) -> None:
         self._send(process.node.node, StopProcess(process.process, is_kill=True))
+
+    def layer_file(self, digest: str) -> Path:
+        """Return the file of a layer's blob, from any thread.
+
+        Raises:
+            KeyError, ValueError: the client's store has it not.
+        """
+        from envpack.pack import Store
+
+        return Store(self._store).blob(digest)
 
     def _send_chunk(self, node: NodeId, message: NeedChunk) -> None:
         from envpack_executor.manager.layers import read_chunk

@@ -8,6 +8,7 @@ is silent or of another protocol is told to leave and why.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -19,6 +20,7 @@ import msgspec
 import zmq
 
 from envpack_executor import messages
+from envpack_executor.bulk.server import BulkServer
 from envpack_executor.curve import Guard
 from envpack_executor.errors import ExecutorError
 from envpack_executor.manager.door import Door, listen
@@ -76,6 +78,7 @@ class Server:
         heartbeat: how silence is noticed.
         loop: takes nodes and their messages; everything here runs in its thread.
         resident: how many context processes a node of so many cores may keep.
+        bulk_port: where bulk connections are taken, 0 for a free port; None to take none.
 
     Raises:
         ExecutorError: the address cannot be bound.
@@ -83,7 +86,13 @@ class Server:
     """
 
     def __init__(
-        self, bind: str, key_file: Path, heartbeat: Heartbeat, loop: ManagerLoop, resident: Callable[[int], int]
+        self,
+        bind: str,
+        key_file: Path,
+        heartbeat: Heartbeat,
+        loop: ManagerLoop,
+        resident: Callable[[int], int],
+        bulk_port: int | None = None,
     ) -> None:
         self.key_file = key_file
         self._heartbeat = heartbeat
@@ -116,9 +125,21 @@ class Server:
         endpoint = self._socket.get(zmq.LAST_ENDPOINT)
         assert isinstance(endpoint, bytes)
         self.address = endpoint.decode().rstrip("\0")
+        self._token = os.urandom(32)
+        self._bulk = None if bulk_port is None else self._open_bulk(bind, bulk_port)
         for socket in (self._socket, self._guard.socket, self._door.events):
             wake_on(loop.selector, socket)
         loop.add_timer(self.turn)
+
+    def _open_bulk(self, bind: str, port: int) -> BulkServer:
+        try:
+            listener = listen(f"{bind.rpartition(':')[0]}:{port}")
+        except OSError as error:
+            self._door.close()
+            self._context.destroy(linger=0)
+            self.key_file.unlink(missing_ok=True)
+            raise ExecutorError(f"cannot listen at port {port} for bulk connections: {error}") from error
+        return BulkServer(listener, self._token, self._loop.layer_file, self._loop.arrivals)
 
     def turn(self, now_s: float) -> float:
         """Take what has come, send signs of life; return when that must happen next.
@@ -151,6 +172,8 @@ class Server:
     def close(self) -> None:
         """Close the sockets, once what was sent has had time to leave, and remove the key file."""
         self._door.close()
+        if self._bulk is not None:
+            self._bulk.close()
         self._context.destroy(linger=FAREWELL_LINGER_MS)
         self.key_file.unlink(missing_ok=True)
 
@@ -184,7 +207,9 @@ class Server:
         self._replace(hello.formerly)
         now_s = time.monotonic()
         peer = self._peers[identity] = _Peer(identity, self, hello.membership, now_s)
-        peer.send(messages.Welcome(self._heartbeat.every_s, self._heartbeat.silence_s, self._loop.watch_every_s))
+        beats = self._heartbeat.every_s, self._heartbeat.silence_s
+        port = 0 if self._bulk is None else self._bulk.port
+        peer.send(messages.Welcome(*beats, self._loop.watch_every_s, port, self._token))
         self._loop.node_joined(self._offer(_node(identity), name, hello, now_s), peer)
 
     def _objection(self, hello: Hello) -> str:

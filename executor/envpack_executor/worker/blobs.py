@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from envpack_executor.messages import Chunk, NeedChunk, ProcessId, ResultPiece
+from envpack_executor.bulk.client import BulkClient, Transfer
+from envpack_executor.bulk.wire import Kind
+from envpack_executor.messages import Chunk, NeedChunk, ProcessId, ResultComing, ResultPiece
 from envpack_executor.process import kept
 from envpack_executor.process.kept import Place
 from envpack_executor.values.segments import Blob, Segments
 from envpack_executor.worker.events import BlobFailed, BlobHere, Event, ResultSent
+
+_log = logging.getLogger(__name__)
 
 PIECE_BYTES = 1 << 20
 
@@ -40,8 +45,22 @@ class NodeBlobs(Protocol):
         """Free everything."""
 
 
+class _File:
+    """A descriptor that is closed when nobody reads from it any more."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return `size` bytes from `offset` on."""
+        return os.pread(self._descriptor, size, offset)
+
+    def __del__(self) -> None:
+        os.close(self._descriptor)
+
+
 class WorkerBlobs:
-    """The large values of a worker's node, which come and go in the messages of its manager.
+    """The large values of a worker's node, which come and go by the bulk channel or in the messages of its manager.
 
     Args:
         send: sends a message to the manager.
@@ -51,7 +70,7 @@ class WorkerBlobs:
 
     def __init__(
         self,
-        send: Callable[[NeedChunk | ResultPiece], None],
+        send: Callable[[NeedChunk | ResultComing | ResultPiece], None],
         emit: Callable[[Event], None],
         call_soon: Callable[[Callable[[], None]], None],
     ) -> None:
@@ -62,6 +81,11 @@ class WorkerBlobs:
         self._here: dict[str, Blob] = {}
         self._arriving: dict[str, tuple[Blob, int]] = {}
         self._results: dict[str, tuple[int, int]] = {}
+        self._bulk: BulkClient | None = None
+
+    def use(self, bulk: BulkClient) -> None:
+        """Move bytes by the bulk channel from now on, where it works."""
+        self._bulk = bulk
 
     def place(self, name: str) -> Place:
         """Return where processes of this node find a blob that is here."""
@@ -75,7 +99,25 @@ class WorkerBlobs:
             self._fail(name, f"{type(error).__name__}: {error}")
             return
         self._arriving[name] = blob, 0
-        self._send(NeedChunk(name, 0))
+        if self._bulk is None:
+            self._send(NeedChunk(name, 0))
+        else:
+            self._bulk.move(self._transfer(self._bulk, blob))
+
+    def _transfer(self, bulk: BulkClient, blob: Blob) -> Transfer:
+        def write(offset: int, data: memoryview) -> None:
+            kept.write(blob.segment.descriptor, blob.offset, [(offset, data)])
+
+        def done(size: int) -> None:
+            if self._arriving.get(blob.name, (None,))[0] is blob:
+                self._complete(blob)
+
+        def failed(reason: str) -> None:
+            if self._arriving.get(blob.name, (None,))[0] is blob:
+                _log.warning("a large value comes by the slow way: %s", reason)
+                self._send(NeedChunk(blob.name, 0))
+
+        return Transfer(Kind.VALUE, blob.name, blob.size, write, done, failed)
 
     def take_chunk(self, chunk: Chunk) -> bool:
         """Take a piece of a blob; return whether it was one of a blob that is wanted here."""
@@ -109,19 +151,35 @@ class WorkerBlobs:
 
     def send_result(self, name: str) -> None:
         """Send a result to the manager, in pieces; `ResultSent` follows."""
-        descriptor, size = self._results.pop(name)
-        try:
-            for offset in range(0, size, PIECE_BYTES):
-                self._send(ResultPiece(name, offset, os.pread(descriptor, PIECE_BYTES, offset), size))
-        finally:
-            os.close(descriptor)
-        self._call_soon(lambda: self._emit(ResultSent(name)))
+        descriptor, size = self._results[name]
+        self._send(ResultComing(name, size))
+        if self._bulk is None:
+            self._call_soon(lambda: self._send_pieces(name))
+            return
+
+        def failed(reason: str) -> None:
+            _log.warning("a large result goes the slow way: %s", reason)
+            self._send_pieces(name)
+
+        # Of its own, because a thread may still read from it when the transfer has failed already.
+        file = _File(os.dup(descriptor))
+        self._bulk.move(Transfer(Kind.RESULT, name, size, file.read, lambda sent: self._result_sent(name), failed))
+
+    def _send_pieces(self, name: str) -> None:
+        descriptor, size = self._results[name]
+        for offset in range(0, size, PIECE_BYTES):
+            self._send(ResultPiece(name, offset, os.pread(descriptor, PIECE_BYTES, offset)))
+        self._result_sent(name)
+
+    def _result_sent(self, name: str) -> None:
+        os.close(self._results.pop(name)[0])
+        self._emit(ResultSent(name))
 
     def forget_results(self, process: ProcessId) -> None:
         """Do nothing: all that have come are sent, whatever becomes of their process."""
 
     def close(self) -> None:
-        """Free everything."""
+        """Free everything; the bulk channel is closed already."""
         self._here.clear()
         self._arriving.clear()
         for descriptor, _ in self._results.values():

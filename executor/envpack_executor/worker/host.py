@@ -437,6 +437,10 @@ class Host:
             del self._arriving[instruction.digest]
             self._launcher.run(functools.partial(self._add_blob, instruction.digest, spool))
 
+    def store_layer(self, digest: str, spool: IO[bytes]) -> None:
+        """Verify a layer that has come whole and put it into the store; `spool` is closed."""
+        self._launcher.run(functools.partial(self._add_blob, digest, spool))
+
     def _add_blob(self, digest: str, spool: IO[bytes]) -> None:
         event: events.Event
         try:

@@ -10,6 +10,7 @@ is lost: the manager does not know the new one, says so, and the worker joins ag
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import secrets
@@ -24,11 +25,13 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from envpack_executor import messages
+from envpack_executor.bulk.client import BulkClient, Source
 from envpack_executor.curve import WorkerKey, authenticate
 from envpack_executor.messages import Goodbye, Hello
 from envpack_executor.worker.blobs import WorkerBlobs
 from envpack_executor.worker.events import DrainRequested, Event, Leave, Reply, Tick
 from envpack_executor.worker.host import Host
+from envpack_executor.worker.layers import fetch_layer
 from envpack_executor.worker.reactor import WorkerReactor
 from envpack_executor.worker.state import WorkerState
 from envpack_executor.zeromq import Context, has_input, limit_frames, split, wake_on
@@ -101,6 +104,7 @@ class Membership:
         self._jobs: deque[Callable[[], None]] = deque()
         self._selector = selectors.DefaultSelector()
         self._reactor = WorkerReactor(WorkerState())
+        self._bulk: BulkClient | None = None
         self._blobs = WorkerBlobs(self._send, self._handle, self._call_soon)
         self._host = Host(self._selector, self._call_soon, self._handle, offer.cores, offer.store, self._blobs)
         self._context = Context()
@@ -124,6 +128,8 @@ class Membership:
 
     def close(self) -> None:
         """End everything that was started here, and say goodbye."""
+        if self._bulk is not None:
+            self._bulk.close()
         self._host.close()
         if self._leave is not None and self._is_welcome:
             self._send(Goodbye(self._leave.reason, is_blameless=self._leave.is_silence))
@@ -172,6 +178,8 @@ class Membership:
             message = messages.decode_to_worker(b"".join(self._socket.recv_multipart()))
             self._is_welcome = True
             self._reactor.heard(time.monotonic())
+            if isinstance(message, messages.Welcome):
+                self._open_bulk(message)
             if not (isinstance(message, messages.Chunk) and self._blobs.take_chunk(message)):
                 self._handle(message)
 
@@ -208,11 +216,25 @@ class Membership:
         for instruction in self._reactor.handle(event):
             match instruction:
                 case Reply():
-                    self._send(instruction.message)
+                    self._reply(instruction.message)
                 case Leave():
                     self._set_leave(instruction)
                 case _:
                     self._host.execute(instruction)
+
+    def _reply(self, message: messages.FromWorker) -> None:
+        if self._bulk is not None and isinstance(message, messages.NeedChunk) and message.offset == 0:
+            fall_back = functools.partial(self._send, message)
+            fetch_layer(self._bulk, message.digest, self._host.store_layer, fall_back)
+        else:
+            self._send(message)
+
+    def _open_bulk(self, welcome: messages.Welcome) -> None:
+        """Move bytes by the bulk channel of the manager, if it has one."""
+        if welcome.bulk_port and self._bulk is None:
+            host = self._offer.address.removeprefix("tcp://").rpartition(":")[0].strip("[]")
+            self._bulk = BulkClient(Source(host, welcome.bulk_port, welcome.bulk_token), self._call_soon)
+            self._blobs.use(self._bulk)
 
     def _send(self, message: messages.FromWorker) -> None:
         self._socket.send_multipart(split(messages.encode(message)))
