@@ -154,6 +154,16 @@ storm: ## let a million strangers knock at an executor that serves a worker mean
 	$(call setup,test)
 	$(BIN)/python -m tests.executor.storm $(ARGS)
 
+.PHONY: chaos
+chaos: ## make 50,000 calls over four workers while processes, workers and cables are killed (ARGS="--seed 7")
+	$(call setup,test)
+	$(BIN)/python -m tests.executor.chaos $(ARGS)
+
+.PHONY: soak-executor
+soak-executor: ## the same with a million calls in ten minutes
+	$(call setup,test)
+	$(BIN)/python -m tests.executor.chaos --calls 1000000 --seconds 600 $(ARGS)
+
 .PHONY: fuzz
 fuzz: ## try a hundred times as many inputs, and new ones each time, in the tests that make their inputs up
 	$(call setup,test)

@@ -50,16 +50,20 @@ class Relay:
         self._is_resetting = True
         os.eventfd_write(self._wake, 1)
 
+    def close(self) -> None:
+        """End it."""
+        self._is_over = True
+        os.eventfd_write(self._wake, 1)
+        self._thread.join()
+        os.close(self._wake)
+
     def __enter__(self) -> Relay:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._is_over = True
-        os.eventfd_write(self._wake, 1)
-        self._thread.join()
-        os.close(self._wake)
+        self.close()
 
     def _run(self) -> None:
         with self._listener:
