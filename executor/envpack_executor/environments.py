@@ -98,7 +98,8 @@ def module_by_value(function: Callable[..., Any], environment: Any) -> str | Non
 
 def boot_frame(initializer: bytes | None, setup: SetupPayload | None) -> bytes:
     """Return the first frame of a context's processes."""
-    frame = frames.encode(frames.BOOT, pickle.dumps({"initializer": initializer, "setup": setup}, PROTOCOL))
+    boot = {"initializer": initializer, "setup": setup, "python": tuple(sys.version_info[:2])}
+    frame = frames.encode(frames.BOOT, pickle.dumps(boot, PROTOCOL))
     payloads = [payload for payload in (initializer, *(setup or ())) if payload is not None]
     return with_blobs(frame, list(blobs_of(payloads).values()))
 

@@ -197,6 +197,10 @@ class ResultError(ExecutorError):
     """The call returned, but its result could not be brought to the client."""
 
 
+class PythonMismatchError(ExecutorError):
+    """Code was to pass between two minor versions of Python, of which each has a bytecode of its own."""
+
+
 class RemoteError(ExecutorError):
     """The call raised an exception that cannot be rebuilt in the client; its type and text are in the message."""
 

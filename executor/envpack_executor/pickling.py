@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 import cloudpickle
 
-from envpack_executor.errors import ForkUnsafeError, RemoteError, RemoteTraceback, ResultError
+from envpack_executor.errors import ForkUnsafeError, PythonMismatchError, RemoteError, RemoteTraceback, ResultError
 from envpack_executor.process.frames import LARGE_BYTES, VALUES, LargeBuffer, small_buffers_alone
 from envpack_executor.process.kept import Buffers, references
 from envpack_executor.values import large
@@ -32,7 +32,9 @@ _NO_ARGUMENTS = pickle.dumps(((), {}), PROTOCOL)
 _BY_VALUE_LOCK = threading.Lock()
 _VALUES = VALUES.encode()
 # What a context process says itself, which cannot import our errors.
-_REFUSALS = {f"{each.__module__}.{each.__qualname__}": each for each in (ResultError, ForkUnsafeError)}
+_REFUSALS = {
+    f"{each.__module__}.{each.__qualname__}": each for each in (ResultError, ForkUnsafeError, PythonMismatchError)
+}
 BufferCallback = Callable[[pickle.PickleBuffer], Any]
 
 # Values of these types cannot change: the same object is the same value.
@@ -124,14 +126,6 @@ def dump_by_value(value: Any, by_value: str | None, buffer_callback: BufferCallb
 def _dump_with_cloudpickle(value: Any, buffer_callback: BufferCallback | None) -> bytes:
     data: bytes = cloudpickle.dumps(value, protocol=PROTOCOL, buffer_callback=buffer_callback)
     return data
-
-
-def carries_bytecode(payload: bytes) -> bool:
-    """Tell whether a pickle holds functions by value: their code is good for one minor version of Python alone.
-
-    Cloudpickle finds the type of code by this name, which no other pickle has unless a value of the user's says it.
-    """
-    return b"CodeType" in payload
 
 
 def load_outcome(outcome: bytes | tuple[bytes | None, str, str, str] | None) -> tuple[Any, BaseException | None]:

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from envpack_executor.context import Context
 from envpack_executor.environments import Preparer, Request, SetupPayload, boot_frame, environment_key, module_by_value
+from envpack_executor.manager.admission import carries_bytecode
 from envpack_executor.manager.state import CallOptions, ContextRecord, FunctionRecord
 from envpack_executor.pickling import (
     FunctionPickler,
     PickledFunction,
-    carries_bytecode,
     dump_arguments,
     is_constant,
     weak_reference,

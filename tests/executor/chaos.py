@@ -241,6 +241,7 @@ def run(calls: int, workers_count: int, seconds: float, seed: int, network: Netw
             load.run()
         finally:
             killer.stop()
+        wait_until(lambda: executor.stats().nodes == workers_count, "all workers have come again", deadline_s=120)
         stats = executor.stats()
         executor.shutdown()
         statuses = workers.end()

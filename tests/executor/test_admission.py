@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+import cloudpickle
 import pytest
 
 from envpack_executor.manager import admission, events
@@ -30,8 +31,10 @@ def context(environment: Environment = INHERIT, has_bytecode: bool = False) -> C
     return ContextRecord(1, "key", "c", environment, has_bytecode=has_bytecode)
 
 
-def make_call(context: ContextRecord, number: int) -> Call:
-    return Call(number, function(), context, b"")
+def make_call(
+    context: ContextRecord, number: int = 0, what: FunctionRecord | None = None, payload: bytes = b""
+) -> Call:
+    return Call(number, what or function(), context, payload)
 
 
 @pytest.mark.parametrize(
@@ -47,19 +50,22 @@ def make_call(context: ContextRecord, number: int) -> Call:
     ],
 )
 def test_nothing_is_begun_that_is_likely_to_outlast_its_node(function_: FunctionRecord, is_taken: bool) -> None:
-    assert admission.may_begin(node(leaves_at_s=110.0), context(), function_, now_s=100.0) is is_taken
-    assert admission.may_begin(node(), context(), function_, now_s=100.0)
-    assert not admission.may_begin(node(leaves_at_s=99.0), context(), function_, now_s=100.0)
+    call = make_call(context(), what=function_)
+    assert admission.may_begin(node(leaves_at_s=110.0), call, now_s=100.0) is is_taken
+    assert admission.may_begin(node(), call, now_s=100.0)
+    assert not admission.may_begin(node(leaves_at_s=99.0), call, now_s=100.0)
 
 
 @pytest.mark.parametrize("environment", [INHERIT, PREFIX])
-@pytest.mark.parametrize(("by_function", "by_context"), [(True, False), (False, True), (False, False)])
+@pytest.mark.parametrize("carrier", ["function", "context", "argument", ""])
 def test_bytecode_begins_on_a_node_of_another_python_only_with_an_interpreter_of_its_own(
-    environment: Environment, by_function: bool, by_context: bool
+    environment: Environment, carrier: str
 ) -> None:
-    foreign = node(is_foreign=True)
-    may = admission.may_begin(foreign, context(environment, by_context), function(has_bytecode=by_function), 0.0)
-    assert may is (environment is PREFIX or not (by_function or by_context))
+    kind = context(environment, has_bytecode=carrier == "context")
+    payload = cloudpickle.dumps(lambda: 1) if carrier == "argument" else b"plain"
+    call = make_call(kind, what=function(has_bytecode=carrier == "function"), payload=payload)
+    assert admission.may_begin(node(is_foreign=True), call, 0.0) is (environment is PREFIX or not carrier)
+    assert admission.may_begin(node(), call, 0.0)
 
 
 # --- the reactor

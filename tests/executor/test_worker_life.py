@@ -199,7 +199,7 @@ def test_a_worker_that_nobody_takes_again_gives_up_and_tells_the_whole_story(
     nodes: RemoteNodes, start_worker: StartWorker, tmp_path: Path
 ) -> None:
     with ContextExecutor(nodes=nodes) as executor, Relay(nodes.address) as relay:
-        worker = start_worker(relay.address, nodes.key_file, "--join-within", "1s")
+        worker = start_worker(relay.address, nodes.key_file, "--join-within", "4s")
         wait_until(lambda: executor.stats().nodes == 1, "it has joined")
         relay.cut()
         assert worker.wait(GENEROUS_S) == 1

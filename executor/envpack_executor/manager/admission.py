@@ -19,34 +19,41 @@ from envpack_executor.manager.state import Call, ContextRecord, FunctionRecord, 
 MARGIN = 1.5
 
 
-def may_begin(node: NodeRecord, context: ContextRecord, function: FunctionRecord, now_s: float) -> bool:
+def carries_bytecode(payload: bytes) -> bool:
+    """Tell whether a pickle holds functions by value: their code is good for one minor version of Python alone.
+
+    Cloudpickle finds the type of code by this name, which no other pickle has unless a value of the user's says it.
+    """
+    return b"CodeType" in payload
+
+
+def may_begin(node: NodeRecord, call: Call, now_s: float) -> bool:
     """Tell whether a call may begin on a node, if it has room.
 
     Args:
         node: where.
-        context: in what.
-        function: what.
+        call: what.
         now_s: on the clock of the events.
     """
     return not node.is_choosy or not (
         node.is_draining
-        or (node.is_foreign and _needs_our_python(context, function))
-        or (node.leaves_at_s is not None and now_s + _likely_s(function) >= node.leaves_at_s)
+        or (node.is_foreign and _needs_our_python(call.context, call))
+        or (node.leaves_at_s is not None and now_s + _likely_s(call.function) >= node.leaves_at_s)
     )
 
 
 def may_host(node: NodeRecord, context: ContextRecord, now_s: float) -> bool:
     """Tell whether a process of a context may be started on a node ahead of its calls, of which some may wait."""
     if context.queue:
-        return may_begin(node, context, context.queue[0].function, now_s)
-    return not (node.is_draining or (node.is_foreign and _needs_our_python(context, None)))
+        return may_begin(node, context.queue[0], now_s)
+    return not (node.is_draining or (node.is_foreign and _needs_our_python(context)))
 
 
 def leading(node: NodeRecord, calls: Iterable[Call], now_s: float) -> int:
     """Return how many of the first of `calls` may begin on a node."""
     count = 0
     for call in calls:
-        if not may_begin(node, call.context, call.function, now_s):
+        if not may_begin(node, call, now_s):
             break
         count += 1
     return count
@@ -61,9 +68,11 @@ def unneeded(node: NodeRecord) -> list[tuple[ProcessRecord, bool]]:
     ]
 
 
-def _needs_our_python(context: ContextRecord, function: FunctionRecord | None) -> bool:
-    is_inherited = context.environment is not None and context.environment.kind == "inherit"
-    return is_inherited and (context.has_bytecode or (function is not None and function.has_bytecode))
+def _needs_our_python(context: ContextRecord, call: Call | None = None) -> bool:
+    if context.environment is None or context.environment.kind != "inherit":
+        return False
+    has_bytecode = call is not None and (call.function.has_bytecode or carries_bytecode(call.payload))
+    return context.has_bytecode or has_bytecode
 
 
 def _likely_s(function: FunctionRecord) -> float:

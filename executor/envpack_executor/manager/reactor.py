@@ -430,7 +430,7 @@ class ManagerReactor(CallEnds):
             starting += 1
 
     def _may_begin(self, node: NodeRecord, context: ContextRecord) -> bool:
-        return admission.may_begin(node, context, context.queue[0].function, self.state.now_s)
+        return admission.may_begin(node, context.queue[0], self.state.now_s)
 
     def _node_for(self, context: ContextRecord, todo: list[Instruction]) -> NodeRecord | None:
         """Return the node with most free slots of those where fewest processes must leave; and let those leave."""

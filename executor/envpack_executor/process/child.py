@@ -38,7 +38,7 @@ from envpack_executor.process.frames import (
     read_frame,
     write_frame,
 )
-from envpack_executor.process.functions import Function, checked_mapping, learn
+from envpack_executor.process.functions import Function, checked_mapping, learn, refuse_bytecode
 from envpack_executor.process.meter import Durations, Meter, Usages
 from envpack_executor.process.outcomes import (
     LIMITED_FIELDS,
@@ -117,6 +117,8 @@ class ContextServer:
         started = monotonic_ns()
         stage = "initializer"
         try:
+            if boot["python"] != sys.version_info[:2]:
+                refuse_bytecode(*boot["python"])
             if boot["initializer"] is not None:
                 function, args = pickle.loads(boot["initializer"])
                 function(*args)

@@ -73,6 +73,41 @@ def learn(number: int, payload: bytes, settings: Mapping[str, Any], provided: Ma
         return Function(number, _raiser(error), {}, {**settings, "mode": "direct"})
 
 
+class PythonMismatchError(Exception):
+    """Code met an interpreter of another minor version; the client knows it by the name of its own error."""
+
+    __module__ = "envpack_executor.errors"
+
+    def __reduce__(self) -> Any:
+        raise pickle.PicklingError("told by its name and text")
+
+
+def refuse_bytecode(major: int, minor: int) -> None:
+    """Let cloudpickle refuse code, both ways, because the client has another minor version of Python.
+
+    Args:
+        major: of the client's version.
+        minor: likewise.
+    """
+    from types import CodeType
+
+    import cloudpickle.cloudpickle as engine
+
+    ours = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    find = engine._builtin_type
+
+    def refuse(code: Any) -> Any:
+        raise PythonMismatchError(
+            f"a function travels as bytecode between Python {major}.{minor} of the client and Python {ours} of its "
+            "context (let both run the same minor version, or put the function into a module that is installed on "
+            "both sides)"
+        )
+
+    # Each code object in a pickle is made of a type that is found by this function.
+    engine._builtin_type = lambda name: refuse(None) if name == "CodeType" else find(name)
+    engine.Pickler._dispatch_table[CodeType] = refuse
+
+
 def checked_mapping(function: Callable[..., Any], value: Any) -> Mapping[str, Any]:
     """Return what a set-up function has returned, as a mapping.
 
