@@ -9,11 +9,13 @@ work of the garbage collector.
 
 Why this is safe: `_condition` is made, and a future without one is ended, under one lock for all futures. So whoever
 ends a future either sees that nobody can be waiting, or sees the condition and does what the base class does. All
-readers in `concurrent.futures` (`wait`, `as_completed`, `result`, ...) reach the state through `_condition`.
+readers in `concurrent.futures` (`wait`, `as_completed`, `result`, ...) reach the state through `_condition`. A gate is
+made under the same lock, and only while there is no condition; whoever ends the future opens it after that.
 """
 
 from __future__ import annotations
 
+import _thread
 import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
@@ -24,6 +26,7 @@ from envpack_executor.errors import CallCancelledError
 from envpack_executor.manager.state import Call, ContextRecord, FunctionRecord
 
 T = TypeVar("T")
+_OPEN = (PENDING, RUNNING)
 
 # Re-entrant, because a signal handler or a finalizer that runs while it is held may use another future.
 _lock = threading.RLock()
@@ -37,7 +40,7 @@ class CallFuture(Call, Future[T]):
         on_cancel: called when the call was cancelled before it began.
     """
 
-    __slots__ = ("_done_callbacks", "_exception", "_made", "_on_cancel", "_result", "_state", "_waiters")
+    __slots__ = ("_done_callbacks", "_exception", "_gate", "_made", "_on_cancel", "_result", "_state", "_waiters")
 
     def __init__(
         self,
@@ -54,11 +57,15 @@ class CallFuture(Call, Future[T]):
         self._result = None
         self._exception = None
         self._made: threading.Condition | None = None
+        # What the one thread waits for that asks for the result first: half the price of a condition, and one change
+        # between threads less, because whoever is woken by a condition has to wait for its lock again.
+        self._gate: _thread.LockType | None = None
 
     def cancel(self) -> bool:
         """Cancel the call if it has not begun; return whether it is cancelled."""
         is_cancelled = super().cancel()
         if is_cancelled:
+            self._open_gate()
             self.payload = b""
             self._on_cancel()
         return is_cancelled
@@ -83,6 +90,8 @@ class CallFuture(Call, Future[T]):
 
     def result(self, timeout: float | None = None) -> T:
         """Return the result of the call, as `concurrent.futures.Future.result` does."""
+        if self._state in _OPEN and self._made is None:
+            self._wait_at_gate(timeout)
         if self._state == FINISHED and self._exception is None:
             return self._result  # type: ignore[return-value]
         try:
@@ -121,5 +130,38 @@ class CallFuture(Call, Future[T]):
                 if self._made is None and self._state == RUNNING:
                     self._result = result
                     self._state = FINISHED
+                    self._open_gate()
                     return
         super().set_result(result)
+        self._open_gate()
+
+    def set_exception(self, exception: BaseException | None) -> None:
+        """End the future with an exception."""
+        super().set_exception(exception)
+        self._open_gate()
+
+    def _wait_at_gate(self, timeout: float | None) -> None:
+        """Wait for the end, if nobody else does.
+
+        Raises:
+            TimeoutError: it did not come in time.
+        """
+        with _lock:
+            if self._made is not None or self._gate is not None or self._state not in _OPEN:
+                return
+            self._gate = gate = _thread.allocate_lock()
+            gate.acquire()
+        if not gate.acquire(timeout=-1 if timeout is None else min(max(0, timeout), threading.TIMEOUT_MAX)):
+            with _lock:
+                self._gate = None
+                if self._state in _OPEN:
+                    raise TimeoutError
+
+    def _open_gate(self) -> None:
+        """Let the thread go on that waits, after the state was changed."""
+        if self._gate is None:
+            return
+        with _lock:  # it may be cancelled by several threads at once
+            gate, self._gate = self._gate, None
+        if gate is not None:
+            gate.release()

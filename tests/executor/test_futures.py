@@ -138,6 +138,44 @@ def test_a_queued_call_can_be_cancelled_and_never_runs(tmp_path: Path) -> None:
     assert not Path(ran).exists()
 
 
+def test_of_many_threads_that_wait_for_one_future_each_is_woken(tmp_path: Path) -> None:
+    with ContextExecutor(1) as executor, ThreadPoolExecutor(6) as threads:
+        gate = tmp_path / "gate"
+        future = executor.submit(functions.wait_for, str(gate))
+        waiting = [threads.submit(future.result, GENEROUS_S) for _ in range(4)]
+        waiting += [threads.submit(concurrent.futures.wait, [future], GENEROUS_S), threads.submit(future.exception)]
+        with pytest.raises(TimeoutError):
+            future.result(timeout=0.01)
+        gate.touch()
+
+        assert len({each.result(GENEROUS_S) for each in waiting[:4]}) == 1
+        assert waiting[4].result().done == {future}
+        assert waiting[5].result() is None
+
+
+def test_a_thread_that_waits_is_woken_by_each_kind_of_end() -> None:
+    with ContextExecutor(1) as executor, ThreadPoolExecutor(3) as threads:
+        for end in ("result", "exception", "cancel"):
+            call = executor.submit(functions.double, 1)
+            call.result()
+            future: Any = type(call)(0, call.function, call.context, b"", lambda: None)  # type: ignore[attr-defined]
+            waiting = threads.submit(future.result, GENEROUS_S)
+            wait_until(lambda future=future: future._gate is not None, "the thread waits")
+            if end == "cancel":
+                assert future.cancel()
+                with pytest.raises(concurrent.futures.CancelledError):
+                    waiting.result(GENEROUS_S)
+                continue
+            assert future.set_running_or_notify_cancel()
+            if end == "result":
+                future.set_result(7)
+                assert waiting.result(GENEROUS_S) == 7
+            else:
+                future.set_exception(KeyError("gone"))
+                with pytest.raises(KeyError):
+                    waiting.result(GENEROUS_S)
+
+
 def test_as_completed_yields_each_future_once() -> None:
     with ContextExecutor(max_workers=2) as executor:
         futures = [executor.submit(functions.double, number) for number in range(50)]

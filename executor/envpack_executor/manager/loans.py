@@ -1,10 +1,10 @@
 """Idle processes lent to whoever submits next: a call that need not wait is sent by the thread that submits it.
 
     loop, before it sleeps:   idle process ──lend──▶ loans of its context
-    submitting thread:        takes a loan, notes its call in the inbox, writes the call to the process; wakes nobody
+    submitting thread:        takes a loan, notes its call in the inbox, writes the call to the process, wakes the loop
     loop, when it wakes:      recalls what nobody has taken, then takes the inbox; the result comes to it as any other
 
-It saves a call that is waited for one of four changes between threads. Guarantees: while a process is lent, the loop
+So the call runs while the loop takes note of it, instead of after that. Guarantees: while a process is lent, the loop
 sends it nothing and ends it for nothing; a loan is taken by one thread alone (both ends of a `deque` are atomic); a
 thread that is interrupted with a loan in its hand costs the process its life, and its call is run again elsewhere.
 """

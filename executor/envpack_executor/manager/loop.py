@@ -174,7 +174,7 @@ class ManagerLoop:
             self._wake()
 
     def _send_ahead(self, call: CallFuture[Any], loan: Loan) -> None:
-        """Send a call to a lent process, in the caller's thread; its result will wake the loop."""
+        """Send a call to a lent process, in the caller's thread; the loop takes note of it while it runs."""
         is_sent = False
         try:
             call.set_running_or_notify_cancel()
@@ -191,6 +191,8 @@ class ManagerLoop:
                 self.call_soon(functools.partial(self._end_lent, loan.process))
                 if self._is_over:
                     self._refuse_late_calls()
+        if self._is_asleep:
+            self._wake()
 
     def prepare(self, preparation: Preparation) -> None:
         """Let processes of a context be ready; its ticket is a future."""
