@@ -19,6 +19,7 @@ class Context:
         initializer: sha256 of the pickled initializer of the executor and its arguments; empty without one.
         setup: sha256 of the pickled set-up function and its arguments; empty without one.
         mode: `warm` (calls follow each other in the process, or in its children) or `fresh` (one call a process).
+        resources: what each of its processes takes of its node while it works, as JSON; empty for a slot.
     """
 
     schema: ClassVar[int] = 1
@@ -27,6 +28,7 @@ class Context:
     initializer: str
     setup: str
     mode: str
+    resources: str = ""
 
     @property
     def key(self) -> str:

@@ -90,6 +90,25 @@ class EnvironmentPreparationError(ExecutorError):
     """The environment of a call could not be found out, packed or put together; the reason is the cause."""
 
 
+class ResourcesError(ExecutorError):
+    """A task asks for more than any node has, and no further node can join.
+
+    Args:
+        name: of the context of its calls.
+        reason: what the nodes have too little of.
+    """
+
+    exit_code: ClassVar[int] = 2
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"no node can ever run calls of {name!r}: {reason}", "ask for less by @task(resources=...)")
+        self.name = name
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[ResourcesError], tuple[str, str]]:
+        return type(self), (self.name, self.reason)
+
+
 class PreparationError(ExecutorError):
     """Not as many processes of a context as were asked for have room on the nodes.
 

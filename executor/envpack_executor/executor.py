@@ -92,9 +92,10 @@ class ContextExecutor(Executor):
         max_tries: a call whose process or node is lost so often is given back with `ProcessLostError`.
         allocations: None: as many calls run at once as there are workers. `"auto"`: as many as fit by what earlier
             calls like them have used, and no more than there are workers. A `Predictor` of your own.
-        memory: what all calls on this machine may have together, in bytes or as `"6GB"`; with `allocations`, nine
-            tenths of what there is by default.
-        cores: likewise of its cores; all that this process may use by default.
+        memory: what all calls on this machine may have together, in bytes or as `"6GB"`; nine tenths of what there is
+            by default. Without `allocations` only calls of tasks that ask for memory are counted.
+        cores: likewise of its cores; with `allocations` all that this process may use by default, otherwise as many as
+            there are workers.
         context_memory: what warm processes on this machine may keep in memory between calls, all together, in bytes or
             as `"8GB"`; half of what this process may use by default. When a new one needs room, the one that is worth
             least leaves: set-up time x calls per second, per byte.
@@ -103,9 +104,12 @@ class ContextExecutor(Executor):
         idle_timeout_s: a process that had nothing to do for so long leaves, with what it has set up; None for never.
         events: file to which every transition of calls, processes, contexts and nodes is appended as a line of JSON;
             `ENVPACK_EVENTS` by default, and none without it.
+        disk: what calls of tasks that ask for disk may write on this machine, all together; None for no bound.
+        gpus: how many GPUs of this machine calls of tasks that ask for some may use. If there are any, each process
+            sees those alone that its calls ask for.
 
     Raises:
-        ValueError: a number, a size or a time is not positive, or `memory` or `cores` is given without `allocations`.
+        ValueError: a number, a size or a time is not positive.
         TypeError: `initializer` cannot be called, or `allocations` is no predictor.
         HistoryError: of `allocations="auto"`: the history cannot be read.
         EventLogError: the file of `events` cannot be opened.
@@ -129,6 +133,8 @@ class ContextExecutor(Executor):
         setup_timeout_s: float = SETUP_TIMEOUT_S,
         idle_timeout_s: float | None = None,
         events: str | os.PathLike[str] | None = None,
+        disk: int | str | None = None,
+        gpus: int = 0,
     ) -> None:
         if max_workers is not None and max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
@@ -139,9 +145,7 @@ class ContextExecutor(Executor):
             raise TypeError("initializer must be a callable")
         slots = max_workers or (settings.usable_cores() if nodes is None else 0)
         here = None if allocations is None else _allowed(memory, cores)
-        if here is None and (memory is not None or cores is not None):
-            raise ValueError("memory and cores are counted only with allocations='auto' or a predictor")
-        offer = _offer(slots, here, context_memory)
+        offer = _offer(slots, here or _said(memory, cores), context_memory, disk, gpus)
         # Of workers elsewhere nothing is known before they join.
         sizer = make_sizer(allocations, history, here if nodes is None else None)
         log = _event_log(events)
@@ -151,15 +155,18 @@ class ContextExecutor(Executor):
         folder = None if store is None else os.fspath(store)
         boot = None if initializer is None else dump((initializer, tuple(initargs)))
         preparer = Preparer(folder, boot)
-        self._resolver = Resolver(environment, boot, preparer, is_sized=sizer is not None)
         self._loop = ManagerLoop(
             preparer.prepare,
             self._gate.breaks,
             self._usage,
             folder,
-            ManagerState(max_tries, setup_timeout_s, idle_timeout_s),
+            ManagerState(max_tries, setup_timeout_s, idle_timeout_s, can_join=nodes is not None),
             sizer,
             log,
+        )
+        on_memory_asked = functools.partial(self._loop.know_memory, settings.usable_memory)
+        self._resolver = Resolver(
+            environment, boot, preparer, is_sized=sizer is not None, on_memory_asked=on_memory_asked
         )
         preparer.answer_to(self._loop)
         self._loop.add_closer(preparer.close)
@@ -383,12 +390,10 @@ def _call_of(future: Future[Any]) -> CallFuture[Any]:
 
 def _allowed(memory: int | str | None, cores: float | None) -> Allocation:
     """Return what calls on this machine may have, all together."""
-    memory_bytes = None if memory is None else _checked_bytes("memory", memory)
-    if cores is not None and cores <= 0:
-        raise ValueError(f"cores must be greater than 0, not {cores!r}")
+    said = _said(memory, cores)
     return Allocation(
-        cores=cores or settings.usable_cores(),
-        memory_bytes=settings.usable_memory() if memory_bytes is None else memory_bytes,
+        cores=said.cores or settings.usable_cores(),
+        memory_bytes=settings.usable_memory() if said.memory_bytes is None else said.memory_bytes,
     )
 
 
@@ -399,15 +404,28 @@ def _checked_bytes(name: str, size: int | str) -> int:
     return size_bytes
 
 
-def _offer(slots: int, here: Allocation | None, context_memory: int | str | None) -> NodeJoined:
+def _said(memory: int | str | None, cores: float | None) -> Allocation:
+    """Return what was said about this machine."""
+    if cores is not None and cores <= 0:
+        raise ValueError(f"cores must be greater than 0, not {cores!r}")
+    return Allocation(cores=cores or 0.0, memory_bytes=None if memory is None else _checked_bytes("memory", memory))
+
+
+def _offer(
+    slots: int, here: Allocation, context_memory: int | str | None, disk: int | str | None, gpus: int
+) -> NodeJoined:
     """Return what this machine offers to calls."""
+    if gpus < 0:
+        raise ValueError(f"gpus must be 0 or more, not {gpus!r}")
     return NodeJoined(
         NodeId("local"),
         "this machine",
         slots,
         _resident(slots),
-        cores=0.0 if here is None else here.cores,
-        memory_bytes=None if here is None else here.memory_bytes,
+        cores=here.cores,
+        memory_bytes=here.memory_bytes,
+        disk_bytes=None if disk is None else _checked_bytes("disk", disk),
+        gpus=gpus,
         context_bytes=None if context_memory is None else _checked_bytes("context_memory", context_memory),
     )
 

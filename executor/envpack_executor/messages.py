@@ -39,12 +39,21 @@ class Environment(msgspec.Struct, frozen=True):
 
 
 class StartProcess(msgspec.Struct, frozen=True, tag=True):
-    """Start a context process in `environment`; `boot` is its first frame, and needs these blobs (name, size)."""
+    """Start a context process.
+
+    Args:
+        process: its id.
+        environment: where its interpreter is.
+        boot: its first frame.
+        blobs: name and size of the blobs that it needs.
+        devices: indices of the GPUs that it may use; None for no say.
+    """
 
     process: ProcessId
     environment: Environment
     boot: bytes
     blobs: tuple[tuple[str, int], ...] = ()
+    devices: tuple[int, ...] | None = None
 
 
 class Deliver(msgspec.Struct, frozen=True, tag=True):
@@ -168,6 +177,8 @@ class Hello(msgspec.Struct, frozen=True, tag=True):
         lasts_s: for so long it takes calls; 0 for as long as there are any.
         membership: names this membership of the worker.
         formerly: names the one before, after whose end it has come again: what ran then has ended.
+        disk_bytes: what calls may write there, all together; 0 for no bound.
+        gpus: how many GPUs calls may use.
     """
 
     protocol: int
@@ -180,6 +191,8 @@ class Hello(msgspec.Struct, frozen=True, tag=True):
     lasts_s: float = 0.0
     membership: str = ""
     formerly: str = ""
+    disk_bytes: int = 0
+    gpus: int = 0
 
 
 class ProcessStarted(msgspec.Struct, frozen=True, tag=True):

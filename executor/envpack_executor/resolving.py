@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
+import json
 import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -27,12 +28,13 @@ from envpack_executor.pickling import (
     weak_reference,
 )
 from envpack_executor.tasks import INHERIT, Task, TaskOptions, mode_class
+from envpack_monitor.allocation import Allocation
 
 if TYPE_CHECKING:
     from envpack_monitor.limits import Limits
 
 FindFeatures = Callable[[tuple[Any, ...], dict[str, Any]], Mapping[str, float]]
-ContextKey = tuple[str, SetupPayload | None, str]
+ContextKey = tuple[str, SetupPayload | None, str, Allocation | None]
 FunctionKey = tuple[str, str, "Limits | None", CallOptions]
 # How often the memory of a process is looked at while a call runs in it whose memory is limited.
 LOOK_EVERY_S = 0.025
@@ -47,13 +49,22 @@ class Resolver:
         initializer: pickled initializer of the executor and its arguments; None without one.
         preparer: finds out the environments of contexts.
         is_sized: whether features of calls are wanted.
+        on_memory_asked: called before the first call of a context that asks for memory.
     """
 
-    def __init__(self, environment: Any, initializer: bytes | None, preparer: Preparer, is_sized: bool) -> None:
+    def __init__(
+        self,
+        environment: Any,
+        initializer: bytes | None,
+        preparer: Preparer,
+        is_sized: bool,
+        on_memory_asked: Callable[[], None],
+    ) -> None:
         self._environment = environment
         self._initializer = initializer
         self._preparer = preparer
         self._is_sized = is_sized
+        self._on_memory_asked = on_memory_asked
         self._pickler = FunctionPickler()
         self._contexts: dict[ContextKey, ContextRecord] = {}
         self._functions: dict[FunctionKey, FunctionRecord] = {}
@@ -128,7 +139,8 @@ class Resolver:
             return known
 
     def _context(self, request: Request, pickled: PickledFunction, options: TaskOptions) -> ContextRecord:
-        key = (environment_key(request.environment, pickled.digest), request.payload, mode_class(options.mode))
+        where = environment_key(request.environment, pickled.digest)
+        key = (where, request.payload, mode_class(options.mode), options.resources)
         with self._lock:
             record = self._contexts.get(key) or self._new_context(key, request)
             # It is no part of what a context is. Of several that are told, the largest holds.
@@ -137,10 +149,13 @@ class Resolver:
             return record
 
     def _new_context(self, key: ContextKey, request: Request) -> ContextRecord:
-        where, setup, mode = key
-        context = Context(where, _digest(self._initializer), _digest(setup), mode)
+        where, setup, mode, resources = key
+        asked = "" if resources is None else json.dumps(resources.to_dict(), sort_keys=True)
+        context = Context(where, _digest(self._initializer), _digest(setup), mode, asked)
         record = ContextRecord(len(self._contexts), context.key, _name(request.setup or request.function))
-        record.is_fresh = mode == "fresh"
+        record.is_fresh, record.resources = mode == "fresh", resources
+        if resources is not None and resources.memory_bytes:
+            self._on_memory_asked()
         record.stage = "set-up" if setup is not None else "initializer" if self._initializer is not None else ""
         if (environment := self._preparer.ready(request)) is not None:
             record.environment, record.boot = environment, boot_frame(self._initializer, setup)

@@ -11,6 +11,9 @@ user has not:
 |---|---|
 | `OMP_NUM_THREADS`, `OPENBLAS_NUM_THREADS`, `MKL_NUM_THREADS`, | cores of the node / slots, |
 | `NUMEXPR_NUM_THREADS`, `BLIS_NUM_THREADS` | at least 1 |
+
+And, always, where the node offers GPUs: `CUDA_VISIBLE_DEVICES` and `HIP_VISIBLE_DEVICES`, the devices of the process;
+none for one whose calls ask for none.
 """
 
 from __future__ import annotations
@@ -26,6 +29,11 @@ THREAD_VARIABLES = (
     "NUMEXPR_NUM_THREADS",
     "BLIS_NUM_THREADS",
 )
+
+
+# HIP takes the second before the first. `ROCR_VISIBLE_DEVICES` is left alone: it is another, outer selection, within
+# which those of HIP are counted.
+DEVICE_VARIABLES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")
 
 
 def events_path() -> str | None:
@@ -66,11 +74,24 @@ def _group_limits() -> list[int]:
     return [limit for limit in limits if limit > 0]
 
 
-def child_environ(environ: Mapping[str, str], threads: int) -> dict[str, str]:
+def child_environ(environ: Mapping[str, str], threads: int, devices: tuple[int, ...] | None = None) -> dict[str, str]:
     """Return the environment variables of a context process.
 
     Args:
         environ: the variables of the process that starts it.
         threads: cores that each context process may fill.
+        devices: indices of the GPUs that it may use, among those that the process which starts it may use; None for
+            no say.
     """
-    return {**dict.fromkeys(THREAD_VARIABLES, str(threads)), **environ}
+    child = {**dict.fromkeys(THREAD_VARIABLES, str(threads)), **environ}
+    if devices is not None:
+        for name in DEVICE_VARIABLES:
+            child[name] = ",".join(_device(environ, name, device) for device in devices)
+    return child
+
+
+def _device(environ: Mapping[str, str], name: str, index: int) -> str:
+    """Return what the variable `name` must say for a device: its index, or what a scheduler has called it."""
+    ours = environ.get(name) or environ.get(DEVICE_VARIABLES[0]) or ""
+    names = [each.strip() for each in ours.split(",") if each.strip()]
+    return names[index] if index < len(names) else str(index)

@@ -5,19 +5,23 @@ from __future__ import annotations
 import functools
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from os import PathLike
 from typing import Any, Generic, Literal, ParamSpec, TypeVar, overload
 
 from envpack_executor.errors import TaskError
 from envpack_monitor.allocation import Allocation
+from envpack_monitor.units import parse_bytes
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 Mode = Literal["direct", "fork", "fresh"]
 MODES: tuple[Mode, ...] = ("direct", "fork", "fresh")
+
+
+RESOURCES = ("cores", "memory", "disk", "gpus")
 
 
 def mode_class(mode: str) -> str:
@@ -121,6 +125,7 @@ def task(
     timeout_s: float | None = None,
     retries: int = 0,
     priority: int = 0,
+    resources: Mapping[str, Any] | None = None,
 ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
 
 
@@ -136,6 +141,7 @@ def task(
     timeout_s: float | None = None,
     retries: int = 0,
     priority: int = 0,
+    resources: Mapping[str, Any] | None = None,
 ) -> Any:
     """Declare what the executor should know about the calls of a function.
 
@@ -156,6 +162,9 @@ def task(
             `ContextExecutor`.
         priority: waiting calls of larger priority go first, those of equal priority in the order of `submit`. What
             has begun is not interrupted.
+        resources: what a call takes of its node while it runs: `cores`, `memory` and `disk` (bytes or `"4GB"`), `gpus`
+            (a whole number, or a share of one). Calls are packed by it; it is no limit. Only the GPUs of a call are
+            visible to it.
 
     Raises:
         TaskError: the context is no function or tuple that begins with one, the mode is unknown, a time is not
@@ -175,10 +184,34 @@ def task(
         timeout_s=_positive("timeout_s", timeout_s),
         retries=_integer("retries", retries, 0),
         priority=_integer("priority", priority),
+        resources=None if resources is None else _allocation(resources),
     )
     if function is not None:
         return Task(function, options)
     return lambda function: Task(function, options)
+
+
+def _allocation(resources: Mapping[str, Any]) -> Allocation:
+    """Return what a call asks for."""
+    if not isinstance(resources, Mapping) or not set(resources) <= set(RESOURCES):
+        raise TaskError(f"resources is {resources!r}, expected a mapping of {', '.join(RESOURCES)}")
+    gpus = _positive("resources: gpus", resources.get("gpus")) or None
+    if gpus is not None and gpus > 1 and gpus != int(gpus):
+        raise TaskError(f"resources: gpus is {gpus:g}, expected a whole number or a share of one")
+    return Allocation(
+        cores=_positive("resources: cores", resources.get("cores")) or 1.0,
+        memory_bytes=_bytes("resources: memory", resources.get("memory")),
+        disk_bytes=_bytes("resources: disk", resources.get("disk")),
+        gpus=gpus,
+    )
+
+
+def _bytes(name: str, size: int | str | None) -> int | None:
+    try:
+        size_bytes = parse_bytes(size) if isinstance(size, str) else size
+    except ValueError as error:
+        raise TaskError(f"{name}: {error}") from error
+    return int(_positive(name, size_bytes)) or None
 
 
 def _integer(name: str, value: int, least: int | None = None) -> int:

@@ -19,6 +19,7 @@ class Allocation:
         wall_s: seconds after which the call may be taken for stuck.
         disk_bytes: room in the folder in which the call writes.
         gpu_memory_bytes: memory on GPUs.
+        gpus: how many GPUs, or which share of one.
         attempt: 0 for the first allocation of a call, then 1 more for each retry.
     """
 
@@ -29,6 +30,7 @@ class Allocation:
     wall_s: float | None = None
     disk_bytes: int | None = None
     gpu_memory_bytes: int | None = None
+    gpus: float | None = None
     attempt: int = 0
 
     def to_dict(self) -> dict[str, Any]:

@@ -280,6 +280,19 @@ def log_and_die(log: str) -> None:
     kill_self()
 
 
+def visible_devices() -> str | None:
+    return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+def tell_device_and_wait(folder: str, number: int, go: str) -> str | None:
+    device = visible_devices()
+    announced = Path(folder) / f"device-{number}"
+    Path(folder, f"new-{number}").write_text(str(device))
+    os.rename(Path(folder, f"new-{number}"), announced)
+    wait_for(go)
+    return device
+
+
 def log_set_up(log: str) -> dict[str, Any]:
     with open(log, "a") as file:
         file.write(f"{os.getpid()}\n")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -44,17 +44,20 @@ from envpack_executor.manager.events import (
     TimePassed,
 )
 from envpack_executor.manager.reactor import OUTSTANDING_S, ManagerReactor
+from envpack_executor.manager.resources import slots_for
 from envpack_executor.manager.state import (
     Call,
     CallOptions,
     ContextRecord,
     FunctionRecord,
     ManagerState,
+    NodeRecord,
     Phase,
     Preparation,
     ProcessRecord,
 )
 from envpack_executor.messages import CallEnded, Environment, MemoryKept, NodeId, ProcessGone, ProcessId
+from envpack_monitor import Allocation
 from tests.fuzzing import times
 
 LOST_CHILDREN = ((3, "", 0.1), (-9, "", 0.1), (-9, "timeout", 1.1), (-9, "cancelled", 0.1), (-9, "another", 0.1))
@@ -67,18 +70,22 @@ def check_invariants(state: ManagerState) -> None:
     check_places(state)
     has_free_slot = any(node.busy < node.slots and not node.is_draining for node in state.nodes.values())
     for context in state.waiting.values():
-        if context.environment is not None and has_free_slot:
+        if context.environment is not None and has_free_slot and context.resources is None:
             phases = {process.phase for process in context.processes.values()}
             is_short = any(node.is_short and node.busy for node in state.nodes.values())
             assert phases & {Phase.STARTING, Phase.READY} or is_short, f"context {context.number} is forgotten"
 
 
-def check_places(state: ManagerState) -> None:
+def check_places(state: ManagerState, slots_for: Callable[[NodeRecord, Allocation | None], int] = slots_for) -> None:
     """Assert that each call is in one place, and each slot with one process."""
     for node in state.nodes.values():
         holders = [process for process in node.processes.values() if holds_a_slot(process)]
         alive = [process for process in node.processes.values() if process.phase is not Phase.STOPPING]
-        assert node.busy == len(holders), "a slot leaked"
+        assert node.busy == sum(slots_for(node, each.context.resources) for each in holders), "a slot leaked"
+        for device, load in enumerate(node.loads):
+            shares = [min(each.context.resources.gpus, 1) for each in holders if device in each.devices]  # type: ignore
+            assert load == pytest.approx(sum(shares)), "a device leaked"
+            assert load <= 1, "more calls on a device than it has shares"
         assert 0 <= node.busy <= node.slots
         assert len(alive) <= node.resident
     for process in state.processes.values():
@@ -458,6 +465,8 @@ class AnyOrder(RuleBasedStateMachine):
         super().__init__()
         self.world = Manager(slots=0)
         self.contexts = [make_context(number, environment=None, is_fresh=number == 2) for number in range(3)]
+        asked = Allocation(cores=1, gpus=0.5)
+        self.contexts += [make_context(3, resources=asked), make_context(4, resources=replace(asked, gpus=2))]
         self.functions = [
             FunctionRecord(0, b"", "f0", "f"),
             FunctionRecord(1, b"", "f1", "f", options=CallOptions(retries=1, priority=1, timeout_s=1.0)),
@@ -524,10 +533,12 @@ class AnyOrder(RuleBasedStateMachine):
     # -- events
 
     @precondition(lambda self: len(self.world.state.nodes) < 3)
-    @rule(slots=st.integers(1, 3), size=st.integers(4, 20), budget=st.none() | st.integers(1, 10))
-    def node_joins(self, slots: int, size: int, budget: int | None) -> None:
+    @rule(
+        slots=st.integers(1, 3), size=st.integers(4, 20), budget=st.none() | st.integers(1, 10), gpus=st.integers(0, 2)
+    )
+    def node_joins(self, slots: int, size: int, budget: int | None, gpus: int) -> None:
         node = NodeId(f"n{next(self.node_numbers)}")
-        self.tell(NodeJoined(node, str(node), slots, slots + 1, memory_bytes=size, context_bytes=budget))
+        self.tell(NodeJoined(node, str(node), slots, 2 * slots, memory_bytes=size, context_bytes=budget, gpus=gpus))
 
     @precondition(lambda self: self.living)
     @rule(data=st.data(), kept_bytes=st.integers(1, 6))
@@ -535,7 +546,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.tell(MemoryKept(self.pick(data, self.living), kept_bytes))
 
     @precondition(lambda self: not self.finished)
-    @rule(context=st.integers(0, 2), count=st.integers(1, 5))
+    @rule(context=st.integers(0, 4), count=st.integers(1, 5))
     def processes_are_prepared(self, context: int, count: int) -> None:
         preparation = Preparation(self.contexts[context], count)
         self.preparations.append(preparation)
@@ -547,7 +558,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.tell(TimePassed())
 
     @precondition(lambda self: not self.finished)
-    @rule(context=st.integers(0, 2), function=st.integers(0, 1), count=st.integers(1, 30))
+    @rule(context=st.integers(0, 4), function=st.integers(0, 1), count=st.integers(1, 30))
     def calls_are_queued(self, context: int, function: int, count: int) -> None:
         calls = self.world.calls(self.contexts[context], count, self.functions[function])
         self.calls.update((call.number, call) for call in calls)
@@ -561,7 +572,7 @@ class AnyOrder(RuleBasedStateMachine):
             self.world.cancelled.add(number)
             self.tell(CallsWithdrawn())
 
-    @rule(context=st.integers(0, 2), is_failure=st.booleans())
+    @rule(context=st.integers(0, 4), is_failure=st.booleans())
     def context_is_prepared(self, context: int, is_failure: bool) -> None:
         record = self.contexts[context]
         if record.number not in self.world.state.contexts:
@@ -687,7 +698,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """When nothing more goes wrong, every call gets its end and the executor finishes, once."""
-        self.tell(NodeJoined(NodeId("last"), "last", 2, 8, memory_bytes=20))
+        self.tell(NodeJoined(NodeId("last"), "last", 2, 8, memory_bytes=20, gpus=2))
         for context in list(self.world.state.contexts.values()):
             if context.environment is None:
                 self.tell(ContextPrepared(context.number, INHERIT, b""))

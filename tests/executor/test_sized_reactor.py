@@ -77,7 +77,7 @@ class SizedManager(Manager):
             self.handle(NodeJoined(HERE, "here", slots, 2 * slots, cores, size))
 
     def check(self) -> None:
-        check_places(self.state)
+        check_places(self.state, lambda node, asked: 1)
         sized = self.sized
         for node in self.state.nodes.values():
             lanes = [lane for lane in sized.lanes.values() if lane.process.node is node]

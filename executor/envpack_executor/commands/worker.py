@@ -15,6 +15,8 @@ import click
 @click.option("--cores", type=click.IntRange(min=1), help="Calls at once; all usable cores by default.")
 @click.option("--memory", metavar="SIZE", help="What calls may have together, such as 16GB; 9/10 of what there is.")
 @click.option("--context-memory", metavar="SIZE", help="What warm processes may keep together; 1/2 of --memory.")
+@click.option("--disk", metavar="SIZE", help="What calls that ask for disk may write together, such as 100GB.")
+@click.option("--gpus", type=click.IntRange(min=0), default=0, help="How many GPUs calls that ask for some may use.")
 @click.option("--wall-time", metavar="TIME", help="Be gone after so long, such as 90s, 30min or 2h.")
 @click.option("--grace", metavar="TIME", help="Let calls that run end within so long before leaving; 20s by default.")
 @click.option("--store", metavar="DIR", type=click.Path(path_type=Path), help="Folder of the store of layers.")
@@ -25,6 +27,8 @@ def worker(
     cores: int | None,
     memory: str | None,
     context_memory: str | None,
+    disk: str | None,
+    gpus: int,
     wall_time: str | None,
     grace: str | None,
     store: Path | None,
@@ -52,6 +56,8 @@ def worker(
         context_bytes,
         None if store is None else str(store),
         _checked_seconds(join_within, "--join-within"),
+        0 if disk is None else _checked_bytes(disk, "--disk"),
+        gpus,
     )
     wall_time_s = None if wall_time is None else _checked_seconds(wall_time, "--wall-time")
     member = Worker(offer, wall_time_s, GRACE_S if grace is None else _checked_seconds(grace, "--grace"))

@@ -65,6 +65,8 @@ class NodeJoined:
     context_bytes: int | None = None
     leaves_at_s: float | None = None
     is_foreign: bool = False
+    disk_bytes: int | None = None
+    gpus: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +184,7 @@ class StartContext:
     process: ProcessId
     environment: Environment
     boot: bytes
+    devices: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -267,6 +267,12 @@ class ManagerLoop:
         """Say, from any thread, that a context cannot be had."""
         self._after_preparing(context, events.ContextFailed(context.number, error))
 
+    def know_memory(self, find: Callable[[], int]) -> None:
+        """Find out, from any thread, what calls that ask for memory may have here; where nobody has said it."""
+        here = self.state.nodes.get(NodeId("local"))
+        if here is not None and here.memory_bytes is None:
+            here.memory_bytes = find()  # before the first of them is submitted
+
     def bound_contexts(self, context_bytes: int) -> None:
         """Say, from any thread, what the context processes of this machine may keep in memory between calls."""
 
@@ -446,7 +452,9 @@ class ManagerLoop:
                     _settle(_future(call), outcome)
             case StartContext():
                 blobs = self._blobs.named(instruction.node, [instruction.boot])
-                start = StartProcess(instruction.process, instruction.environment, instruction.boot, blobs)
+                start = StartProcess(
+                    instruction.process, instruction.environment, instruction.boot, blobs, instruction.devices
+                )
                 self._send(instruction.node, start)
             case EndProcess():
                 self._send(instruction.node, StopProcess(instruction.process, instruction.is_kill))

@@ -11,7 +11,8 @@ import itertools
 from collections.abc import Callable, Iterable
 from typing import assert_never
 
-from envpack_executor.manager import admission, residence
+from envpack_executor.errors import ResourcesError
+from envpack_executor.manager import admission, residence, resources
 from envpack_executor.manager.alarms import Alarms
 from envpack_executor.manager.ends import CallEnds, ending
 from envpack_executor.manager.events import (
@@ -201,10 +202,14 @@ class ManagerReactor(CallEnds):
         self._idling.begins(process)
 
     def _hold(self, process: ProcessRecord) -> None:
-        process.node.busy += 1
+        process.node.busy += 1 if process.context.resources is None else self._slots(resources.take(process))
+
+    def _slots(self, asked: int) -> int:
+        """Return how many slots a process takes that asks for so many."""
+        return asked
 
     def _release(self, process: ProcessRecord) -> None:
-        process.node.busy -= 1
+        process.node.busy -= 1 if process.context.resources is None else self._slots(resources.give(process))
         process.idle_since_s = self.state.now_s
 
     def _remove(self, process: ProcessRecord) -> None:
@@ -267,7 +272,8 @@ class ManagerReactor(CallEnds):
     def _node_joined(self, event: NodeJoined) -> NodeRecord:
         node = NodeRecord(event.node, event.name, event.slots, event.resident)
         node.cores, node.memory_bytes = event.cores or event.slots, event.memory_bytes
-        node.context_bytes = event.context_bytes
+        node.context_bytes, node.disk_bytes = event.context_bytes, event.disk_bytes
+        node.gpus, node.loads = event.gpus, [0.0] * event.gpus
         node.leaves_at_s, node.is_foreign = event.leaves_at_s, event.is_foreign
         self.state.nodes[event.node] = node
         return node
@@ -338,6 +344,9 @@ class ManagerReactor(CallEnds):
             if not context.queue:
                 return
             node = process.node
+            if context.resources is not None and not process.outstanding and not resources.can_work(process):
+                node.is_short = True
+                continue
             if node.busy >= node.slots and (not process.outstanding or self._must_yield(context)):
                 continue
             if node.is_short and self._must_yield(context):
@@ -409,6 +418,9 @@ class ManagerReactor(CallEnds):
 
     def _grow(self, context: ContextRecord, todo: list[Instruction]) -> None:
         """Start processes for calls that no process has taken, where there are free slots."""
+        if never := self._never(context):
+            self._fail_context(context, ResourcesError(context.name, never), todo)
+            return
         starting = sum(process.phase is Phase.STARTING for process in context.processes.values())
         estimate_s = context.queue[0].function.estimate_s
         is_short = estimate_s is not None and len(context.queue) * estimate_s < WORTH_A_PROCESS_S
@@ -435,8 +447,14 @@ class ManagerReactor(CallEnds):
     def _node_for(self, context: ContextRecord, todo: list[Instruction]) -> NodeRecord | None:
         """Return the node with most free slots of those where fewest processes must leave; and let those leave."""
         nodes = self.state.nodes.values()
-        free = [node for node in nodes if node.busy < node.slots and self._may_begin(node, context)]
+        free = [node for node in nodes if self._may_begin(node, context)]
+        free = [node for node in free if resources.has_room(node, context.resources)]
+        if any(node.is_short for node in free) and self._must_yield(context):
+            free = [node for node in free if not node.is_short]
         free.sort(key=lambda node: node.busy - node.slots)
+        if not free and context.resources is not None:
+            for node in self.state.nodes.values():
+                node.is_short = True  # what is large would never find room beside small calls that go on and on
         chosen: NodeRecord | None = None
         leaving: list[ProcessRecord] | None = None
         for node in free:
@@ -448,6 +466,12 @@ class ManagerReactor(CallEnds):
                 break
         self._evict(leaving or (), todo)
         return chosen
+
+    def _never(self, context: ContextRecord) -> str:
+        """Say why the calls of a context can never run; an empty text if they can, or if a node may still come."""
+        if context.resources is None or self.state.can_join:
+            return ""
+        return resources.no_node_for(context, list(self.state.nodes.values()))
 
     def _start_ahead(self, context: ContextRecord, node: NodeRecord, todo: list[Instruction]) -> ProcessRecord:
         return self._start(context, node, todo, is_ahead=True)
@@ -462,9 +486,12 @@ class ManagerReactor(CallEnds):
         self.state.processes[process.process] = process
         node.processes[process.process] = process
         context.processes[process.process] = process
+        if context.resources is not None:
+            process.devices = resources.choose_devices(node, context.resources, is_ahead) or ()
         if process.holds_slot:
             self._hold(process)
-        todo.append(StartContext(node.node, process.process, context.environment, context.boot))
+        devices = process.devices if node.gpus else None
+        todo.append(StartContext(node.node, process.process, context.environment, context.boot, devices))
         return process
 
 

@@ -134,6 +134,11 @@ def leavers(
     return ending
 
 
+def idle_of(node: NodeRecord) -> list[ProcessRecord]:
+    """Return the processes of a node that have nothing to do."""
+    return [process for process in node.processes.values() if process.is_idle]
+
+
 def surplus(state: ManagerState, node: NodeRecord) -> list[ProcessRecord]:
     """Return the idle processes that must leave where those of a node keep more than they may; one may stay."""
     if node.context_bytes is None:

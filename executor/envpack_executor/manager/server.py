@@ -242,6 +242,8 @@ class Server:
             context_bytes=hello.context_bytes or None,
             leaves_at_s=now_s + hello.lasts_s if hello.lasts_s else None,
             is_foreign=_minor(hello.python) != _OURS,
+            disk_bytes=hello.disk_bytes or None,
+            gpus=hello.gpus,
         )
 
     def _beat(self, now_s: float) -> None:

@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from envpack_executor.manager import residence
+from envpack_executor.errors import ResourcesError
+from envpack_executor.manager import residence, resources
 from envpack_executor.manager.events import (
     CloseRequested,
     ContextPrepared,
@@ -163,7 +164,11 @@ class SizedReactor(ManagerReactor):
     def _ask(self, call: object, category: str) -> Allocation:
         assert isinstance(call, Call)
         wanted = call.needs or self.sizer.ask(call.function.category, call.features)
-        return replace(wanted, cores=max(wanted.cores, self._least_cores))
+        wanted = replace(wanted, cores=max(wanted.cores, self._least_cores))
+        return wanted if call.context.resources is None else _at_least(wanted, call.context.resources)
+
+    def _slots(self, asked: int) -> int:
+        return 1  # cores are promised
 
     def _queue(self, calls: list[Call]) -> None:
         for call in calls:
@@ -235,7 +240,9 @@ class SizedReactor(ManagerReactor):
 
     def _node_joined(self, event: NodeJoined) -> NodeRecord:
         node = super()._node_joined(event)
-        capacity = Allocation(cores=node.cores, memory_bytes=node.memory_bytes)
+        capacity = Allocation(
+            cores=node.cores, memory_bytes=node.memory_bytes, disk_bytes=node.disk_bytes, gpus=float(node.gpus)
+        )
         self.placement.add_node(NodeState(node.node, capacity))
         self._measure_nodes()
         return node
@@ -316,6 +323,9 @@ class SizedReactor(ManagerReactor):
     # --- scheduling
 
     def _schedule(self, todo: list[Instruction]) -> None:
+        for context in list(self.state.waiting.values()):
+            if never := self._never(context):
+                self._fail_context(context, ResourcesError(context.name, never), todo)
         for lane in list(self.lanes.values()):
             if not lane.is_bound and (calls := self._followers(lane)):
                 self._dispatch(lane.process, calls, todo)
@@ -341,7 +351,9 @@ class SizedReactor(ManagerReactor):
                 self._dispatch(behind.process, [call], todo)
             return
         if process is None:
-            self._evict(residence.leavers(self.state, node, context) or (), todo)
+            leaving = residence.leavers(self.state, node, context)
+            # Where the budget cannot be kept beside those that work, none may be idle: the call has a promise.
+            self._evict(residence.idle_of(node) if leaving is None else leaving, todo)
             process = self._start(context, node, todo)
             self.lanes[process.process] = Lane(call, process, allocation, is_bound=True)
             context.queue.extendleft([call])  # a call that has a process counts as begun: it is the first to stay
@@ -362,7 +374,11 @@ class SizedReactor(ManagerReactor):
         Where all of them keep more memory than the call is promised, it is promised what one of them has. If so much
         is not free, that one is ended: nobody has promised that memory to it.
         """
-        idle = [each for each in context.processes.values() if each.node is node and each.is_idle]
+        idle = [
+            each
+            for each in context.processes.values()
+            if each.node is node and each.is_idle and resources.has_devices(each)
+        ]
         promised = start.allocation.memory_bytes
         fitting = [each for each in idle if promised is None or each.seen_bytes <= promised]
         if fitting or not idle:
@@ -523,6 +539,17 @@ def _queue_of(call: Call) -> CallQueue:
     queue = call.context.queue
     assert isinstance(queue, CallQueue)
     return queue
+
+
+def _at_least(wanted: Allocation, asked: Allocation) -> Allocation:
+    """Return what is wanted, and no less than was asked for. A share of a GPU counts as a whole one here."""
+    return replace(
+        wanted,
+        cores=max(wanted.cores, asked.cores),
+        memory_bytes=max(wanted.memory_bytes or 0, asked.memory_bytes or 0) or None,
+        disk_bytes=asked.disk_bytes,
+        gpus=None if asked.gpus is None else float(math.ceil(asked.gpus)),
+    )
 
 
 def _covers(promised: Allocation, wanted: Allocation) -> bool:

@@ -112,6 +112,7 @@ class ContextRecord:
         kept_bytes: what a process of it keeps in memory, as far as is known; 0 before.
         past_calls: calls that were sent to processes which are gone.
         evictions: processes that left because others needed their memory.
+        resources: what each of its processes takes of its node while it works; None for a slot.
         has_priorities: some of its functions have a priority, so its queue must not be a plain one.
         loans: its idle processes that whoever submits may send a call to, see `loans`.
         has_bytecode: its initializer or set-up function holds code for one minor version of Python.
@@ -133,6 +134,7 @@ class ContextRecord:
     kept_bytes: int = 0
     past_calls: int = 0
     evictions: int = 0
+    resources: Allocation | None = None
     has_priorities: bool = False
     loans: deque[Any] = field(default_factory=deque)
     has_bytecode: bool = False
@@ -212,10 +214,15 @@ class NodeRecord:
         cores: what calls may be promised of its cores, all together; 0 where nobody counts.
         memory_bytes: likewise of its memory; None where nobody counts.
         context_bytes: what its processes may keep in memory between calls, all together; None for no bound.
-        is_short: a process was wanted for which it has no memory, as long as others work.
+        is_short: a process was wanted for which it has too little of something, as long as others work.
         leaves_at_s: from then on it takes no calls, on the clock of the events; None where it stays.
         is_foreign: its Python is of another minor version than the client's.
         is_draining: it will leave as soon as it can.
+        disk_bytes: what calls may write there, all together; None where nobody counts.
+        gpus: how many GPUs calls may use.
+        loads: which share of each GPU is taken by those that work.
+        taken_bytes: memory of those that work and asked for it.
+        taken_disk_bytes: likewise.
     """
 
     node: NodeId
@@ -228,6 +235,11 @@ class NodeRecord:
     memory_bytes: int | None = None
     context_bytes: int | None = None
     is_short: bool = False
+    disk_bytes: int | None = None
+    gpus: int = 0
+    loads: list[float] = field(default_factory=list)
+    taken_bytes: int = 0
+    taken_disk_bytes: int = 0
     leaves_at_s: float | None = None
     is_foreign: bool = False
     is_draining: bool = False
@@ -266,6 +278,7 @@ class ProcessRecord:
         is_lent: whoever submits next may send it a call, or has done so and its result has not come.
         is_ahead: it was started before a call needs it, and takes no slot while it starts.
         idle_since_s: when it had answered all its calls.
+        devices: indices of its GPUs.
     """
 
     process: ProcessId
@@ -292,6 +305,7 @@ class ProcessRecord:
     is_lent: bool = False
     is_ahead: bool = False
     idle_since_s: float = 0.0
+    devices: tuple[int, ...] = ()
 
     def enter(self, phase: Phase) -> None:
         """Go on to `phase`.
@@ -342,6 +356,7 @@ class ManagerState:
         max_tries: a call that loses its process so often is given back.
         setup_timeout_s: how long a process may take to become ready, where its context does not say so.
         idle_timeout_s: a process that has had nothing to do for so long leaves; None for never.
+        can_join: whether further nodes may come.
         waiting: contexts with queued calls, by number.
         open_calls: calls that have no end yet.
         set_ups: processes that became ready, ever.
@@ -351,6 +366,7 @@ class ManagerState:
     max_tries: int = 3
     setup_timeout_s: float = 900.0
     idle_timeout_s: float | None = None
+    can_join: bool = True
     nodes: dict[NodeId, NodeRecord] = field(default_factory=dict)
     contexts: dict[int, ContextRecord] = field(default_factory=dict)
     processes: dict[ProcessId, ProcessRecord] = field(default_factory=dict)

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from envpack_executor.errors import PreparationError, ShutdownError
-from envpack_executor.manager import admission, residence
+from envpack_executor.manager import admission, residence, resources
 from envpack_executor.manager.events import Instruction, PreparationDone
 from envpack_executor.manager.state import ContextRecord, ManagerState, NodeRecord, Phase, Preparation, ProcessRecord
 
@@ -44,7 +44,9 @@ class Warming:
         if any(_can_take_a_call(process) for process in context.processes.values()):
             return
         for node in sorted(self._hosts(context), key=lambda node: node.busy - node.slots):
-            if not self._is_starting_enough(node) and residence.leavers(self._state, node, context) == []:
+            if not resources.could_hold(node, context.resources) or self._is_starting_enough(node):
+                continue
+            if residence.leavers(self._state, node, context) == []:
                 self._start(context, node, todo)
                 return
 
@@ -105,7 +107,7 @@ class Warming:
         best: tuple[NodeRecord, list[ProcessRecord]] | None = None
         for node in self._hosts(context):
             starting = sum(each.is_ahead and each.phase is Phase.STARTING for each in node.processes.values())
-            if node.busy + starting >= node.slots:
+            if node.busy + starting >= node.slots or not resources.could_hold(node, context.resources):
                 continue
             leavers = residence.leavers(self._state, node, context, is_extra=True)
             if leavers is not None and (best is None or len(leavers) < len(best[1])):

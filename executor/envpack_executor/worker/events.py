@@ -184,6 +184,7 @@ class Launch:
     process: ProcessId
     environment: Environment
     boot: bytes
+    devices: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -361,7 +361,7 @@ class Host:
         process = instruction.process
         try:
             python, is_isolated = self._interpreter(instruction.environment)
-            environ = settings.child_environ(os.environ, self._threads)
+            environ = settings.child_environ(os.environ, self._threads, instruction.devices)
             context_process = spawn(process, python, is_isolated, environ)
         except Exception as error:
             failed = events.LaunchFailed(process, f"{type(error).__name__}: {error}")

@@ -52,6 +52,8 @@ class Offer:
         context_bytes: what context processes may keep in memory between calls, all together; 0 for no bound.
         store: folder of this node's store; None for the default.
         join_within_s: give up when the manager has not answered after so long.
+        disk_bytes: what calls may write, all together; 0 for no bound.
+        gpus: how many GPUs calls may use.
     """
 
     address: str
@@ -61,6 +63,8 @@ class Offer:
     context_bytes: int = 0
     store: str | None = None
     join_within_s: float = 30.0
+    disk_bytes: int = 0
+    gpus: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +154,8 @@ class Membership:
             lasts_s,
             self.identity,
             self._formerly,
+            self._offer.disk_bytes,
+            self._offer.gpus,
         )
 
     def _turn(self) -> None:

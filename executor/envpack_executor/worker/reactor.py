@@ -127,7 +127,7 @@ class WorkerReactor:
     def _start(self, message: messages.StartProcess) -> list[Instruction]:
         if message.process in self.state.processes or self.state.is_leaving:
             return []
-        record = ProcessRecord(message.process, message.environment, message.boot)
+        record = ProcessRecord(message.process, message.environment, message.boot, message.devices)
         self.state.processes[message.process] = record
         todo: list[Instruction] = [CheckEnvironment(message.process, message.environment)]
         if message.blobs:
@@ -180,7 +180,7 @@ class WorkerReactor:
 
     def _launch(self, record: ProcessRecord) -> list[Instruction]:
         record.enter(Phase.LAUNCHING)
-        return [Launch(record.process, record.environment, record.boot)]
+        return [Launch(record.process, record.environment, record.boot, record.devices)]
 
     def _launched(self, event: Launched) -> list[Instruction]:
         record = self.state.processes.get(event.process)

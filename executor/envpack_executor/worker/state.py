@@ -39,6 +39,7 @@ class ProcessRecord:
         process: its id, given by the manager.
         environment: where its interpreter is.
         boot: its first frame; empty when that is held because it needs blobs.
+        devices: indices of its GPUs; None for no say.
         phase: where it is in its life.
         missing: digests of layers that have not arrived yet.
         held: frames that came before it was running, or before a blob that they need; in their order.
@@ -50,6 +51,7 @@ class ProcessRecord:
     process: ProcessId
     environment: Environment
     boot: bytes
+    devices: tuple[int, ...] | None = None
     phase: Phase = Phase.CHECKING
     missing: set[str] = field(default_factory=set)
     held: deque[Deliver] = field(default_factory=deque)

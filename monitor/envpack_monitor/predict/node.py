@@ -80,6 +80,7 @@ class NodeState:
                 memory_bytes=_sum(room.memory_bytes, sign, promised.memory_bytes),
                 disk_bytes=_sum(room.disk_bytes, sign, promised.disk_bytes),
                 gpu_memory_bytes=_sum(room.gpu_memory_bytes, sign, promised.gpu_memory_bytes),
+                gpus=_rounded_sum(room.gpus, sign, promised.gpus),
             ),
         )
 
@@ -90,10 +91,11 @@ def _fits(wanted: Allocation, room: Allocation) -> bool:
         and _is_at_most(wanted.memory_bytes, room.memory_bytes)
         and _is_at_most(wanted.disk_bytes, room.disk_bytes)
         and _is_at_most(wanted.gpu_memory_bytes, room.gpu_memory_bytes)
+        and _is_at_most(wanted.gpus, room.gpus)
     )
 
 
-def _is_at_most(wanted: int | None, room: int | None) -> bool:
+def _is_at_most(wanted: float | None, room: float | None) -> bool:
     return wanted is None or room is None or wanted <= room
 
 
@@ -103,3 +105,7 @@ def _least(wanted: int | None, has: int | None) -> int | None:
 
 def _sum(room: int | None, sign: int, promised: int | None) -> int | None:
     return room if room is None or promised is None else room + sign * promised
+
+
+def _rounded_sum(room: float | None, sign: int, promised: float | None) -> float | None:
+    return room if room is None or promised is None else round(room + sign * promised, CORES_DIGITS)
