@@ -34,6 +34,7 @@ def _message(kind: type) -> st.SearchStrategy[Any]:
         "float": st.floats(allow_nan=False),
         "int | None": st.none() | SMALL_INT,
         "Environment": ENVIRONMENT,
+        "tuple[int, ...] | None": st.none() | st.lists(SMALL_INT).map(tuple),
         "tuple[str, ...]": st.lists(st.text()).map(tuple),
         "tuple[tuple[str, int], ...]": st.lists(st.tuples(st.text(), SMALL_INT)).map(tuple),
         "list[tuple[ProcessId, int, int]]": st.lists(st.tuples(st.integers(0, 2**62), SMALL_INT, SMALL_INT)),

@@ -144,9 +144,7 @@ def test_a_call_that_no_node_can_hold_waits_for_one_that_may_join_and_it_is_said
     world, context = node(memory_bytes=2_000_000), make_context(resources=Allocation(memory_bytes=5_000_000))
     assert world.queue(context)[1] == []
     here = list(world.state.nodes.values())
-    assert resources.reason(context, here) == (
-        "for a node that has so much: too little memory: 5 MB wanted, 2 MB free on here"
-    )
+    assert resources.reason(context, here) == ("no node has so much: too little memory: 5 MB wanted, 2 MB free on here")
     assert kinds(world.handle(NodeJoined(HERE, "large", 1, 100, memory_bytes=5_000_000))) == ["StartContext"]
 
 
@@ -210,6 +208,7 @@ def test_each_call_with_a_gpu_sees_one_that_no_other_has(allocations: Any, tmp_p
         go = tmp_path / "go"
         futures = [executor.submit(one, str(tmp_path), number, str(go)) for number in range(4)]
         wait_until(lambda: len(list(tmp_path.glob("device-*"))) == 2, "two calls run")
+        assert allocations or "no GPU free on this machine" in executor.why(futures[3])
         seen = {path.read_text() for path in tmp_path.glob("device-*")}
         go.touch()
         assert seen == {"0", "1"}

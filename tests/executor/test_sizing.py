@@ -253,8 +253,6 @@ def test_worker_says_what_its_memory_must_be(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "error"),
     [
-        ({"memory": "1GB"}, ValueError),
-        ({"cores": 2}, ValueError),
         ({"allocations": "auto", "memory": 0}, ValueError),
         ({"allocations": "auto", "cores": -1}, ValueError),
         ({"allocations": "much"}, TypeError),

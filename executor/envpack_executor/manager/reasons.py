@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from envpack_executor.manager import resources
 from envpack_executor.manager.lanes import group_of
 from envpack_executor.manager.state import Call, ManagerState, Phase, ProcessRecord
 
@@ -60,6 +61,8 @@ def _queued(state: ManagerState, call: Call, waits: Sequence[Wait]) -> str:
     for wait in waits:
         if wait.category == group_of(call):
             return wait.reason
+    if context.resources is not None and (lacks := resources.reason(context, list(state.nodes.values()))):
+        return lacks
     if all(node.busy >= node.slots for node in state.nodes.values()):
         slots = sum(node.slots for node in state.nodes.values())
         return f"no free slot: {slots} of {slots} are taken on {_count(len(state.nodes), 'node')}"

@@ -98,7 +98,7 @@ def no_node_for(context: ContextRecord, nodes: list[NodeRecord]) -> str:
 def reason(context: ContextRecord, nodes: list[NodeRecord]) -> str:
     """Say what the calls of a context wait for; an empty text if some node has room for them."""
     if never := no_node_for(context, nodes):
-        return f"for a node that has so much: {never}"
+        return f"no node has so much: {never}"
     if any(has_room(node, context.resources) for node in nodes):
         return ""
     return "; ".join(f"{_lacks(node, context.resources) or 'no GPU free'} on {node.name}" for node in nodes)
