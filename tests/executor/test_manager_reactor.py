@@ -192,6 +192,16 @@ def test_short_calls_travel_in_batches_and_long_ones_alone() -> None:
     assert len(alone.calls) == 1
 
 
+def test_a_process_has_the_next_call_of_10_ms_too_while_more_wait_than_there_are_processes() -> None:
+    world, context = Manager(), make_context()
+    process = world.warm(context, estimate_s=0.01)
+    _, [sent] = world.queue(context, 3)
+    assert len(sent.calls) == 2
+    assert kinds(world.results(process, 1, 0.01)) == ["CallsDone"], "the last one may go to whoever is free first"
+    _, last = world.results(process, 1, 0.01)
+    assert len(last.calls) == 1
+
+
 def test_work_too_short_for_another_process_starts_none() -> None:
     world, context = Manager(slots=4), make_context()
     world.warm(context, estimate_s=1e-5)

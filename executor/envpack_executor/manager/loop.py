@@ -415,7 +415,8 @@ class ManagerLoop:
             if alarm_s is not None:
                 due.append(alarm_s)
         if self._local is not None and (deadline := self._local.host.next_deadline_s()) is not None:
-            self._local.host.tick()
+            if deadline <= now:
+                self._local.host.tick()
             due.append(deadline)
         return max(0.0, min(due) - now) if due else None
 

@@ -57,6 +57,8 @@ from envpack_executor.messages import CallEnded, MemoryKept, MemorySeen, Process
 # Work that is sent ahead to a process: enough that it never waits for us, little enough that nothing waits long
 # behind a call that turns out slow.
 OUTSTANDING_S = 0.004
+# Of longer calls the moment between two is no matter, and each should go to whoever is free first.
+NEXT_SENT_BELOW_S = 0.1
 MAX_OUTSTANDING = 2048
 # Work that is not worth another process: starting one takes longer.
 WORTH_A_PROCESS_S = 0.02
@@ -356,14 +358,18 @@ class ManagerReactor(CallEnds):
                 self._send(process, min(room, -(-len(context.queue) // left)), todo)
 
     def _room(self, context: ContextRecord, process: ProcessRecord) -> int:
-        """Return how many more calls `process` may be sent: about `OUTSTANDING_S` of work, refilled at half."""
+        """Return how many more calls `process` may be sent: about `OUTSTANDING_S` of work, refilled at half.
+
+        While there are plenty, a process has the next one of longer calls, too, so that it never waits for us.
+        """
         outstanding = len(process.outstanding)
         if context.is_fresh:
             return 1 - process.sent
         estimate_s = context.queue[0].function.estimate_s
         if not estimate_s:
             return 1 - outstanding
-        credit = min(MAX_OUTSTANDING, max(1, int(OUTSTANDING_S / estimate_s)))
+        is_next_sent = estimate_s < NEXT_SENT_BELOW_S and len(context.queue) > len(context.processes)
+        credit = min(MAX_OUTSTANDING, max(2 if is_next_sent else 1, int(OUTSTANDING_S / estimate_s)))
         return credit - outstanding if outstanding <= credit // 2 else 0
 
     def _must_yield(self, context: ContextRecord) -> bool:
@@ -407,13 +413,14 @@ class ManagerReactor(CallEnds):
         calls: list[Call] = []
         queue = context.queue
         work_s = 0.0
-        while queue and len(calls) < count and work_s < OUTSTANDING_S:
+        enough_s = OUTSTANDING_S if count > 2 else NEXT_SENT_BELOW_S
+        while queue and len(calls) < count and work_s < enough_s:
             call = queue.popleft()
             if not self._claimed(call):
                 continue
             calls.append(call)
             estimate_s = call.function.estimate_s
-            work_s += OUTSTANDING_S if estimate_s is None else estimate_s
+            work_s += enough_s if estimate_s is None else estimate_s
         return calls
 
     def _grow(self, context: ContextRecord, todo: list[Instruction]) -> None:
