@@ -204,7 +204,7 @@ format: ## mend style and format where a tool can
 	$(BIN)/ruff format .
 
 EXECUTOR := benchmarks/executor
-EXECUTOR_CLAIMS := rate round_trip metg pending first_result context_reuse many_functions large_values contexts_in_turn events
+EXECUTOR_CLAIMS := rate round_trip metg pending first_result context_reuse many_functions large_values bulk_channel contexts_in_turn events
 
 .PHONY: bench
 bench: ## run every benchmark in its short form

@@ -21,6 +21,7 @@ from concurrent.futures import CancelledError, Future
 from typing import Any
 
 from envpack_executor.futures import CallFuture
+from envpack_executor.values.large import payload_bytes
 
 # So much work is submitted ahead for each slot; and so many calls, because some may take longer than others.
 AHEAD_S = 0.1
@@ -162,7 +163,8 @@ class Feed:
     def _weigh(self, future: Future[Any], value: Any) -> None:
         """Note how much memory an item takes, as far as it is easily known."""
         if isinstance(future, CallFuture):
-            item_bytes = len(future.payload) + sys.getsizeof(value, 0)
+            # An array that came as a large result is a view of its memory: `getsizeof` does not count that.
+            item_bytes = payload_bytes(future.payload) + max(sys.getsizeof(value, 0), getattr(value, "nbytes", 0))
             self._item_bytes = item_bytes if not self._item_bytes else (self._item_bytes + item_bytes) / 2
 
 

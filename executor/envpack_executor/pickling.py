@@ -21,9 +21,9 @@ from typing import Any, TypeVar
 import cloudpickle
 
 from envpack_executor.errors import ForkUnsafeError, PythonMismatchError, RemoteError, RemoteTraceback, ResultError
-from envpack_executor.process.frames import LARGE_BYTES, VALUES, LargeBuffer, small_buffers_alone
+from envpack_executor.process.frames import LARGE_BYTES, VALUES, WITHOUT_BUFFERS, LargeBuffer, small_buffers_alone
 from envpack_executor.process.kept import Buffers, references
-from envpack_executor.values import large
+from envpack_executor.values import captured, large
 from envpack_executor.values.references import Kept, keep, noting_needs
 
 R = TypeVar("R")
@@ -60,14 +60,18 @@ def dump_arguments(args: tuple[Any, ...], kwargs: dict[str, Any], by_value: str 
     """
     if not args and not kwargs:
         return _NO_ARGUMENTS
-    try:
-        data = dump((args, kwargs), by_value, small_buffers_alone)
-    except LargeBuffer:
-        pass
+    for value in args:
+        if type(value) in WITHOUT_BUFFERS and len(value) >= LARGE_BYTES:
+            break  # to pickle it once in vain would take as long as to send it
     else:
-        # References to kept values stand in the bytes by a name that nothing else has.
-        if len(data) < LARGE_BYTES and not (references and _VALUES in data):
-            return data
+        try:
+            data = dump((args, kwargs), by_value, small_buffers_alone)
+        except LargeBuffer:
+            pass
+        else:
+            # References to kept values stand in the bytes by a name that nothing else has.
+            if len(data) < LARGE_BYTES and not (references and _VALUES in data):
+                return data
     return large.dump_arguments(args, kwargs, lambda value, buffers: dump(value, by_value, buffers))
 
 
@@ -244,7 +248,9 @@ def _dump_function(function: Callable[..., Any], by_value: str | None) -> bytes:
     else:
         if len(data) < LARGE_BYTES and not (references and _VALUES in data):
             return data
-    return large.dump_value(function, lambda value, buffers: dump_by_value(value, by_value, buffers))
+    payload = large.dump_value(function, lambda value, buffers: dump_by_value(value, by_value, buffers))
+    captured.warn_of_large(function, sum(blob.size for blob in large.blobs_of([payload]).values()))
+    return payload
 
 
 def _snapshot(function: Callable[..., Any], by_value: str | None) -> tuple[Any, ...] | None:

@@ -172,6 +172,21 @@ def test_what_functions_capture_may_be_large_and_is_never_stale() -> None:
     assert seen == [0, 1, 2]
 
 
+def test_a_large_captured_value_is_named_once(caplog: pytest.LogCaptureFixture) -> None:
+    table, small = np.zeros(12 * MB, dtype=np.uint8), np.zeros(10, dtype=np.uint8)
+
+    def last() -> int:
+        return int(table[-1]) + len(small)
+
+    with ContextExecutor(max_workers=1) as executor:
+        for number in range(2):
+            table[-1] = number
+            assert executor.submit(last).result(GENEROUS_S) == 10 + number
+    (line,) = [record.getMessage() for record in caplog.records if "takes" in record.getMessage()]
+    assert "last' takes 12 MB along, most of it as 'table' (12 MB)" in line
+    assert "executor.put" in line
+
+
 # --- kept values
 
 

@@ -36,6 +36,8 @@ END_CALL = 2  # kill the child in which the call of this number runs
 # Beyond this a value travels in a memory file: making and mapping one costs some 50 microseconds, as much as sending
 # a few hundred kilobytes through a socket, which two processes copy and a queue has to hold.
 LARGE_BYTES = 1 << 20
+# Types whose pickles hold all their bytes, large or not.
+WITHOUT_BUFFERS = frozenset({bytes, bytearray, str})
 VALUES = "_envpack_values"  # under this name pickles find `process.kept`, in a client and in a context process
 
 

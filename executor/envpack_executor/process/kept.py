@@ -286,10 +286,17 @@ def arrival_outcome(name: str) -> bytes:
     return call_of(arrived, name)
 
 
-class _Reduced:
+def with_buffer(value: bytes | bytearray | str) -> Reduced:
+    """Return what unpickles to `value`, and is pickled with its bytes as a buffer."""
+    if isinstance(value, str):
+        return Reduced(text, pickle.PickleBuffer(value.encode("utf-8", "surrogatepass")))
+    return Reduced(type(value), pickle.PickleBuffer(value))
+
+
+class Reduced:
     """Something whose pickle is a call."""
 
-    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    def __init__(self, function: Callable[..., Any], *args: Any) -> None:
         self._call = function, args
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
@@ -298,7 +305,7 @@ class _Reduced:
 
 def call_of(function: Callable[..., Any], *args: Any) -> bytes:
     """Return a pickle that calls `function`, one of those above, where it is loaded."""
-    return pickle.dumps(_Reduced(function, args), PROTOCOL)
+    return pickle.dumps(Reduced(function, *args), PROTOCOL)
 
 
 for _each in (value, loaded, blob_loaded, part_loaded, text, arrived):

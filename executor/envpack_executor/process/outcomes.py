@@ -12,7 +12,15 @@ import sys
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any
 
-from envpack_executor.process.frames import FILE, HEADER, LARGE_BYTES, VALUES, LargeBuffer, small_buffers_alone
+from envpack_executor.process.frames import (
+    FILE,
+    HEADER,
+    LARGE_BYTES,
+    VALUES,
+    WITHOUT_BUFFERS,
+    LargeBuffer,
+    small_buffers_alone,
+)
 from envpack_executor.process.functions import Function
 
 PROTOCOL = 5
@@ -73,13 +81,15 @@ def _dumps_result(value: Any) -> bytes:
     """Pickle a result; what is large leaves ahead of its outcome, in a memory file."""
     if _outbox is None:
         return dumps(value)
+    values = None
+    if type(value) in WITHOUT_BUFFERS and len(value) >= LARGE_BYTES:
+        values = large_values()
+        value = values.with_buffer(value)
     try:
         data = dumps(value, small_buffers_alone)
-        if len(data) < LARGE_BYTES:
-            return data
     except LargeBuffer:
-        pass
-    return _sent(*large_values().file_of_result(value, dumps))
+        return _sent(*(values or large_values()).file_of_result(value, dumps))
+    return data if len(data) < LARGE_BYTES else _sent(*large_values().file_of_pickle(data))
 
 
 def shortened(outcome: Any) -> Any:

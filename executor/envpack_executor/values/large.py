@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from envpack_executor.process import kept
-from envpack_executor.process.frames import LARGE_BYTES
+from envpack_executor.process.frames import LARGE_BYTES, WITHOUT_BUFFERS
 from envpack_executor.values.blobs import BLOBS
 from envpack_executor.values.references import noting_needs
 from envpack_executor.values.segments import Blob
@@ -42,6 +42,11 @@ def blobs_of(payloads: Sequence[bytes]) -> dict[str, Blob]:
     return {blob.name: blob for payload in payloads if isinstance(payload, LargePayload) for blob in payload.blobs}
 
 
+def payload_bytes(payload: bytes) -> int:
+    """Return how much memory a payload takes, with its blobs."""
+    return len(payload) + sum(blob.size for blob in blobs_of([payload]).values())
+
+
 def dump_arguments(args: tuple[Any, ...], kwargs: dict[str, Any], dump: Dump) -> bytes:
     """Return the payload of arguments of which something is large, or a kept value.
 
@@ -54,6 +59,8 @@ def dump_arguments(args: tuple[Any, ...], kwargs: dict[str, Any], dump: Dump) ->
         MemoryError: there is not enough memory for a blob.
         pickle.PicklingError, TypeError, ...: whatever the argument that cannot be pickled raises.
     """
+    if any(type(value) in WITHOUT_BUFFERS and len(value) >= LARGE_BYTES for value in (*args, *kwargs.values())):
+        return dump_value(_split(args, kwargs, dump), dump)
     return dump_value((args, kwargs), dump, lambda: _split(args, kwargs, dump))
 
 
@@ -92,16 +99,6 @@ def _with_needs(blobs: Sequence[Blob]) -> Iterator[Blob]:
         yield blob
 
 
-class _Apart:
-    """A large argument that is pickled as a call with buffers."""
-
-    def __init__(self, function: Callable[..., Any], *args: Any) -> None:
-        self._call = function, args
-
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        return self._call
-
-
 def _split(args: tuple[Any, ...], kwargs: dict[str, Any], dump: Dump) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return the arguments with the large ones apart; one object that is given twice stays one."""
     seen: dict[int, Any] = {}
@@ -116,13 +113,10 @@ def _split(args: tuple[Any, ...], kwargs: dict[str, Any], dump: Dump) -> tuple[t
 
 def _apart(value: Any, dump: Dump) -> Any:
     """Return what stands for an argument: itself when it is small."""
-    if type(value) in (bytes, bytearray):
-        return value if len(value) < LARGE_BYTES else _Apart(type(value), pickle.PickleBuffer(value))
-    if type(value) is str:
-        encoded = value.encode("utf-8", "surrogatepass")
-        return value if len(encoded) < LARGE_BYTES else _Apart(kept.text, pickle.PickleBuffer(encoded))
+    if type(value) in WITHOUT_BUFFERS:
+        return value if len(value) < LARGE_BYTES else kept.with_buffer(value)
     buffers = kept.Buffers()
     stream = dump(value, buffers)
     if len(stream) < LARGE_BYTES:
         return value
-    return _Apart(kept.part_loaded, pickle.PickleBuffer(stream), *map(pickle.PickleBuffer, buffers.views))
+    return kept.Reduced(kept.part_loaded, pickle.PickleBuffer(stream), *map(pickle.PickleBuffer, buffers.views))
