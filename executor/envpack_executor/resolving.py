@@ -153,7 +153,7 @@ class Resolver:
         asked = "" if resources is None else json.dumps(resources.to_dict(), sort_keys=True)
         context = Context(where, _digest(self._initializer), _digest(setup), mode, asked)
         record = ContextRecord(len(self._contexts), context.key, _name(request.setup or request.function))
-        record.is_fresh, record.resources = mode == "fresh", resources
+        record.is_fresh, record.is_threaded, record.resources = mode == "fresh", mode == "thread", resources
         if resources is not None and resources.memory_bytes:
             self._on_memory_asked()
         record.stage = "set-up" if setup is not None else "initializer" if self._initializer is not None else ""

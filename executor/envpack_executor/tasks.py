@@ -17,8 +17,8 @@ from envpack_monitor.units import parse_bytes
 P = ParamSpec("P")
 R = TypeVar("R")
 
-Mode = Literal["direct", "fork", "fresh"]
-MODES: tuple[Mode, ...] = ("direct", "fork", "fresh")
+Mode = Literal["direct", "fork", "thread", "fresh"]
+MODES: tuple[Mode, ...] = ("direct", "fork", "thread", "fresh")
 
 
 RESOURCES = ("cores", "memory", "disk", "gpus")
@@ -49,7 +49,7 @@ class TaskOptions:
         setup_args: its arguments.
         category: under which usage is remembered; None for the function's own name.
         environment: see `ContextExecutor`; `INHERIT` for the executor's.
-        mode: `direct`, `fork` or `fresh`.
+        mode: `direct`, `fork`, `thread` or `fresh`.
         setup_timeout_s: how long a process of the context may take to become ready; 0 for as long as the executor
             allows.
         timeout_s: a call that runs longer is ended; 0 for no bound.
@@ -152,7 +152,8 @@ def task(
         category: under which the usage of calls is remembered; module and name of the function by default.
         environment: where calls run, see `ContextExecutor`; by default what the executor was told.
         mode: `direct` runs calls one after another in warm processes; `fork` each in a child of a warm process, which
-            shares its memory until one of both writes; `fresh` each in a new process.
+            shares its memory until one of both writes; `thread` several at once in one warm process, a slot for each;
+            `fresh` each in a new process.
         setup_timeout_s: a context process that is not ready after so long, in seconds, is killed, and its calls end
             with `ContextSetupTimeoutError`; by default what the executor was told.
         timeout_s: a call that runs longer, in seconds, is ended with `CallTimeoutError`; the time in which it waits
@@ -168,7 +169,8 @@ def task(
 
     Raises:
         TaskError: the context is no function or tuple that begins with one, the mode is unknown, a time is not
-            positive, `retries` is negative, or `retries` or `priority` is no integer.
+            positive, `retries` is negative, `retries` or `priority` is no integer, or calls of mode `thread` have
+            limits or ask for resources.
     """
     setup, setup_args = _split_context(context)
     if mode not in MODES:
@@ -187,8 +189,20 @@ def task(
         resources=None if resources is None else _allocation(resources),
     )
     if function is not None:
-        return Task(function, options)
-    return lambda function: Task(function, options)
+        return _declared(function, options)
+    return lambda function: _declared(function, options)
+
+
+def _declared(function: Callable[..., Any], options: TaskOptions) -> Task[..., Any]:
+    """Return the task, unless nobody could keep what it promises."""
+    monitored = getattr(function, "__envpack_monitor__", None)
+    has_limits = monitored is not None and monitored.limits is not None
+    if options.mode == "thread" and (options.timeout_s or has_limits):
+        what = "limits" if has_limits else "timeout_s"
+        raise TaskError(f"{what} with mode 'thread', but a thread cannot be ended", "declare mode='fork'")
+    if options.mode == "thread" and options.resources is not None:
+        raise TaskError("resources with mode 'thread', whose calls take a slot each", "declare mode='direct' or 'fork'")
+    return Task(function, options)
 
 
 def _allocation(resources: Mapping[str, Any]) -> Allocation:

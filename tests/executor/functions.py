@@ -68,10 +68,10 @@ def fail_at_first(tries: str, failures: int) -> int:
     return number
 
 
-def _note_pid(file: str) -> None:
+def _note_pid(file: str, pid: int = 0) -> None:
     """Write the pid so that whoever sees the file sees all of it."""
     beside = Path(f"{file}.{os.getpid()}")
-    beside.write_text(str(os.getpid()))
+    beside.write_text(str(pid or os.getpid()))
     beside.rename(file)
 
 
@@ -228,7 +228,7 @@ def list_for_all() -> dict[str, Any]:
 def sleep_with_child(started: str, seconds: float) -> None:
     child = subprocess.Popen(["sleep", str(seconds)])
     _note_pid(started)
-    Path(f"{started}.child").write_text(str(child.pid))
+    _note_pid(f"{started}.child", child.pid)
     child.wait()
 
 

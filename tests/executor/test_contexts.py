@@ -175,7 +175,7 @@ def test_a_fresh_call_has_a_process_of_its_own() -> None:
         ({"context": 3}, "context is 3, expected a set-up function"),
         ({"context": ()}, "context is .* expected a set-up function"),
         ({"context": ("model.pt", functions.set_up)}, "write @task"),
-        ({"mode": "forked"}, "mode 'forked' is not one of direct, fork, fresh"),
+        ({"mode": "forked"}, "mode 'forked' is not one of direct, fork, thread, fresh"),
     ],
 )
 def test_a_task_that_cannot_work_is_refused_where_it_is_declared(options: dict[str, Any], message: str) -> None:

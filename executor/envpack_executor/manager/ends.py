@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from envpack_executor.errors import CallCancelledError, CallTimeoutError, ProcessExitedError, ProcessLostError
 from envpack_executor.manager.events import (
@@ -74,7 +74,11 @@ class CallEnds(ABC):
             return
         process.is_lent &= not event.outcomes
         outstanding = process.outstanding
-        calls, outcomes = [outstanding.popleft() for _ in event.outcomes], event.outcomes
+        outcomes = event.outcomes
+        if process.context.is_threaded:
+            calls = _take_numbered(process, event.numbers)
+        else:
+            calls = [outstanding.popleft() for _ in outcomes]
         process.since_s = self.state.now_s
         for number, duration_s in event.durations:
             _update_estimate(calls, number, duration_s)
@@ -199,6 +203,11 @@ class CallEnds(ABC):
             killed = [call for call in calls if call.troubles is not None and call.troubles.killed_for]
             self._put_back(process, calls, todo, killed, lambda call: self._end_killed(process, call, todo))
             return
+        if process.context.is_threaded:
+            # Nobody knows which of those that ran side by side it was.
+            loss = f"{ending(event.exit_status)} on {process.node.name}"
+            self._put_back(process, calls, todo, calls, lambda call: self._blame(call, loss, process, todo))
+            return
         index = event.running_call - process.first
         if event.running_call >= 0 and 0 <= index < len(calls):
             self._put_back(
@@ -306,6 +315,8 @@ class CallEnds(ABC):
         """End a call, wherever it is."""
         for process in call.context.processes.values():
             if call in process.outstanding:
+                if process.context.is_threaded:
+                    return  # it has begun, and a thread cannot be ended
                 call.met().is_unwanted = True
                 self._ask_back(process, todo)
                 if call is process.outstanding[0]:
@@ -374,6 +385,25 @@ class CallEnds(ABC):
         if calls:
             self._end(calls)
             todo.append(CallsFailed(calls, error))
+
+
+def _take_numbered(process: ProcessRecord, numbers: Sequence[int]) -> list[Call]:
+    """Take calls that were answered out of their order, and give back the slots that they took."""
+    calls = []
+    for number in numbers:
+        index = process.numbers.index(number)
+        del process.numbers[index]
+        calls.append(process.outstanding[index])
+        del process.outstanding[index]
+    count_threads(process)
+    return calls
+
+
+def count_threads(process: ProcessRecord) -> None:
+    """Let a process whose calls run side by side take a slot for each; one of them it takes in any case."""
+    extra_slots = max(0, len(process.outstanding) - 1)
+    process.node.busy += extra_slots - process.extra_slots
+    process.extra_slots = extra_slots
 
 
 def _recover(process: ProcessRecord) -> None:

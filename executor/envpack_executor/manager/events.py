@@ -103,12 +103,14 @@ class ResultsArrived:
         irregular: (index in `outcomes`, kind, detail) of the calls that did not return: `raised` with the exception
             in a line, `lost` with (exit status of the fork child, why it was killed, for how long it ran in seconds);
             of any other kind the outcome is the end.
+        numbers: of the calls at the process, where they are answered in any order.
     """
 
     process: ProcessId
     outcomes: list[Any]
     durations: list[tuple[int, float]]
     irregular: Sequence[tuple[int, str, Any]] = ()
+    numbers: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)

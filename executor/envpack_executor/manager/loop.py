@@ -19,7 +19,7 @@ import selectors
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_never
@@ -509,19 +509,31 @@ class ManagerLoop:
     def _frame(self, message: ProcessFrame) -> None:
         match message.kind:
             case frames.RESULTS:
-                outcomes, times, usages, irregular = pickle.loads(message.body)
-                if usages:
-                    self._usages(message.process, usages)
-                durations = [(number, wall_ns / calls / 1e9) for number, calls, wall_ns in times]
-                self._handle(events.ResultsArrived(message.process, outcomes, durations, irregular))
+                self._results(message.process, *pickle.loads(message.body))
                 if self.sized is None and (process := self.state.processes.get(message.process)) is not None:
                     self._lender.note_idle(process)
+            case frames.ANSWERS:
+                self._results(message.process, *pickle.loads(message.body))
             case frames.RETURNED:
                 self._handle(events.CallsReturned(message.process, int.from_bytes(message.body, "little")))
             case frames.READY:
                 self._handle(events.ProcessReady(message.process))
             case frames.SETUP_FAILED:
                 self._setup_failed(message.process, *pickle.loads(message.body))
+
+    def _results(
+        self,
+        process: ProcessId,
+        outcomes: list[Any],
+        times: list[tuple[int, int, int]],
+        usages: list[tuple[int, int, Mapping[str, Any], int]],
+        irregular: list[tuple[int, str, Any]],
+        numbers: Sequence[int] = (),
+    ) -> None:
+        if usages:
+            self._usages(process, usages)
+        durations = [(number, wall_ns / calls / 1e9) for number, calls, wall_ns in times]
+        self._handle(events.ResultsArrived(process, outcomes, durations, irregular, numbers))
 
     def _usages(self, process: ProcessId, usages: list[tuple[int, int, Mapping[str, Any], int]]) -> None:
         """Remember usages; this happens before the calls are done, so that it is known which calls they are of."""

@@ -8,13 +8,14 @@ is run again only when the process or node that had it was lost before its resul
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable
 from typing import assert_never
 
 from envpack_executor.errors import ResourcesError
 from envpack_executor.manager import admission, residence, resources
 from envpack_executor.manager.alarms import Alarms
-from envpack_executor.manager.ends import CallEnds, ending
+from envpack_executor.manager.ends import CallEnds, count_threads, ending
 from envpack_executor.manager.events import (
     CallSentAhead,
     CallsQueued,
@@ -215,6 +216,7 @@ class ManagerReactor(CallEnds):
         process.idle_since_s = self.state.now_s
 
     def _remove(self, process: ProcessRecord) -> None:
+        process.node.busy -= process.extra_slots
         if process.holds_slot:
             self._release(process)
         residence.note_gone(process)
@@ -365,6 +367,8 @@ class ManagerReactor(CallEnds):
         outstanding = len(process.outstanding)
         if context.is_fresh:
             return 1 - process.sent
+        if context.is_threaded:
+            return process.node.slots - process.node.busy
         estimate_s = context.queue[0].function.estimate_s
         if not estimate_s:
             return 1 - outstanding
@@ -403,7 +407,10 @@ class ManagerReactor(CallEnds):
         first = process.sent
         process.sent += len(calls)
         process.outstanding.extend(calls)
-        if len(process.outstanding) > 1:
+        if process.context.is_threaded:
+            process.numbers.extend(range(first, process.sent))
+            count_threads(process)
+        elif len(process.outstanding) > 1:
             self._stalls.deep.add(process)
         process.last_used = next(self._uses)
         todo.append(SendCalls(process.node.node, process.process, functions, first, calls))
@@ -414,6 +421,8 @@ class ManagerReactor(CallEnds):
         queue = context.queue
         work_s = 0.0
         enough_s = OUTSTANDING_S if count > 2 else NEXT_SENT_BELOW_S
+        if context.is_threaded:
+            enough_s = math.inf
         while queue and len(calls) < count and work_s < enough_s:
             call = queue.popleft()
             if not self._claimed(call):
@@ -443,7 +452,8 @@ class ManagerReactor(CallEnds):
         while starting < len(context.queue):
             node = self._node_for(context, todo)
             if node is None:
-                self.warming.start_ahead(context, todo)
+                if not context.is_threaded:
+                    self.warming.start_ahead(context, todo)
                 return
             self._start(context, node, todo)
             starting += 1
@@ -456,6 +466,9 @@ class ManagerReactor(CallEnds):
         nodes = self.state.nodes.values()
         free = [node for node in nodes if self._may_begin(node, context)]
         free = [node for node in free if resources.has_room(node, context.resources)]
+        if context.is_threaded:
+            taken = {p.node.node for p in context.processes.values() if p.phase is not Phase.STOPPING}
+            free = [node for node in free if node.node not in taken]
         if any(node.is_short for node in free) and self._must_yield(context):
             free = [node for node in free if not node.is_short]
         free.sort(key=lambda node: node.busy - node.slots)

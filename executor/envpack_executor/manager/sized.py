@@ -425,6 +425,8 @@ class SizedReactor(ManagerReactor):
         process = lane.process
         if lane.is_killed or process.is_recalled or process.context.is_fresh or process.node.is_draining:
             return []
+        if lane.process.context.is_threaded:
+            return []  # they would not run behind it, but beside it
         last_s = (lane.leader if sent else lane.process.outstanding[-1]).function.estimate_s
         if last_s is None or last_s >= OUTSTANDING_S:
             return []

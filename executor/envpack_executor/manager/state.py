@@ -107,6 +107,7 @@ class ContextRecord:
         stage: what its processes do before they are ready: nothing, run the executor's initializer, or set up.
         setup_timeout_s: how long that may take; 0 for as long as the executor allows.
         is_fresh: each process serves one call alone.
+        is_threaded: its calls run side by side in one process of each node, a slot for each.
         set_ups: processes that became ready, ever.
         set_up_s: how long that took altogether.
         kept_bytes: what a process of it keeps in memory, as far as is known; 0 before.
@@ -129,6 +130,7 @@ class ContextRecord:
     stage: Literal["", "initializer", "set-up"] = ""
     setup_timeout_s: float = 0.0
     is_fresh: bool = False
+    is_threaded: bool = False
     set_ups: int = 0
     set_up_s: float = 0.0
     kept_bytes: int = 0
@@ -259,6 +261,8 @@ class ProcessRecord:
         node: where it is.
         context: what it holds.
         outstanding: calls sent and not answered, in the order in which it runs them.
+        numbers: theirs, where they are answered in any order.
+        extra_slots: how many slots of its node it takes beyond one.
         sent: how many calls were sent to it, ever: the number of the next one.
         known: numbers of the functions that it has.
         pid: on its node; 0 before it runs.
@@ -286,6 +290,8 @@ class ProcessRecord:
     context: ContextRecord
     phase: Phase = Phase.STARTING
     outstanding: deque[Call] = field(default_factory=deque)
+    numbers: deque[int] = field(default_factory=deque)
+    extra_slots: int = 0
     sent: int = 0
     known: set[int] = field(default_factory=set)
     pid: int = 0

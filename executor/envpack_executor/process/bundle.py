@@ -32,6 +32,7 @@ _OURS = (
     "envpack_executor.process.looks",
     "envpack_executor.process.waiting",
     "envpack_executor.process.forking",
+    "envpack_executor.process.threads",
     "envpack_executor.process.child",
 )
 _MARSHAL_VERSION = 2  # what every supported Python reads alike

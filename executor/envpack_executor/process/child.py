@@ -26,6 +26,7 @@ from typing import Any
 from envpack_executor.process.control import Backlog, die_with, listen
 from envpack_executor.process.forking import FORKING, Ended, Forks
 from envpack_executor.process.frames import (
+    ANSWERS,
     BLOBS,
     BOOT,
     CALLS,
@@ -51,6 +52,7 @@ from envpack_executor.process.outcomes import (
     send_files_by,
     shortened,
 )
+from envpack_executor.process.threads import Threads
 
 # A result waits at most this long for company: the clock is looked at between calls.
 FLUSH_AFTER_NS = 1_000_000
@@ -91,6 +93,7 @@ class ContextServer:
         self._has_flusher = False
         self._own_threads = {os.getpid()}
         self._forks: Forks | None = None
+        self._threads: Threads | None = None
         send_files_by(descriptor, self._sending)
         _thread.start_new_thread(self._listen, (control,))
 
@@ -108,6 +111,8 @@ class ContextServer:
                 sys.path[:] = pickle.loads(body)
             elif kind == BOOT and not self._boot(pickle.loads(body)):
                 return
+        if self._threads is not None:
+            self._threads.join()
         try:
             self._send_results(is_last=True)
         except BrokenPipeError:
@@ -162,6 +167,10 @@ class ContextServer:
             if outcomes and (function.tally.is_alone or started - flushed > FLUSH_AFTER_NS):
                 self._send_results()
                 flushed = started
+            if function.is_threaded:
+                self._begin_in_thread(function, payload, number)
+                number += 1
+                continue
             if function.is_forked:
                 self._run_forked(function, payload, number, started, is_first=number - first == forked)
                 number += 1
@@ -190,6 +199,8 @@ class ContextServer:
             meter.note(function.tally, now - started)
             started = now
         self._is_in_batch = False
+        if self._threads is not None:
+            return  # each call tells of itself
         self._send_results()
         progress[1] = 0
         if self._forks is not None and number - first > forked:
@@ -213,6 +224,25 @@ class ContextServer:
             self._failures += 1
         self._outcomes.append(outcome)
         self._meter.note_child(function.tally, monotonic_ns() - started, FLUSH_AFTER_NS)
+
+    def _begin_in_thread(self, function: Function, payload: bytes, number: int) -> None:
+        if self._threads is None:
+            self._threads = Threads(self._progress, self._answer)
+        self._threads.begin(function, payload, number)
+
+    def _answer(self, function: Function, number: int, outcome: Any, figures: dict[str, Any]) -> None:
+        """Tell of a call that has ended in its thread."""
+        flush_streams()
+        if os.getpid() != self._pid:
+            os._exit(0)
+        irregular = [(0, *irregularity(outcome))] if type(outcome) is tuple else []
+        if irregular:
+            figures["exception"] = outcome[1]
+        tally = function.tally.number
+        times, usages = [(tally, 1, int(figures["wall_s"] * 1e9))], [(tally, 1, figures, number)]
+        body = pickle.dumps(([outcome], times, usages, irregular, [number]), PROTOCOL)
+        with self._sending:
+            write_frame(self._descriptor, ANSWERS, body)
 
     def _outcome_of(self, function: Function, number: int, outcome: Any, figures: dict[str, Any], pid: int) -> Any:
         """Return the outcome of a call that ran in the child `pid`; remember what it used."""

@@ -175,9 +175,9 @@ class Forks:
         foreign = [number for number in found if number not in self._own_threads]
         if not foreign:
             return []
-        import threading
-
-        names = {thread.native_id: repr(thread.name) for thread in threading.enumerate()}
+        threading = sys.modules.get("threading")
+        known = [] if threading is None else threading.enumerate()
+        names = {thread.native_id: repr(thread.name) for thread in known}
         return [names.get(number) or _native_name(number) for number in foreign]
 
 

@@ -25,6 +25,7 @@ BLOBS = 4  # places of blobs that the next frames need, and names of those that 
 READY = 16  # the set-up is done, with its duration
 SETUP_FAILED = 17  # it failed, with the exception
 RESULTS = 18  # outcomes of calls, in the order of the calls
+ANSWERS = 21  # outcomes of calls in any order, with their numbers
 RETURNED = 19  # the calls from this number on were not begun and never will be: they were taken back
 FILE = 20  # name and size of a large result; the descriptor of its memory file comes with the first byte
 

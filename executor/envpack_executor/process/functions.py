@@ -27,13 +27,24 @@ class Function:
         injected: which results of the set-up it takes, as (position, name, value).
         tally: what its calls used.
         is_forked: each call runs in a child of the process.
+        is_threaded: each call runs in a thread, beside others.
         timeout_ns: how long a call may run before it is ended; 0 for ever.
         is_bounded: somebody must see to it that a call does not take too much.
         limits: what a call may use.
         name: for messages to people.
     """
 
-    __slots__ = ("function", "injected", "is_bounded", "is_forked", "limits", "name", "tally", "timeout_ns")
+    __slots__ = (
+        "function",
+        "injected",
+        "is_bounded",
+        "is_forked",
+        "is_threaded",
+        "limits",
+        "name",
+        "tally",
+        "timeout_ns",
+    )
 
     def __init__(
         self, number: int, function: Callable[..., Any], provided: Mapping[str, Any], settings: Mapping[str, Any]
@@ -42,6 +53,7 @@ class Function:
         self.injected = _injected(function, provided)
         self.limits: Mapping[str, float] = settings["limits"]
         self.is_forked: bool = settings["mode"] == "fork"
+        self.is_threaded: bool = settings["mode"] == "thread"
         self.timeout_ns = int(settings["timeout_s"] * 1e9)
         self.is_bounded = bool(self.limits or self.timeout_ns)
         self.tally = Tally(number, bool(self.limits), self.is_bounded)
@@ -70,7 +82,8 @@ def learn(number: int, payload: bytes, settings: Mapping[str, Any], provided: Ma
     try:
         return Function(number, pickle.loads(payload), provided, settings)
     except BaseException as error:
-        return Function(number, _raiser(error), {}, {**settings, "mode": "direct"})
+        mode = settings["mode"]
+        return Function(number, _raiser(error), {}, {**settings, "mode": "direct" if mode == "fork" else mode})
 
 
 class PythonMismatchError(Exception):
