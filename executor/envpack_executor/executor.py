@@ -321,11 +321,11 @@ class ContextExecutor(Executor):
         """
         if n <= 0:
             raise ValueError(f"n must be greater than 0, not {n!r}")
-        context = self._resolver.resolve(fn).context
+        resolved = self._resolver.resolve(fn)
         self._gate.check()
         ticket: Future[None] = Future()
         ticket.set_running_or_notify_cancel()
-        self._loop.prepare(Preparation(context, n, ticket))
+        self._loop.prepare(Preparation(resolved.context, n, resolved.function, ticket))
         return ticket
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:

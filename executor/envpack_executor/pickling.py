@@ -231,7 +231,7 @@ class FunctionPickler:
 
 
 def _pickle_now(function: Callable[..., Any], by_value: str | None) -> PickledFunction:
-    if _travels_by_name(function, by_value):
+    if travels_by_name(function, by_value):
         return PickledFunction(function, pickle.dumps(function, PROTOCOL), by_value, ())
     snapshot = _snapshot(function, by_value)
     if snapshot is not None and not all(is_constant(value, by_value) for value in snapshot):
@@ -262,12 +262,12 @@ def _snapshot(function: Callable[..., Any], by_value: str | None) -> tuple[Any, 
     for value in found:  # grows while it is read
         if type(value) is types.FunctionType and id(value) not in seen:
             seen.add(id(value))
-            if not _travels_by_name(value, by_value):
+            if not travels_by_name(value, by_value):
                 found += _captured(value)
     return tuple(found)
 
 
-def _travels_by_name(value: Any, by_value: str | None) -> bool:
+def travels_by_name(value: Any, by_value: str | None) -> bool:
     """Tell whether another process finds this very object by importing its module."""
     module_name, path = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
     if not isinstance(module_name, str) or not isinstance(path, str) or module_name in ("__main__", by_value):
@@ -287,7 +287,7 @@ def is_constant(value: Any, by_value: str | None = None) -> bool:
         return is_constant(value.__self__, by_value)  # a module, or what it is a method of: `table.get`
     if kind in (tuple, frozenset):
         return all(type(item) is not types.FunctionType and is_constant(item, by_value) for item in value)
-    return isinstance(value, type) and _travels_by_name(value, by_value)
+    return isinstance(value, type) and travels_by_name(value, by_value)
 
 
 def weak_reference(function: Callable[..., Any], on_gone: Callable[[], None] = lambda: None) -> Callable[[], Any]:
@@ -305,9 +305,9 @@ def weak_reference(function: Callable[..., Any], on_gone: Callable[[], None] = l
 
 
 @functools.lru_cache(maxsize=4096)
-def _names(code: types.CodeType) -> tuple[str, ...]:
+def names_of(code: types.CodeType) -> tuple[str, ...]:
     """Return the names that `code` and the code inside it may look up among the globals."""
-    inner = [name for constant in code.co_consts if isinstance(constant, types.CodeType) for name in _names(constant)]
+    inner = [name for constant in code.co_consts if isinstance(constant, types.CodeType) for name in names_of(constant)]
     return tuple(dict.fromkeys([*code.co_names, *inner]))
 
 
@@ -327,5 +327,5 @@ def _captured(function: types.FunctionType) -> list[Any]:
         except ValueError:
             found.append(None)  # not assigned yet
     available = function.__globals__
-    found += [available[name] for name in _names(function.__code__) if name in available]
+    found += [available[name] for name in names_of(function.__code__) if name in available]
     return found

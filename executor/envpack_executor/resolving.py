@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from envpack_executor.context import Context
 from envpack_executor.environments import Preparer, Request, SetupPayload, boot_frame, environment_key, module_by_value
+from envpack_executor.hoisting import imports_of
 from envpack_executor.manager.admission import carries_bytecode
 from envpack_executor.manager.state import CallOptions, ContextRecord, FunctionRecord
 from envpack_executor.pickling import (
@@ -134,6 +135,7 @@ class Resolver:
                     len(self._functions), pickled.payload, _name(bare), category, limits, options=shared
                 )
                 known.look_s = _look_s(shared, limits)
+                known.imports = imports_of(bare, pickled.by_value, options.mode == "fork")
                 known.has_bytecode = carries_bytecode(pickled.payload)
                 self._functions[key] = known
             return known

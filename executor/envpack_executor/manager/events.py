@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from envpack_executor.manager.state import Call, FunctionRecord, Preparation
+from envpack_executor.manager.state import Call, FunctionRecord, Imports, Preparation
 from envpack_executor.messages import (
     CallEnded,
     Environment,
@@ -180,13 +180,14 @@ Event = (
 
 @dataclass(frozen=True, slots=True)
 class StartContext:
-    """Start a process for a context on a node."""
+    """Start a process for a context on a node, with these GPUs, and let it import this before it is ready."""
 
     node: NodeId
     process: ProcessId
     environment: Environment
     boot: bytes
     devices: tuple[int, ...] | None = None
+    imports: Imports = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,7 @@ from envpack_executor.manager.state import (
     Call,
     ContextRecord,
     FunctionRecord,
+    Imports,
     ManagerState,
     Preparation,
     ProcessRecord,
@@ -453,9 +454,8 @@ class ManagerLoop:
                     _settle(_future(call), outcome)
             case StartContext():
                 blobs = self._blobs.named(instruction.node, [instruction.boot])
-                start = StartProcess(
-                    instruction.process, instruction.environment, instruction.boot, blobs, instruction.devices
-                )
+                boot = _hoisted(instruction.imports) + instruction.boot
+                start = StartProcess(instruction.process, instruction.environment, boot, blobs, instruction.devices)
                 self._send(instruction.node, start)
             case EndProcess():
                 self._send(instruction.node, StopProcess(instruction.process, instruction.is_kill))
@@ -674,6 +674,10 @@ def fate(call: CallFuture[Any]) -> str:
 def _future(call: Call) -> CallFuture[Any]:
     assert isinstance(call, CallFuture)  # as `submit` makes them all
     return call
+
+
+def _hoisted(imports: Imports) -> bytes:
+    return frames.encode(frames.IMPORTS, pickle.dumps(imports, PROTOCOL)) if imports else b""
 
 
 def _end_ticket(ticket: Future[None], error: BaseException | None) -> None:

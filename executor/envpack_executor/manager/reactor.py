@@ -47,6 +47,7 @@ from envpack_executor.manager.stalls import Stalls
 from envpack_executor.manager.state import (
     Call,
     ContextRecord,
+    Imports,
     ManagerState,
     NodeRecord,
     Phase,
@@ -496,6 +497,11 @@ class ManagerReactor(CallEnds):
     def _start_ahead(self, context: ContextRecord, node: NodeRecord, todo: list[Instruction]) -> ProcessRecord:
         return self._start(context, node, todo, is_ahead=True)
 
+    def _imports_of(self, context: ContextRecord) -> Imports:
+        """Return what the first call of a new process will import; nothing if the last one did not survive it."""
+        function = context.queue[0].function if context.queue else self.warming.function_of(context)
+        return () if function is None or context.failed_starts else function.imports
+
     def _start(
         self, context: ContextRecord, node: NodeRecord, todo: list[Instruction], is_ahead: bool = False
     ) -> ProcessRecord:
@@ -511,7 +517,11 @@ class ManagerReactor(CallEnds):
         if process.holds_slot:
             self._hold(process)
         devices = process.devices if node.gpus else None
-        todo.append(StartContext(node.node, process.process, context.environment, context.boot, devices))
+        todo.append(
+            StartContext(
+                node.node, process.process, context.environment, context.boot, devices, self._imports_of(context)
+            )
+        )
         return process
 
 

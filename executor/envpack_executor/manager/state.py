@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from envpack_executor.manager.queues import CallQueue, PriorityQueue
 
 
+Imports = tuple[tuple[str, tuple[str, ...]], ...]
+"""Names of modules, and for each what is taken `from` it: that may be modules as well."""
+
+
 class Phase(enum.Enum):
     """Where a context process is in its life, seen from the manager."""
 
@@ -72,6 +76,7 @@ class FunctionRecord:
         options: as `@task` was told.
         look_s: after so long its node must look whether a call takes too much; 0 where it need not.
         has_bytecode: its pickle holds code for one minor version of Python.
+        imports: what its calls import before anything else, see `hoisting`.
     """
 
     number: int
@@ -83,6 +88,7 @@ class FunctionRecord:
     options: CallOptions = CallOptions()
     look_s: float = 0.0
     has_bytecode: bool = False
+    imports: Imports = ()
 
     @property
     def is_plain(self) -> bool:
@@ -346,11 +352,13 @@ class Preparation:
     Args:
         context: which.
         count: how many.
+        function: what will be called; None for no matter.
         ticket: how whoever asked is told; nothing here looks into it.
     """
 
     context: ContextRecord
     count: int
+    function: FunctionRecord | None = None
     ticket: Any = None
 
 

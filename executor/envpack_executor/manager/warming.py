@@ -16,7 +16,15 @@ from collections.abc import Callable
 from envpack_executor.errors import PreparationError, ShutdownError
 from envpack_executor.manager import admission, residence, resources
 from envpack_executor.manager.events import Instruction, PreparationDone
-from envpack_executor.manager.state import ContextRecord, ManagerState, NodeRecord, Phase, Preparation, ProcessRecord
+from envpack_executor.manager.state import (
+    ContextRecord,
+    FunctionRecord,
+    ManagerState,
+    NodeRecord,
+    Phase,
+    Preparation,
+    ProcessRecord,
+)
 
 Start = Callable[[ContextRecord, NodeRecord, list[Instruction]], ProcessRecord]
 Evict = Callable[[list[ProcessRecord], list[Instruction]], None]
@@ -68,6 +76,10 @@ class Warming:
         """Let processes of a context be ready."""
         self._state.contexts[preparation.context.number] = preparation.context
         self.preparations.append(preparation)
+
+    def function_of(self, context: ContextRecord) -> FunctionRecord | None:
+        """Return what is going to be called in the processes of a context that are asked for."""
+        return next((each.function for each in self.preparations if each.context is context), None)
 
     def go_on(self, todo: list[Instruction]) -> None:
         """Start what is asked for and not there, as far as slots are free; tell what is done."""

@@ -1,6 +1,6 @@
 """What runs inside a context process: set up once, then serve batches of calls until the host closes the socket.
 
-    host ──PATHS, BOOT──▶ initializer, set-up function ──READY──▶ host
+    host ──PATHS, IMPORTS, BOOT──▶ initializer, set-up function ──READY──▶ host
          ──FUNCTION──▶ kept by number
          ──CALLS──▶ one after another ──RESULTS──▶ host      (several results a frame, none held back for long)
          ──control pipe──▶ another thread ──RETURNED──▶ host
@@ -31,6 +31,7 @@ from envpack_executor.process.frames import (
     BOOT,
     CALLS,
     FUNCTION,
+    IMPORTS,
     PATHS,
     READY,
     RESULTS,
@@ -79,6 +80,7 @@ class ContextServer:
         self._lifeline = lifeline
         self._progress = progress
         self._pid = os.getpid()
+        self._imports: tuple[tuple[str, tuple[str, ...]], ...] = ()
         self._provided: Mapping[str, Any] = {}
         self._functions: dict[int, Function] = {}
         self._meter = Meter()
@@ -107,6 +109,8 @@ class ContextServer:
                 self._learn(*pickle.loads(body))
             elif kind == BLOBS:
                 large_values().learn(*pickle.loads(body))
+            elif kind == IMPORTS:
+                self._imports = pickle.loads(body)
             elif kind == PATHS:
                 sys.path[:] = pickle.loads(body)
             elif kind == BOOT and not self._boot(pickle.loads(body)):
@@ -137,6 +141,7 @@ class ContextServer:
             return False
         finally:
             flush_streams()
+        _import_all(self._imports)
         ready = pickle.dumps((monotonic_ns() - started) / 1e9, PROTOCOL)
         write_frame(self._descriptor, READY, ready)
         return True
@@ -348,6 +353,16 @@ class _BundledFinder:
             exec(compile(text, f"<envpack {module.__name__}>", "exec"), module.__dict__)
         else:
             exec(marshal.loads(text), module.__dict__)
+
+
+def _import_all(imports: tuple[tuple[str, tuple[str, ...]], ...]) -> None:
+    """Import what the first call will import; what cannot be imported is left to that call, which tells why."""
+    for name, names in imports:
+        try:
+            if names or name not in sys.modules:
+                __import__(name, None, None, names, 0)
+        except BaseException:
+            pass
 
 
 def main(

@@ -21,6 +21,7 @@ BOOT = 1  # what to set up: initializer, set-up function
 FUNCTION = 2  # a function that calls will name by its number
 CALLS = 3  # a batch of calls, in order
 BLOBS = 4  # places of blobs that the next frames need, and names of those that none will need any more
+IMPORTS = 5  # modules that the first call will import, before BOOT
 # From the context process.
 READY = 16  # the set-up is done, with its duration
 SETUP_FAILED = 17  # it failed, with the exception
