@@ -382,6 +382,14 @@ def test_the_call_that_ran_is_blamed_also_after_others_were_taken_back() -> None
     assert [len(call.losses) for call in calls] == [1, 0, 0, 0]
 
 
+def test_a_call_is_not_asked_back_by_a_process_that_has_given_back_all_it_could() -> None:
+    world, calls, slow, _ = stalled()
+    pass_time(world, STALL_S)
+    world.handle(CallsReturned(slow, 3))
+    assert cancel(world, calls[1]) == [KillCall(HERE, slow, 2, CANCELLED)], "it has begun"
+    assert list(world.state.processes[slow].outstanding) == calls[:2]
+
+
 def test_a_promise_passes_to_the_next_call_when_the_first_is_tried_again() -> None:
     world, context = SizedManager(work=6), make_context()
     work = FunctionRecord(1, b"", "work", "work", options=CallOptions(retries=1), estimate_s=1e-4)

@@ -302,7 +302,7 @@ class CallEnds(ABC):
         """Take from a process the calls that it has given back, in their order."""
         process.is_asked = False
         outstanding = process.outstanding
-        count = min(max(0, process.sent - first), len(outstanding))
+        count = min(max(0, process.first + len(outstanding) - first), len(outstanding))
         calls = [outstanding.pop() for _ in range(count)]
         process.taken += count
         if calls and not outstanding:
@@ -318,9 +318,12 @@ class CallEnds(ABC):
                 if process.context.is_threaded:
                     return  # it has begun, and a thread cannot be ended
                 call.met().is_unwanted = True
-                self._ask_back(process, todo)
-                if call is process.outstanding[0]:
-                    self._kill(process, process.first, todo)
+                # What has answered already has given back all that it had not begun.
+                has_begun = process.is_recalled and not process.is_asked
+                if not process.is_recalled:
+                    self._ask_back(process, todo)
+                if has_begun or call is process.outstanding[0]:
+                    self._kill(process, process.first + process.outstanding.index(call), todo)
                 return
         if call in call.context.queue:
             self._unqueue(call)
