@@ -10,6 +10,7 @@ import pytest
 
 from envpack_executor.manager import admission, events
 from envpack_executor.manager.reactor import ManagerReactor
+from envpack_executor.manager.reasons import reason
 from envpack_executor.manager.state import Call, CallOptions, ContextRecord, FunctionRecord, ManagerState, NodeRecord
 from envpack_executor.messages import Environment, NodeId, ProcessGone
 
@@ -140,3 +141,18 @@ def test_a_node_that_is_lost_without_blame_lets_its_calls_be_tried_as_often_as_i
         reactor.handle(events.NodeLost(name, "the client was suspended", is_blameless=True))
     assert call.losses == ()
     assert reactor.state.open_calls == 1
+
+
+def test_a_call_that_no_node_may_begin_says_why_of_each(reactor: ManagerReactor) -> None:
+    reactor.state.now_s = 100.0
+    reactor.handle(events.NodeJoined(NodeId("brief"), "brief", 1, 8, leaves_at_s=105.0))
+    reactor.handle(events.NodeJoined(NodeId("other"), "other", 1, 8, is_foreign=True))
+    reactor.handle(events.NodeJoined(NodeId("gone"), "gone", 1, 8))
+    reactor.handle(events.NodeDraining(NodeId("gone")))
+    call = make_call(context(has_bytecode=True))
+    call.function.estimate_s = 20.0
+    reactor.handle(events.CallsQueued([call]))
+    assert reason(reactor.state, call) == (
+        "brief leaves in 5 s, and it may take 30 s; other runs another minor version of Python, and functions travel "
+        "by value; gone is about to leave"
+    )

@@ -262,6 +262,18 @@ def test_a_worker_that_nobody_answers_gives_up(nodes: RemoteNodes, start_worker:
     assert "no answer from tcp://127.0.0.1" in said(tmp_path)
 
 
+def test_a_worker_says_that_what_answers_is_no_executor(
+    nodes: RemoteNodes, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    with ContextExecutor(nodes=nodes), zmq.Context() as context, context.socket(zmq.ROUTER) as open_to_all:
+        port = open_to_all.bind_to_random_port("tcp://127.0.0.1")
+        worker = start_worker(f"tcp://127.0.0.1:{port}", nodes.key_file)
+        assert ended(worker) == 1
+    assert f"no executor listens at tcp://127.0.0.1:{port}: what answers there speaks another protocol" in said(
+        tmp_path
+    )
+
+
 # --- strangers
 
 

@@ -16,7 +16,7 @@ from envpack_executor.errors import ExecutorError
 from envpack_executor.manager import door
 from envpack_executor.zeromq import MAX_FRAME_BYTES, split
 from tests.executor import functions
-from tests.executor.helpers import GENEROUS_S, MB, wait_until
+from tests.executor.helpers import GENEROUS_S, MB, run_script, wait_until
 from tests.executor.storm import GREETING, LENGTH_OF_10_GB, Besieged, Knocker
 
 DESCRIPTORS = 512
@@ -50,6 +50,30 @@ def test_thousands_of_silent_strangers_disturb_nobody_and_cost_little(tmp_path: 
         knocker.leave()
         besieged.add_worker()
         wait_until(lambda: besieged.look(calls=1).nodes == 2, "the door is open again")
+
+
+HOARDER = """
+    import os, resource
+    from concurrent.futures import wait
+    from envpack_executor import ContextExecutor
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    with ContextExecutor(1, history=None) as executor:
+        hoard = []
+        try:
+            while True:
+                hoard.append(os.open("/dev/null", os.O_RDONLY))
+        except OSError:
+            pass
+        future = executor.submit(abs, -1)
+        assert not wait([future], 0.3).done, future.exception()
+        for descriptor in hoard:
+            os.close(descriptor)
+        print(future.result(30))
+"""
+
+
+def test_a_client_without_a_descriptor_left_waits_for_some_and_goes_on(tmp_path: Path) -> None:
+    assert run_script(tmp_path, HOARDER) == "1\n"
 
 
 @pytest.fixture

@@ -35,11 +35,19 @@ def may_begin(node: NodeRecord, call: Call, now_s: float) -> bool:
         call: what.
         now_s: on the clock of the events.
     """
-    return not node.is_choosy or not (
-        node.is_draining
-        or (node.is_foreign and _needs_our_python(call.context, call))
-        or (node.leaves_at_s is not None and now_s + _likely_s(call.function) >= node.leaves_at_s)
-    )
+    return not (node.is_choosy and objection(node, call, now_s))
+
+
+def objection(node: NodeRecord, call: Call, now_s: float) -> str:
+    """Say why a call may not begin on a node; empty if it may."""
+    if node.is_draining:
+        return f"{node.name} is about to leave"
+    if node.is_foreign and _needs_our_python(call.context, call):
+        return f"{node.name} runs another minor version of Python, and functions travel by value"
+    likely_s = _likely_s(call.function)
+    if node.leaves_at_s is not None and now_s + likely_s >= node.leaves_at_s:
+        return f"{node.name} leaves in {max(0.0, node.leaves_at_s - now_s):.3g} s, and it may take {likely_s:.3g} s"
+    return ""
 
 
 def may_host(node: NodeRecord, context: ContextRecord, now_s: float) -> bool:

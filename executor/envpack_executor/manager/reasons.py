@@ -1,6 +1,6 @@
 """What a call that has no end yet waits for, in words. Pure: reads what the manager knows, and changes nothing.
 
-queued:       environment ▶ node ▶ set-up ▶ memory or slot ▶ calls before it
+queued:       environment ▶ node that may run it ▶ set-up ▶ memory or slot ▶ calls before it
 outstanding:  calls before it at its process ▶ runs
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from envpack_executor.manager import resources
+from envpack_executor.manager import admission, resources
 from envpack_executor.manager.lanes import group_of
 from envpack_executor.manager.state import Call, ManagerState, Phase, ProcessRecord
 
@@ -61,6 +61,8 @@ def _queued(state: ManagerState, call: Call, waits: Sequence[Wait]) -> str:
     for wait in waits:
         if wait.category == group_of(call):
             return wait.reason
+    if all(objections := [admission.objection(node, call, state.now_s) for node in state.nodes.values()]):
+        return "; ".join(objections)
     if context.resources is not None and (lacks := resources.reason(context, list(state.nodes.values()))):
         return lacks
     if all(node.busy >= node.slots for node in state.nodes.values()):

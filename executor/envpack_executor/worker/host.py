@@ -11,6 +11,7 @@ dies, however, the kernel kills the process and its group. Another pipe takes co
 
 from __future__ import annotations
 
+import errno
 import functools
 import mmap
 import os
@@ -61,6 +62,9 @@ if TYPE_CHECKING:
 _READ_BYTES = 1 << 16
 _ANCILLARY_BYTES = socket.CMSG_SPACE(16 * struct.calcsize("i"))
 _STOP_GRACE_S = 3.0
+# What may be over soon: others hold all descriptors, processes or memory that there are.
+_PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM})
+_PATIENCE_S = 5.0
 PROGRESS_BYTES = 48  # six words, see `process.child`
 NO_CALL = (1 << 64) - 1
 
@@ -226,6 +230,18 @@ def spawn(process: ProcessId, python: str, is_isolated: bool, environ: dict[str,
         os.close(progress)
 
 
+def _spawn_patiently(process: ProcessId, python: str, is_isolated: bool, environ: dict[str, str]) -> ContextProcess:
+    """Start a context process; wait a while for descriptors, processes or memory of which there are none left."""
+    give_up_at_s = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            return spawn(process, python, is_isolated, environ)
+        except OSError as error:
+            if error.errno not in _PASSING or time.monotonic() > give_up_at_s:
+                raise
+        time.sleep(_PATIENCE_S / 100)
+
+
 class Host:
     """Executes the instructions of a worker's reactor on this machine, from the thread of one loop.
 
@@ -362,7 +378,7 @@ class Host:
         try:
             python, is_isolated = self._interpreter(instruction.environment)
             environ = settings.child_environ(os.environ, self._threads, instruction.devices)
-            context_process = spawn(process, python, is_isolated, environ)
+            context_process = _spawn_patiently(process, python, is_isolated, environ)
         except Exception as error:
             failed = events.LaunchFailed(process, f"{type(error).__name__}: {error}")
             self._call_soon(functools.partial(self._emit, failed))

@@ -178,8 +178,11 @@ class Membership:
     def _receive(self) -> None:
         """Take what has come until nothing is left: ZeroMQ's descriptors tell changes, not states."""
         while has_input(self._monitor):
-            recv_monitor_message(self._monitor)
-            self._set_leave(Leave("the manager does not know the key of this worker", is_refusal=True))
+            if recv_monitor_message(self._monitor)["event"] == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+                self._set_leave(Leave("the manager does not know the key of this worker", is_refusal=True))
+            else:
+                reason = f"no executor listens at {self._offer.address}: what answers there speaks another protocol"
+                self._set_leave(Leave(reason, is_silence=True))
         while self._leave is None and has_input(self._socket):
             message = messages.decode_to_worker(b"".join(self._socket.recv_multipart()))
             self._is_welcome = True
