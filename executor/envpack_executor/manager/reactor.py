@@ -8,7 +8,6 @@ is run again only when the process or node that had it was lost before its resul
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Iterable
 from typing import assert_never
 
@@ -422,9 +421,7 @@ class ManagerReactor(CallEnds):
         queue = context.queue
         work_s = 0.0
         enough_s = OUTSTANDING_S if count > 2 else NEXT_SENT_BELOW_S
-        if context.is_threaded:
-            enough_s = math.inf
-        while queue and len(calls) < count and work_s < enough_s:
+        while queue and len(calls) < count and (work_s < enough_s or context.is_threaded):
             call = queue.popleft()
             if not self._claimed(call):
                 continue
