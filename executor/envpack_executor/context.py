@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import itertools
 import json
+import pickle
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
@@ -51,3 +54,36 @@ class Context:
         if schema != cls.schema or set(fields) != set(cls.__slots__):
             raise ValueError(f"not a context of schema {cls.schema}: {dict(data)!r}")
         return cls(**fields)
+
+
+def bytes_of_equals(value: Any, otherwise: bytes) -> bytes:
+    """Return bytes that are the same for equal values, where an ordinary pickle tells equal from identical parts.
+
+    Args:
+        value: of which only what is made of plain types is looked into; a list or dictionary that occurs twice in it
+            is no plain tree.
+        otherwise: the pickle of any other value.
+    """
+    if not _is_tree(value, set()):
+        return otherwise
+    buffer = io.BytesIO()
+    pickler = pickle.Pickler(buffer, protocol=5)
+    pickler.fast = True  # without the memo, in which parts that are one object are told from parts that are equal
+    pickler.dump(value)
+    return buffer.getvalue()
+
+
+def _is_tree(value: Any, seen: set[int]) -> bool:
+    kind = type(value)
+    if kind in _ATOMS:
+        return True
+    if kind not in (tuple, list, dict):
+        return False
+    if kind is not tuple:
+        if id(value) in seen:
+            return False
+        seen.add(id(value))
+    return all(_is_tree(item, seen) for item in (itertools.chain(*value.items()) if kind is dict else value))
+
+
+_ATOMS = frozenset({str, bytes, int, float, complex, bool, type(None)})

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from envpack_executor.context import Context
+from envpack_executor.context import Context, bytes_of_equals
 from envpack_executor.environments import Preparer, Request, SetupPayload, boot_frame, environment_key, module_by_value
 from envpack_executor.hoisting import imports_of
 from envpack_executor.manager.admission import carries_bytecode
@@ -142,7 +142,11 @@ class Resolver:
 
     def _context(self, request: Request, pickled: PickledFunction, options: TaskOptions) -> ContextRecord:
         where = environment_key(request.environment, pickled.digest)
-        key = (where, request.payload, mode_class(options.mode), options.resources)
+        setup = None
+        if request.payload is not None:
+            # Equal arguments are one context, also where one of them was made anew.
+            setup = request.payload[0], bytes_of_equals(options.setup_args, request.payload[1])
+        key = (where, setup, mode_class(options.mode), options.resources)
         with self._lock:
             record = self._contexts.get(key) or self._new_context(key, request)
             # It is no part of what a context is. Of several that are told, the largest holds.
@@ -158,6 +162,7 @@ class Resolver:
         record.is_fresh, record.is_threaded, record.resources = mode == "fresh", mode == "thread", resources
         if resources is not None and resources.memory_bytes:
             self._on_memory_asked()
+        setup = request.payload
         record.stage = "set-up" if setup is not None else "initializer" if self._initializer is not None else ""
         if (environment := self._preparer.ready(request)) is not None:
             record.environment, record.boot = environment, boot_frame(self._initializer, setup)
