@@ -2,10 +2,11 @@
 
 Map of the package:
 
-- `executor`, `tasks`: the faces, `ContextExecutor` and `@task`.
+- `executor`, `tasks`: the faces, `ContextExecutor` and `@task`; `mapping` is `map`, `futures` what `submit` returns.
 - `resolving`, `context`, `environments`, `pickling`: which warm process a call belongs to, what its environment is, its
   bytes.
 - `manager`, `worker`: mirror images, each with `state`, `reactor` (pure) and a loop; `messages` is what they say.
+- `linewriter`: the file of the event log.
 - `values`: large values, which are held once and named in calls.
 - `process`: what runs inside a context process, standard library alone.
 - `nodes`, `curve`: workers on other machines, and the keys without which nobody joins.

@@ -33,13 +33,13 @@ class Counted:
 
 
 def test_results_come_in_order_of_many_items_of_which_few_are_taken_ahead() -> None:
-    items = Counted(30_000)
+    items = Counted(12_000)
     most_ahead = 0
     with ContextExecutor(max_workers=2, history=None) as executor:
         for number, result in enumerate(executor.map(functions.double, items)):
             assert result == 2 * number
             most_ahead = max(most_ahead, items.taken - number)
-    assert items.taken == 30_000
+    assert items.taken == 12_000
     assert most_ahead <= MOST_CALLS + 1
 
 

@@ -16,7 +16,7 @@ One object a line. All have `time` (seconds since the epoch), `executor` (pid of
 | `process starting`, `process started`, `process ready` | `process`, `node`, `context`; `pid` |
 | `process asked back`, `process ending`, `process gone` | `process`; `kill`; `exit_status`, `reason` |
 | `context prepared`, `context failed` | `context`; `reason` |
-| `node joined`, `node lost` | `node`, `name`, `slots`; `reason` |
+| `node joined`, `node draining`, `node lost` | `node`, `name`, `slots`; `reason` |
 | `executor closing`, `executor finished` | |
 
 A line is put together from pieces that are the same for many calls: it costs a fraction of what the call costs.
@@ -108,6 +108,8 @@ class Journal:
                 self.other("context failed", context=event.context, reason=_told(event.error))
             case events.NodeJoined():
                 self.other("node joined", node=event.node, name=event.name, slots=event.slots)
+            case events.NodeDraining():
+                self.other("node draining", node=event.node)
             case events.NodeLost():
                 self.other("node lost", node=event.node, reason=event.reason)
             case events.CloseRequested():
