@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -99,19 +98,17 @@ def test_a_call_that_does_not_end_in_time_runs_elsewhere(
         assert future.result(GENEROUS_S) == str(release)
 
 
-def test_a_worker_without_calls_leaves_at_once_and_before_its_wall_time_is_over(
+def test_a_worker_without_calls_leaves_at_once_and_when_its_wall_time_nears_its_end(
     nodes: RemoteNodes, start_worker: StartWorker, tmp_path: Path
 ) -> None:
     with ContextExecutor(nodes=nodes) as executor:
         idle = start_worker(nodes.address, nodes.key_file)
-        brief = start_worker(nodes.address, nodes.key_file, "--wall-time", "4s")
-        wait_until(lambda: executor.stats().nodes == 2, "both have joined")
+        wait_until(lambda: executor.stats().nodes == 1, "it has joined")
         idle.send_signal(signal.SIGTERM)
         assert idle.wait(GENEROUS_S) == 0
-        begun_s = time.monotonic()
+        brief = start_worker(nodes.address, nodes.key_file, "--wall-time", "2s")
         assert brief.wait(GENEROUS_S) == 0
-        assert time.monotonic() - begun_s < 4
-    assert said(tmp_path, 1) == "envpack worker left: wall time of 4 s is over\n"
+    assert said(tmp_path, 1) == "envpack worker left: wall time of 2 s is over\n"
 
 
 # --- coming again
@@ -136,6 +133,7 @@ def test_a_worker_that_was_cut_off_ends_its_processes_and_comes_again(
         assert worker.poll() is None
 
 
+@pytest.mark.slow
 def test_a_worker_whose_connection_breaks_comes_again(
     nodes: RemoteNodes, start_worker: StartWorker, tmp_path: Path
 ) -> None:
@@ -195,6 +193,7 @@ def test_a_client_that_was_suspended_for_longer_than_the_silence_goes_on_and_bla
         assert worker.wait(GENEROUS_S) == 0
 
 
+@pytest.mark.slow
 def test_a_worker_that_nobody_takes_again_gives_up_and_tells_the_whole_story(
     nodes: RemoteNodes, start_worker: StartWorker, tmp_path: Path
 ) -> None:
@@ -208,6 +207,7 @@ def test_a_worker_that_nobody_takes_again_gives_up_and_tells_the_whole_story(
     assert "; no answer from tcp://127.0.0.1" in line
 
 
+@pytest.mark.slow
 def test_a_call_that_was_tried_for_the_last_time_says_that_its_node_was_cut_off(
     nodes: RemoteNodes, start_worker: StartWorker, tmp_path: Path
 ) -> None:
