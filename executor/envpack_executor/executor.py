@@ -252,14 +252,15 @@ class ContextExecutor(Executor):
         """End a call wherever it is, also while it runs. Its future ends with `CallCancelledError`.
 
         A running call in mode `fork` is killed alone. Otherwise its process is killed and, if other calls need it,
-        started anew; those that stood behind the call run again. A result that comes first stays one.
+        started anew; those that stood behind the call run again. A result that comes first stays one. What runs in
+        mode `thread` cannot be ended.
 
         Args:
             future: what `submit` has returned.
 
         Returns:
-            False if the call had its end before; True if it was cancelled, or is being ended: then its future, within
-            moments, has an end.
+            False if the call had its end before, or runs in mode `thread`; True if it was cancelled, or is being ended:
+            then its future, within moments, has an end.
 
         Raises:
             TypeError: `future` is not of a `ContextExecutor`.
@@ -270,7 +271,7 @@ class ContextExecutor(Executor):
         if call.done():
             return False
         self._loop.request_cancel(call)
-        return True
+        return not call.context.is_threaded
 
     def why(self, future: Future[Any]) -> str:
         """Say in words what a call waits for, since when it runs and where, or how it ended.

@@ -9,7 +9,15 @@ from typing import Any
 import pytest
 
 from envpack_executor import ContextExecutor, task
-from envpack_executor.manager.events import CancelRequested, NodeJoined, ProcessReady, ResultsArrived, TimePassed
+from envpack_executor.manager.events import (
+    CallsQueued,
+    CancelRequested,
+    NodeJoined,
+    ProcessReady,
+    ResultsArrived,
+    StartContext,
+    TimePassed,
+)
 from envpack_executor.manager.reasons import reason
 from envpack_executor.manager.state import FunctionRecord
 from envpack_executor.messages import NodeId
@@ -47,6 +55,15 @@ def test_calls_that_were_sent_ahead_say_what_runs_before_them() -> None:
     assert (
         reason(world.state, calls[2]) == "2 calls before it on here, of which 'f0' runs since 0.01 s; it was asked back"
     )
+
+
+def test_calls_in_threads_run_beside_each_other() -> None:
+    world, context = Manager(slots=2), make_context(is_threaded=True)
+    calls = world.calls(context, 2)
+    [start] = world.reactor.handle(CallsQueued(calls))
+    assert isinstance(start, StartContext)
+    world.reactor.handle(ProcessReady(start.process))
+    assert [reason(world.state, call) for call in calls] == ["runs on here, beside 1 other call"] * 2
 
 
 def test_earlier_tries_are_told() -> None:

@@ -37,6 +37,9 @@ def reason(state: ManagerState, call: Call, waits: Sequence[Wait] = ()) -> str:
 
 def _at(process: ProcessRecord, index: int, now_s: float) -> str:
     where = f"{process.node.name}, pid {process.pid}" if process.pid else process.node.name
+    if process.context.is_threaded:
+        others = len(process.outstanding) - 1
+        return f"runs on {where}, beside {_count(others, 'other call')}{_tries(process.outstanding[index])}"
     since = f"since {max(0.0, now_s - process.since_s):.3g} s"
     call = process.outstanding[index]
     if index == 0:
