@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import cloudpickle
 
 from envpack_executor.errors import ForkUnsafeError, PythonMismatchError, RemoteError, RemoteTraceback, ResultError
-from envpack_executor.process.frames import LARGE_BYTES, VALUES, WITHOUT_BUFFERS, LargeBuffer, small_buffers_alone
+from envpack_executor.process.frames import LARGE_BYTES, VALUES_BYTES, WITHOUT_BUFFERS, LargeBuffer, small_buffers_alone
 from envpack_executor.process.kept import Buffers, references
 from envpack_executor.values import captured, large
 from envpack_executor.values.references import Kept, keep, noting_needs
@@ -30,7 +30,6 @@ R = TypeVar("R")
 PROTOCOL = 5
 _NO_ARGUMENTS = pickle.dumps(((), {}), PROTOCOL)
 _BY_VALUE_LOCK = threading.Lock()
-_VALUES = VALUES.encode()
 # What a context process says itself, which cannot import our errors.
 _REFUSALS = {
     f"{each.__module__}.{each.__qualname__}": each for each in (ResultError, ForkUnsafeError, PythonMismatchError)
@@ -70,7 +69,7 @@ def dump_arguments(args: tuple[Any, ...], kwargs: dict[str, Any], by_value: str 
             pass
         else:
             # References to kept values stand in the bytes by a name that nothing else has.
-            if len(data) < LARGE_BYTES and not (references and _VALUES in data):
+            if len(data) < LARGE_BYTES and not (references and VALUES_BYTES in data):
                 return data
     return large.dump_arguments(args, kwargs, lambda value, buffers: dump(value, by_value, buffers))
 
@@ -221,6 +220,8 @@ class FunctionPickler:
         if known is not None and known.is_current(function):
             return known
         fresh = _pickle_now(function, by_value)
+        if known is not None:
+            known.reference = weak_reference(None)  # or it would be a cycle, and keep what it captured for long
         self._pickled[key] = fresh
         fresh.reference = weak_reference(function, lambda: self._forget(key, fresh))
         return fresh
@@ -246,7 +247,7 @@ def _dump_function(function: Callable[..., Any], by_value: str | None) -> bytes:
     except LargeBuffer:
         pass
     else:
-        if len(data) < LARGE_BYTES and not (references and _VALUES in data):
+        if len(data) < LARGE_BYTES and not (references and VALUES_BYTES in data):
             return data
     payload = large.dump_value(function, lambda value, buffers: dump_by_value(value, by_value, buffers))
     captured.warn_of_large(function, sum(blob.size for blob in large.blobs_of([payload]).values()))
@@ -290,7 +291,7 @@ def is_constant(value: Any, by_value: str | None = None) -> bool:
     return isinstance(value, type) and travels_by_name(value, by_value)
 
 
-def weak_reference(function: Callable[..., Any], on_gone: Callable[[], None] = lambda: None) -> Callable[[], Any]:
+def weak_reference(function: Any, on_gone: Callable[[], None] = lambda: None) -> Callable[[], Any]:
     """Return a weak reference; to what cannot be watched, one that leads nowhere and is never taken for the same.
 
     Args:

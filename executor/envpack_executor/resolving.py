@@ -11,8 +11,10 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
+import itertools
 import json
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +31,7 @@ from envpack_executor.pickling import (
     weak_reference,
 )
 from envpack_executor.tasks import INHERIT, Task, TaskOptions, mode_class
+from envpack_executor.values.large import LargePayload
 from envpack_monitor.allocation import Allocation
 
 if TYPE_CHECKING:
@@ -40,6 +43,8 @@ FunctionKey = tuple[str, str, "Limits | None", CallOptions]
 # How often the memory of a process is looked at while a call runs in it whose memory is limited.
 LOOK_EVERY_S = 0.025
 _NO_OPTIONS = TaskOptions()
+# So many functions with large captured values are remembered; each holds their bytes.
+_MOST_LARGE = 4
 
 
 class Resolver:
@@ -69,6 +74,8 @@ class Resolver:
         self._pickler = FunctionPickler()
         self._contexts: dict[ContextKey, ContextRecord] = {}
         self._functions: dict[FunctionKey, FunctionRecord] = {}
+        self._function_numbers = itertools.count()
+        self._large: deque[FunctionKey] = deque()
         self._resolved: dict[int, Resolved] = {}
         self._lock = threading.Lock()
 
@@ -113,6 +120,8 @@ class Resolver:
         if self._is_sized:
             resolved.features = _finder(fn.function if isinstance(fn, Task) else fn, bare)
         key, known = id(fn), self._resolved
+        if (former := known.get(key)) is not None:
+            former.reference = weak_reference(None)  # or it would be a cycle, and keep what it captured for long
         known[key] = resolved
         # Without a reference to this executor: that would be a cycle, and only the garbage collector would close it.
         resolved.reference = weak_reference(fn, lambda: _forget(known, key, resolved))
@@ -131,14 +140,22 @@ class Resolver:
         with self._lock:
             known = self._functions.get(key)
             if known is None:
-                known = FunctionRecord(
-                    len(self._functions), pickled.payload, _name(bare), category, limits, options=shared
-                )
+                number = next(self._function_numbers)
+                known = FunctionRecord(number, pickled.payload, _name(bare), category, limits, options=shared)
                 known.look_s = _look_s(shared, limits)
                 known.imports = imports_of(bare, pickled.by_value, options.mode == "fork")
-                known.has_bytecode = carries_bytecode(pickled.payload)
+                is_large = isinstance(pickled.payload, LargePayload)  # only by value are functions large
+                known.has_bytecode = is_large or carries_bytecode(pickled.payload)
                 self._functions[key] = known
+                if is_large:
+                    self._note_large(key)
             return known
+
+    def _note_large(self, key: FunctionKey) -> None:
+        """Forget the oldest large function when there are more than a few: what it captured may have changed since."""
+        self._large.append(key)
+        if len(self._large) > _MOST_LARGE:
+            self._functions.pop(self._large.popleft(), None)
 
     def _context(self, request: Request, pickled: PickledFunction, options: TaskOptions) -> ContextRecord:
         where = environment_key(request.environment, pickled.digest)

@@ -36,6 +36,11 @@ def executor() -> Iterator[ContextExecutor]:
         yield executor
 
 
+@task(mode="fork")
+def forked(value: Any) -> Any:
+    return value
+
+
 @pytest.fixture(autouse=True)
 def nothing_held() -> Iterator[None]:
     """No test leaves a large value."""
@@ -187,6 +192,21 @@ def test_a_large_captured_value_is_named_once(caplog: pytest.LogCaptureFixture) 
     assert "executor.put" in line
 
 
+def test_what_functions_captured_earlier_is_let_go_everywhere() -> None:
+    array = np.zeros(2 * MB, dtype=np.uint8)
+
+    def last() -> int:
+        return int(array[-1])
+
+    with ContextExecutor(max_workers=1) as executor:
+        for number in range(9):
+            array[-1] = number
+            assert executor.submit(last).result(GENEROUS_S) == number
+        BLOBS.forget_recent()
+        wait_until(lambda: len(BLOBS.live) <= 5, "the client holds the latest alone")
+        wait_until(lambda: executor.submit(open_maps).result(GENEROUS_S) <= 5, "so does the process")
+
+
 # --- kept values
 
 
@@ -255,6 +275,13 @@ def test_a_reference_is_of_no_use_where_its_value_was_never_sent() -> None:
 # --- results, memory, descriptors
 
 
+def test_large_values_pass_into_and_out_of_a_child(executor: ContextExecutor, random_bytes: bytes) -> None:
+    array = large_array(3 * MB)
+    for value in (random_bytes, array, executor.put(array)):
+        result = executor.submit(forked, value).result(GENEROUS_S)
+        assert result == value if value is random_bytes else np.array_equal(result, array)
+
+
 def test_ends_of_calls_free_their_arguments_although_the_futures_are_kept(executor: ContextExecutor) -> None:
     futures = [executor.submit(len, os.urandom(2 * MB)) for _ in range(5)]
     assert {future.result(GENEROUS_S) for future in futures} == {2 * MB}
@@ -292,14 +319,15 @@ def test_too_large_a_value_is_an_error_of_the_call(
 
 
 @task(mode="fresh")
-def fill_memory() -> Any:
-    __import__("_envpack_values").available_bytes = lambda: 10
+def fill_memory(module: str, value: Any) -> Any:
+    """Return something large where there is no memory; `value` has brought the module."""
+    sys.modules[module].available_bytes = lambda: 10  # type: ignore[attr-defined]
     return np.zeros(3 * MB, dtype=np.uint8)
 
 
 def test_too_large_a_result_is_an_error_of_the_call(executor: ContextExecutor) -> None:
     with pytest.raises(MemoryError, match="10 bytes of memory available"):
-        executor.submit(fill_memory).result(GENEROUS_S)
+        executor.submit(fill_memory, kept.ALIAS, executor.put(1)).result(GENEROUS_S)
 
 
 class Bomb:

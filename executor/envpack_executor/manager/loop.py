@@ -21,6 +21,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_never
 
@@ -495,7 +496,9 @@ class ManagerLoop:
     def _send_calls(self, instruction: SendCalls) -> None:
         pieces = []
         for function in instruction.functions:
-            self._functions[function.number] = function
+            # Of a large one without its bytes: this is remembered for the usage of its calls alone.
+            is_small = type(function.payload) is bytes
+            self._functions[function.number] = function if is_small else replace(function, payload=b"")
             pieces.append(frames.encode(frames.FUNCTION, _function_body(function)))
         calls = [(call.function.number, call.payload) for call in instruction.calls]
         pieces.append(frames.encode(frames.CALLS, pickle.dumps((instruction.first, calls), PROTOCOL)))

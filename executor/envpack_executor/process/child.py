@@ -37,6 +37,7 @@ from envpack_executor.process.frames import (
     RESULTS,
     RETURNED,
     SETUP_FAILED,
+    VALUES_BYTES,
     read_frame,
     write_frame,
 )
@@ -83,6 +84,7 @@ class ContextServer:
         self._imports: tuple[tuple[str, tuple[str, ...]], ...] = ()
         self._provided: Mapping[str, Any] = {}
         self._functions: dict[int, Function] = {}
+        self._large: dict[int, bytes] = {}  # payloads of those that hold blobs
         self._meter = Meter()
         self._backlog = Backlog()
         self._outcomes: list[Any] = []
@@ -108,7 +110,7 @@ class ContextServer:
             elif kind == FUNCTION:
                 self._learn(*pickle.loads(body))
             elif kind == BLOBS:
-                large_values().learn(*pickle.loads(body))
+                self._learn_blobs(*pickle.loads(body))
             elif kind == IMPORTS:
                 self._imports = pickle.loads(body)
             elif kind == PATHS:
@@ -146,8 +148,17 @@ class ContextServer:
         write_frame(self._descriptor, READY, ready)
         return True
 
+    def _learn_blobs(self, news: list[Any], dropped: list[str]) -> None:
+        """Note where blobs are, and let go of those that no call needs any more, with the functions that hold them."""
+        large_values().learn(news, dropped)
+        for name in dropped:
+            for number in [number for number, payload in self._large.items() if name.encode() in payload]:
+                del self._large[number], self._functions[number]
+
     def _learn(self, number: int, payload: bytes, settings: Mapping[str, Any]) -> None:
         self._functions[number] = function = learn(number, payload, settings, self._provided)
+        if VALUES_BYTES in payload:
+            self._large[number] = payload
         if function.is_forked and self._forks is None:
             self._forks = Forks(self._progress, self._lifeline, self._descriptor, self._own_threads)
         if self._forks is not None:

@@ -40,6 +40,7 @@ END_CALL = 2  # kill the child in which the call of this number runs
 LARGE_BYTES = 1 << 20
 # Types whose pickles hold all their bytes, large or not.
 WITHOUT_BUFFERS = frozenset({bytes, bytearray, str})
+VALUES_BYTES = b"_envpack_values"
 VALUES = "_envpack_values"  # under this name pickles find `process.kept`, in a client and in a context process
 
 
