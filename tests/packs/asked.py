@@ -43,6 +43,10 @@ ASKED = {
         "installs a project with the build backend that the project names",
         include=(*_SUBJECTS, "hatchling", "editables"),
     ),
+    "tests/executor/test_hoisting.py": Asked(
+        "calls functions that import what is not installed, or only during the test",
+        exclude=("no_such_module_anywhere", "deadly_module"),
+    ),
     "tests/executor/test_environments.py": Asked(
         "calls a function whose module is not installed; writes a client that packs numpy, and hides the sources",
         include=("numpy",),
