@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -274,3 +276,12 @@ def test_stats_sum_up_what_was_done() -> None:
 
 def test_every_error_of_the_package_has_an_exit_code() -> None:
     assert {type(error).exit_code for error in (ExecutorError("x"), TaskError("x"), ContextSetupError("x"))} == {1, 2}
+
+
+def test_a_context_process_imports_nothing_that_makes_its_start_or_its_forks_dear() -> None:
+    command = [sys.executable, "-P", "-c", "import sys; print(*sys.modules)"]
+    bare = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    with ContextExecutor(1, history=None) as executor:
+        own = set(executor.submit(eval, "list(__import__('sys').modules)").result(GENEROUS_S)) - set(bare)
+    assert "mmap" in own, "these are the modules of a context process"
+    assert not own & {"typing", "re", "enum", "threading", "signal", "pickle", "cloudpickle", "subprocess", "inspect"}
