@@ -218,12 +218,14 @@ class ProcessGone(msgspec.Struct, frozen=True, tag=True):
         exit_status: what it exited with, minus the signal that killed it; None when it never started.
         running_call: number of the call that it was in; -1 between calls.
         reason: why it could not be started.
+        last_words: the end of what it wrote to stderr.
     """
 
     process: ProcessId
     exit_status: int | None
     running_call: int
     reason: str = ""
+    last_words: str = ""
 
 
 class CallEnded(msgspec.Struct, frozen=True, tag=True):

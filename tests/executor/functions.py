@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import mmap
 import os
 import pickle
@@ -151,6 +152,25 @@ def return_explosive() -> ExplodesWhenUnpickled:
 
 def return_system_exit() -> EndsTheReader:
     return EndsTheReader()
+
+
+# --- output
+
+
+def say(words: str) -> None:
+    print(words)
+
+
+def say_and_fail(words: str) -> NoReturn:
+    print(words)
+    sys.stdout.buffer.write(b"bytes\n")
+    logging.getLogger("tests").warning("a warning of logging")
+    raise ValueError(words[:20])
+
+
+def say_and_crash(words: str) -> None:
+    print(words, file=sys.stderr)
+    read_nowhere()
 
 
 # --- losses

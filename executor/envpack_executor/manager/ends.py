@@ -209,6 +209,8 @@ class CallEnds(ABC):
             self._put_back(process, calls, todo, calls, lambda call: self._blame(call, loss, process, todo))
             return
         index = event.running_call - process.first
+        if event.last_words and calls:
+            calls[index if 0 <= index < len(calls) else 0].met().last_words = event.last_words
         if event.running_call >= 0 and 0 <= index < len(calls):
             self._put_back(
                 process, calls, todo, [calls[index]], lambda call: self._ended(process, call, event.exit_status, todo)

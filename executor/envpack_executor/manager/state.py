@@ -157,6 +157,7 @@ class Troubles:
         is_unwanted: it shall end, wherever it is.
         killed_for: why its node has killed it; empty if it has not.
         ran_s: for how long it had run then.
+        last_words: the end of what the process that it lost last had written to stderr.
         memory_bytes: what its process had in memory, where that is the reason.
     """
 
@@ -165,6 +166,7 @@ class Troubles:
     killed_for: str = ""
     ran_s: float = 0.0
     memory_bytes: int = 0
+    last_words: str = ""
 
 
 @dataclass(slots=True, eq=False, repr=False)

@@ -54,6 +54,7 @@ from envpack_executor.process.outcomes import (
     send_files_by,
     shortened,
 )
+from envpack_executor.process.output import keep
 from envpack_executor.process.threads import Threads
 
 # A result waits at most this long for company: the clock is looked at between calls.
@@ -381,10 +382,13 @@ def main(
     control: int,
     lifeline: int,
     progress: int,
+    output: int,
     modules: Mapping[str, tuple[bytes | str, bool]],
 ) -> None:
-    """Serve on inherited descriptors: the socket to the host, control pipe, lifeline, shared progress words."""
-    for name in (descriptor, control, lifeline, progress):
+    """Serve on inherited descriptors: the socket to the host, control pipe, lifeline, shared progress words, and
+    the memory file for the end of what is printed.
+    """
+    for name in (descriptor, control, lifeline, progress, output):
         os.set_inheritable(name, False)
     try:
         die_with(lifeline, os.getpgid(0))
@@ -393,4 +397,5 @@ def main(
     sys.meta_path.insert(0, _BundledFinder(modules))
     words = memoryview(mmap.mmap(progress, PROGRESS_BYTES)).cast("Q")
     os.close(progress)
+    keep(words, output)
     ContextServer(descriptor, control, lifeline, words).serve()

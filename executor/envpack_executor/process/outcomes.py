@@ -22,6 +22,7 @@ from envpack_executor.process.frames import (
     small_buffers_alone,
 )
 from envpack_executor.process.functions import Function
+from envpack_executor.process.output import printed
 
 PROTOCOL = 5
 # The outcome of a call with limits: what else would be its outcome, its figures, the pid.
@@ -154,7 +155,7 @@ def failure(error: BaseException) -> Failure:
     import traceback
 
     frame = error.__traceback__.tb_next if error.__traceback__ else None  # without our own frame
-    text = "".join(traceback.format_exception(type(error), error, frame))
+    text = "".join(traceback.format_exception(type(error), error, frame)) + printed()
     try:
         # A subclass of str would need its class at the other end.
         message = str.__str__(str(error))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from _queue import SimpleQueue
+from _thread import get_ident
 from collections.abc import Callable
 from resource import RUSAGE_THREAD, getrusage
 from time import monotonic_ns
@@ -19,6 +20,7 @@ from typing import Any
 
 from envpack_executor.process.functions import Function
 from envpack_executor.process.outcomes import Outcome, run
+from envpack_executor.process.output import numbers
 
 _QUALITY = "lower bound; wall_s: exact"
 Tell = Callable[[Function, int, Outcome, dict[str, Any]], None]
@@ -67,7 +69,9 @@ class Threads:
 
     def _run(self, function: Function, payload: bytes, number: int) -> None:
         started_at, started_ns, before = time.time(), monotonic_ns(), getrusage(RUSAGE_THREAD)
+        numbers[get_ident()] = number
         outcome = run(function, payload)
+        del numbers[get_ident()]
         wall_s, after = (monotonic_ns() - started_ns) / 1e9, getrusage(RUSAGE_THREAD)
         figures = {
             "started_at": started_at,

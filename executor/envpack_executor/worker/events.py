@@ -64,6 +64,7 @@ class ProcessEnded:
     process: ProcessId
     exit_status: int
     running_call: int
+    last_words: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ dies, however, the kernel kills the process and its group. Another pipe takes co
 from __future__ import annotations
 
 import errno
+import fcntl
 import functools
 import mmap
 import os
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
 _READ_BYTES = 1 << 16
 _ANCILLARY_BYTES = socket.CMSG_SPACE(16 * struct.calcsize("i"))
 _STOP_GRACE_S = 3.0
+_LAST_WORDS_BYTES = 4096
 # What may be over soon: others hold all descriptors, processes or memory that there are.
 _PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM})
 _PATIENCE_S = 5.0
@@ -120,6 +122,7 @@ class ContextProcess:
         control: the write end of the pipe that takes commands.
         lifeline: the write end of the pipe that keeps it alive.
         progress: the shared words, see `process.child`.
+        output: the memory file with the end of what it wrote to stderr.
     """
 
     def __init__(
@@ -130,6 +133,7 @@ class ContextProcess:
         control: int,
         lifeline: int,
         progress: mmap.mmap,
+        output: int,
     ) -> None:
         self.process = process
         self.popen = popen
@@ -144,6 +148,7 @@ class ContextProcess:
         self._control = control
         self._lifeline = lifeline
         self._progress = progress
+        self._output = output
 
     @property
     def running_call(self) -> int:
@@ -170,6 +175,12 @@ class ContextProcess:
         except (BrokenPipeError, BlockingIOError):
             pass  # it has ended, as the pidfd will say; or it has not listened to thousands of commands
 
+    def last_words(self) -> str:
+        """Return the end of what it wrote to stderr."""
+        size = os.fstat(self._output).st_size
+        data = os.pread(self._output, _LAST_WORDS_BYTES, max(0, size - _LAST_WORDS_BYTES))
+        return data.decode("utf-8", "backslashreplace").strip()
+
     def reap(self) -> int:
         """Kill what is left of the group, wait for the process, free everything; return its exit status."""
         self.kill()
@@ -178,6 +189,7 @@ class ContextProcess:
         os.close(self.pidfd)
         os.close(self._control)
         os.close(self._lifeline)
+        os.close(self._output)
         self._progress.close()
         while self.files:
             os.close(self.files.popleft())
@@ -204,9 +216,11 @@ def spawn(process: ProcessId, python: str, is_isolated: bool, environ: dict[str,
     control_end, control = os.pipe()
     lifeline_end, lifeline = os.pipe()
     progress = os.memfd_create("envpack-progress")
+    output = os.memfd_create("envpack-output")
     try:
         os.write(progress, NO_CALL.to_bytes(8, "little") + bytes(PROGRESS_BYTES - 8))
-        inherited = (theirs.fileno(), control_end, lifeline_end, progress)
+        fcntl.fcntl(output, fcntl.F_SETFL, os.O_RDWR | os.O_APPEND)
+        inherited = (theirs.fileno(), control_end, lifeline_end, progress, output)
         popen = subprocess.Popen(
             command(python, is_isolated, inherited),
             pass_fds=inherited,
@@ -217,11 +231,12 @@ def spawn(process: ProcessId, python: str, is_isolated: bool, environ: dict[str,
         )
         ours.setblocking(False)
         os.set_blocking(control, False)
-        return ContextProcess(process, popen, ours, control, lifeline, mmap.mmap(progress, PROGRESS_BYTES))
+        return ContextProcess(process, popen, ours, control, lifeline, mmap.mmap(progress, PROGRESS_BYTES), output)
     except BaseException:
         ours.close()
         os.close(control)
         os.close(lifeline)
+        os.close(output)
         raise
     finally:
         theirs.close()
@@ -559,7 +574,8 @@ class Host:
         running_call = process.running_call
         self._forget(process)
         self._blobs.forget_results(process.process)
-        self._emit(events.ProcessEnded(process.process, process.reap(), running_call))
+        last_words = process.last_words()
+        self._emit(events.ProcessEnded(process.process, process.reap(), running_call, last_words))
 
     def _forget(self, process: ContextProcess) -> None:
         del self._processes[process.process]

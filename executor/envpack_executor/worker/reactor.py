@@ -79,7 +79,7 @@ class WorkerReactor:
             case LaunchFailed():
                 return self._gone(event.process, None, -1, event.reason)
             case ProcessEnded():
-                return self._gone(event.process, event.exit_status, event.running_call)
+                return self._gone(event.process, event.exit_status, event.running_call, last_words=event.last_words)
             case ResultTaken():
                 self.state.sending.setdefault(event.process, set()).add(event.name)
                 return [SendResult(event.name)]
@@ -298,11 +298,16 @@ class WorkerReactor:
         return self._gone(record.process, None, -1, "stopped before it was started")
 
     def _gone(
-        self, process: ProcessId, exit_status: int | None, running_call: int, reason: str = ""
+        self,
+        process: ProcessId,
+        exit_status: int | None,
+        running_call: int,
+        reason: str = "",
+        last_words: str = "",
     ) -> list[Instruction]:
         if self.state.processes.pop(process, None) is None:
             return []
-        return self._say(process, messages.ProcessGone(process, exit_status, running_call, reason))
+        return self._say(process, messages.ProcessGone(process, exit_status, running_call, reason, last_words))
 
     def _tick(self, now_s: float) -> list[Instruction]:
         state = self.state
