@@ -35,15 +35,21 @@ TWICE = (messages.ProcessStarted, messages.ProcessGone, messages.CallEnded)
 """Messages of which a second one right behind the first must change nothing, with the frames `READY` and `RETURNED`."""
 
 
+THREADS = b"threads"
+"""The boot of a context whose calls run side by side."""
+
+
 @dataclass
 class Box:
     """A context process and what its host knows of it."""
 
     process: ProcessId
+    is_threaded: bool = False
+    beside: list[tuple[int, int]] = field(default_factory=list)
     unread: deque[tuple[int, list[int]]] = field(default_factory=deque)
     waiting: deque[tuple[int, int]] = field(default_factory=deque)
     running: tuple[int, int] | None = None
-    outcomes: list[tuple[int, Any]] = field(default_factory=list)
+    outcomes: list[tuple[int, int, Any]] = field(default_factory=list)
     begun: set[int] = field(default_factory=set)
     until: int = 0
     is_stopping: bool = False
@@ -70,7 +76,7 @@ class Node:
     reactor: WorkerReactor = field(default_factory=lambda: WorkerReactor(WorkerState()))
     down: deque[ToWorker] = field(default_factory=deque)
     up: deque[FromWorker] = field(default_factory=deque)
-    launching: list[ProcessId] = field(default_factory=list)
+    launching: list[tuple[ProcessId, bool]] = field(default_factory=list)
     boxes: dict[ProcessId, Box] = field(default_factory=dict)
 
     def handle(self, event: worker.Event) -> None:
@@ -84,7 +90,7 @@ class Node:
             case worker.CheckEnvironment():
                 self.handle(worker.EnvironmentChecked(instruction.process, ()))
             case worker.Launch():
-                self.launching.append(instruction.process)
+                self.launching.append((instruction.process, instruction.boot == THREADS))
             case worker.Write():
                 for _kind, body in frames.FrameBuffer().feed(instruction.frames):
                     self.boxes[instruction.process].unread.append(pickle.loads(body))
@@ -107,11 +113,11 @@ class Node:
         self.handle(worker.FrameArrived(box.process, kind, body))
 
     def launch(self, is_good: bool) -> None:
-        process = self.launching.pop(0)
+        process, is_threaded = self.launching.pop(0)
         if not is_good:
             self.handle(worker.LaunchFailed(process, "no room"))
             return
-        box = self.boxes[process] = Box(process)
+        box = self.boxes[process] = Box(process, is_threaded)
         self.handle(worker.Launched(process, 4711))
         if process in self.boxes:
             self.say(box, frames.READY, b"")
@@ -119,8 +125,13 @@ class Node:
     def step(self, box: Box, failure: Any = None) -> None:
         """Let a process do what it does next."""
         if box.running is not None:
-            (_, call), box.running = box.running, None
-            box.outcomes.append((call, failure))
+            (number, call), box.running = box.running, None
+            box.outcomes.append((number, call, failure))
+        elif box.is_threaded and box.waiting:
+            box.beside.append(box.waiting.popleft())
+        elif box.is_threaded and box.beside and not box.unread:
+            box.outcomes.append((*box.beside.pop(len(box.outcomes) % len(box.beside)), failure))
+            self.flush(box)
         elif box.waiting:
             box.running = box.waiting.popleft()
             box.begun.add(box.running[0])
@@ -133,8 +144,10 @@ class Node:
 
     def flush(self, box: Box) -> None:
         if box.outcomes:
-            irregular = [(index, *failure) for index, (_, failure) in enumerate(box.outcomes) if failure is not None]
-            self.say(box, frames.RESULTS, pickle.dumps(([call for call, _ in box.outcomes], irregular)))
+            numbers, calls, failures = zip(*box.outcomes, strict=True)
+            irregular = [(index, *failure) for index, failure in enumerate(failures) if failure is not None]
+            body = pickle.dumps((list(calls), irregular, numbers if box.is_threaded else ()))
+            self.say(box, frames.RESULTS, body)
             box.outcomes = []
 
     def kill(self, box: Box, reason: str) -> None:
@@ -154,6 +167,7 @@ class Coupled:
         self.chance = random.Random(seed)
         self.world = Manager(slots=0, max_tries=4)
         self.contexts = [make_context(number, is_fresh=number == 2) for number in range(3)]
+        self.contexts.append(make_context(3, is_threaded=True, boot=THREADS))
         self.functions = [
             FunctionRecord(0, b"", "plain", "f"),
             FunctionRecord(1, b"", "eager", "f", options=CallOptions(retries=2, priority=1, timeout_s=1.0)),
@@ -209,8 +223,8 @@ class Coupled:
     def receive(self, message: FromWorker) -> None:
         match messages.decode_from_worker(messages.encode(message)):
             case messages.ProcessFrame(process, frames.RESULTS, body):
-                outcomes, irregular = pickle.loads(body)
-                self.tell(manager.ResultsArrived(process, outcomes, [(0, 1e-4), (1, 1e-4)], irregular))
+                outcomes, irregular, numbers = pickle.loads(body)
+                self.tell(manager.ResultsArrived(process, outcomes, [(0, 1e-4), (1, 1e-4)], irregular, numbers))
             case messages.ProcessFrame(process, frames.RETURNED, body):
                 self.tell(manager.CallsReturned(process, int.from_bytes(body, "little")))
             case messages.ProcessFrame(process, frames.READY, _):
@@ -352,9 +366,9 @@ class Coupled:
                 else:
                     node.launch(True)
             for box in list(node.boxes.values()):
-                before = (box.running, len(box.waiting), len(box.unread), len(box.outcomes), box.is_stopping)
+                has_more = bool(box.running or box.beside or box.waiting or box.unread or box.outcomes)
+                has_done |= has_more or box.is_stopping
                 node.step(box)
-                has_done |= before != (None, 0, 0, 0, False)
         return has_done
 
 

@@ -81,7 +81,8 @@ def check_places(state: ManagerState, slots_for: Callable[[NodeRecord, Allocatio
     for node in state.nodes.values():
         holders = [process for process in node.processes.values() if holds_a_slot(process)]
         alive = [process for process in node.processes.values() if process.phase is not Phase.STOPPING]
-        assert node.busy == sum(slots_for(node, each.context.resources) for each in holders), "a slot leaked"
+        taken = sum(slots_for(node, each.context.resources) + each.extra_slots for each in holders)
+        assert node.busy == taken, "a slot leaked"
         for device, load in enumerate(node.loads):
             shares = [min(each.context.resources.gpus, 1) for each in holders if device in each.devices]  # type: ignore
             assert load == pytest.approx(sum(shares)), "a device leaked"
