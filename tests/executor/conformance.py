@@ -36,7 +36,7 @@ CLASSES = {
     "InitializerMixin": "test_init",
 }
 # They wait for longer than a second because they try what happens while something takes long.
-LONG = re.compile("timeout|first|20369|already|hang|interpreter_shutdown|free_reference|duplicate|no_timeout")
+LONG = re.compile("timeout|first|20369|already|hang|free_reference|duplicate|no_timeout")
 # Scripts of the tests import the executor from `concurrent.futures`, and from the tests what they call.
 PRELUDE = """
 import concurrent.futures, functools, sys

@@ -81,6 +81,18 @@ def test_calls_accepted_before_the_interpreter_ends_are_finished(tmp_path: Path)
     assert {int(path.read_text()) for path in tmp_path.glob("call-*")} == set(range(50))
 
 
+def test_a_long_call_is_finished_while_the_interpreter_ends_and_starts_no_threads(tmp_path: Path) -> None:
+    source = """
+        import time
+        from envpack_executor import ContextExecutor
+
+        executor = ContextExecutor(1, history=None)
+        executor.submit(time.sleep, 1.5).add_done_callback(lambda future: print(future.result(), flush=True))
+        executor.shutdown(wait=False)
+    """
+    assert run_script(tmp_path, source) == "None\n"
+
+
 def test_no_call_is_taken_while_the_interpreter_ends(tmp_path: Path) -> None:
     printed = run_script(
         tmp_path,

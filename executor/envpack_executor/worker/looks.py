@@ -79,7 +79,10 @@ class Looks:
 
     def _look(self, process: ProcessId, pid: int) -> None:
         if self._thread is None:
-            self._thread = BackgroundThread("envpack-looker")
+            try:
+                self._thread = BackgroundThread("envpack-looker")
+            except RuntimeError:
+                return  # while the interpreter ends it starts no threads, and nobody will ask what a process keeps
         self._thread.run(functools.partial(self._measure, process, pid))
 
     def _measure(self, process: ProcessId, pid: int) -> None:
