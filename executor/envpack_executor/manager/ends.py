@@ -131,12 +131,12 @@ class CallEnds(ABC):
         return self._ended(process, call, exit_status, todo)
 
     def _ended(
-        self, process: ProcessRecord, call: Call, exit_status: int | None, todo: list[Instruction], tail: str = ""
+        self, process: ProcessRecord, call: Call, exit_status: int | None, todo: list[Instruction]
     ) -> list[Call]:
         """Return the call if it must be run again that has ended the process in which it ran."""
         if exit_status is not None and exit_status >= 0:
             return self._failed(process, call, ProcessExitedError(call.function.name, exit_status), todo)
-        return self._blame(call, f"{ending(exit_status)} on {process.node.name}{tail}", process, todo)
+        return self._blame(call, f"{ending(exit_status)} on {process.node.name}", process, todo)
 
     def _killed(
         self, process: ProcessRecord, call: Call, reason: str, ran_s: float, todo: list[Instruction]
