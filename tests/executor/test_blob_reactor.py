@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from envpack_executor import messages
@@ -30,6 +30,7 @@ from envpack_executor.worker.events import (
 )
 from envpack_executor.worker.reactor import WorkerReactor
 from envpack_executor.worker.state import WorkerState
+from tests.fuzzing import times
 
 ONE, TWO = ProcessId(1), ProcessId(2)
 HERE = Environment("inherit")
@@ -120,7 +121,18 @@ def test_what_a_process_says_waits_for_its_large_results(results: tuple[str, ...
     assert reactor.handle(ResultSent("unknown")) == []
 
 
-@given(st.lists(st.tuples(st.sampled_from([ONE, TWO]), st.sets(st.sampled_from("abc")))), st.randoms())
+def test_a_blob_that_came_at_a_second_attempt_is_no_problem_any_more() -> None:
+    reactor = running(ONE)
+    reactor.handle(needing(ONE, b"1", "a", "b"))
+    assert reactor.handle(BlobFailed("a", "cut")) == []
+    assert reactor.handle(needing(ONE, b"2", "a")) == [FetchBlob("a", 5)]
+    assert reactor.handle(BlobHere("a")) == []
+    assert reactor.handle(BlobHere("b")) == [TellBlobs(ONE, ("a", "b")), Write(ONE, b"1"), Write(ONE, b"2")]
+
+
+# A machine that has much else to do is no failure.
+@settings(max_examples=times(100), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(st.tuples(st.sampled_from([ONE, TWO]), st.sets(st.sampled_from("abc"))), max_size=12), st.randoms())
 def test_in_any_order_of_arrivals_all_frames_are_written_once_and_in_order(
     sent: list[tuple[ProcessId, set[str]]], random: Any
 ) -> None:

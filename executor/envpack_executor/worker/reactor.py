@@ -238,6 +238,7 @@ class WorkerReactor:
             message = record.held.popleft()
             names = [name for name, _ in message.blobs if name in self.state.blobs and name not in record.told]
             problems = [(name, record.problems.pop(name)) for name, _ in message.blobs if name in record.problems]
+            problems = [(name, reason) for name, reason in problems if name not in self.state.blobs]  # it came since
             if names or problems:
                 record.told.update(names)
                 todo.append(TellBlobs(record.process, tuple(names), tuple(problems)))
