@@ -247,7 +247,7 @@ class ManagerReactor(CallEnds):
         if was is Phase.STARTING:
             never_started = event.exit_status is None
             reason = event.reason if never_started else f"{ending(event.exit_status)} before it was ready"
-            self._set_ups.lost(process, reason, not never_started, todo)
+            self._set_ups.lost(process, reason, not never_started, event.last_words, todo)
         elif process.outstanding:
             self._lost(process, event, todo)
 

@@ -49,13 +49,16 @@ class SetUps:
         """The process is ready, gone, or being ended."""
         self._alarms.drop(_key(process))
 
-    def lost(self, process: ProcessRecord, reason: str, can_retry: bool, todo: list[Instruction]) -> None:
+    def lost(
+        self, process: ProcessRecord, reason: str, can_retry: bool, last_words: str, todo: list[Instruction]
+    ) -> None:
         """A process ended before it was ready: it is tried again, or everybody who waits is told why not.
 
         Args:
             process: which.
             reason: how it ended.
             can_retry: whether another one may have better luck.
+            last_words: the end of what it wrote to stderr.
             todo: what follows.
         """
         context = process.context
@@ -65,6 +68,8 @@ class SetUps:
         tries = f"after {len(context.failed_starts)} tries" if len(context.failed_starts) > 1 else "at the first try"
         reasons = "; ".join(context.failed_starts)
         error = ProcessStartError(f"no process for context {context.name!r} could be started {tries}: {reasons}")
+        if last_words:
+            error.add_note(f"stderr of the process ended with:\n{last_words}")
         self._fail(context, error, todo)
 
     def _expired(self, process: ProcessRecord, limit_s: float, todo: list[Instruction]) -> None:
