@@ -21,7 +21,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_never
 
@@ -29,7 +28,6 @@ from envpack_executor.errors import ContextSetupError, InitializerError, Interna
 from envpack_executor.futures import CallFuture
 from envpack_executor.manager import events
 from envpack_executor.manager.arrivals import Arrivals
-from envpack_executor.manager.blobs import SentBlobs
 from envpack_executor.manager.events import (
     AskBack,
     CallsCancelled,
@@ -46,20 +44,29 @@ from envpack_executor.manager.events import (
 )
 from envpack_executor.manager.loans import Lender, Loan, SendNow, frame_of, take
 from envpack_executor.manager.nodes import LocalNode, NodePort
+from envpack_executor.manager.outbox import Outbox
 from envpack_executor.manager.reactor import ManagerReactor
+from envpack_executor.manager.settling import (
+    cancel,
+    claim,
+    claim_and_tell,
+    end_ticket,
+    fail,
+    fate,
+    future_of,
+    is_cancelled,
+    settle,
+)
 from envpack_executor.manager.state import (
     Call,
     ContextRecord,
-    FunctionRecord,
-    Imports,
     ManagerState,
     Preparation,
     ProcessRecord,
 )
-from envpack_executor.manager.usage import UsageSink, killed_figures, load_limited
+from envpack_executor.manager.usage import UsageSink, killed_figures
 from envpack_executor.messages import (
     CallEnded,
-    Deliver,
     Draining,
     EndCall,
     Environment,
@@ -77,13 +84,11 @@ from envpack_executor.messages import (
     ProcessStarted,
     ResultComing,
     ResultPiece,
-    StartProcess,
     StopProcess,
     TakeBack,
-    ToWorker,
     WorkerBeat,
 )
-from envpack_executor.pickling import PROTOCOL, load_failure, load_outcome
+from envpack_executor.pickling import load_failure
 from envpack_executor.process import frames
 from envpack_executor.values.blobs import BLOBS
 from envpack_monitor.errors import LimitExceeded
@@ -130,24 +135,22 @@ class ManagerLoop:
         self.selector = selectors.DefaultSelector()
         self.state = state
         self._journal = None if log is None else _journal(self.state, log)
-        claim = _claim if self._journal is None else functools.partial(_claim_and_tell, self._journal)
-        self.sized = None if sizer is None else _sized_reactor(self.state, claim, sizer)
-        self._reactor = self.sized or ManagerReactor(self.state, claim, _is_cancelled)
+        may_begin = claim if self._journal is None else functools.partial(claim_and_tell, self._journal)
+        self.sized = None if sizer is None else _sized_reactor(self.state, may_begin, sizer)
+        self._reactor = self.sized or ManagerReactor(self.state, may_begin, is_cancelled)
         self._prepare = prepare
         self._on_broken = on_broken
         self._usage = usage
         self._store = store
-        self._ports: dict[NodeId, NodePort] = {}
         self._local: LocalNode | None = None
         self._calls: deque[CallFuture[Any]] = deque()
         self._lender = Lender(self._sender)
         self._jobs: deque[Callable[[], None]] = deque()
         self._tickets: set[Future[None]] = set()
-        self._functions: dict[int, FunctionRecord] = {}
         self._preparing: set[int] = set()
         self._timers: list[Callable[[float], float | None]] = []
         self._closers: list[Callable[[], None]] = [BLOBS.forget_recent]
-        self._blobs = SentBlobs(self._send, self.call_soon)
+        self._outbox = Outbox(self.call_soon)
         self.arrivals = Arrivals()
         self._closers.append(self.arrivals.close)
         self.on_first_kept: Callable[[], None] | None = None
@@ -296,7 +299,7 @@ class ManagerLoop:
         port = LocalNode(
             node, self.selector, self.call_soon, self.receive, offer.slots, self._store, self.watch_every_s
         )
-        self._ports[node] = self._local = port
+        self._outbox.ports[node] = self._local = port
         self._reactor.handle(offer)
 
     def add_timer(self, timer: Callable[[float], float | None]) -> None:
@@ -315,13 +318,13 @@ class ManagerLoop:
 
     def node_joined(self, offer: events.NodeJoined, port: NodePort) -> None:
         """Let calls run on a node elsewhere."""
-        self._ports[offer.node] = port
+        self._outbox.ports[offer.node] = port
         self._handle(offer)
 
     def node_lost(self, node: NodeId, reason: str, is_blameless: bool = False) -> None:
         """Forget a node; what ran there is run again elsewhere."""
-        if self._ports.pop(node, None) is not None:
-            self._blobs.forget(node)
+        if self._outbox.ports.pop(node, None) is not None:
+            self._outbox.blobs.forget(node)
             self.arrivals.forget(node)
             self._handle(events.NodeLost(node, reason, is_blameless))
 
@@ -434,7 +437,7 @@ class ManagerLoop:
     def _preparation_done(self, instruction: PreparationDone) -> None:
         ticket = instruction.preparation.ticket
         self._tickets.discard(ticket)
-        _end_ticket(ticket, instruction.error)
+        end_ticket(ticket, instruction.error)
 
     def _on_wake(self, mask: int) -> None:
         os.eventfd_read(self._wake_descriptor)
@@ -449,23 +452,22 @@ class ManagerLoop:
     def _execute(self, instruction: events.Instruction) -> None:
         match instruction:
             case SendCalls():
-                self._send_calls(instruction)
+                self._outbox.calls(instruction)
             case CallsDone():
                 for call, outcome in zip(instruction.calls, instruction.outcomes, strict=True):
-                    _settle(_future(call), outcome)
+                    settle(future_of(call), outcome)
             case StartContext():
-                blobs = self._blobs.named(instruction.node, [instruction.boot])
-                boot = _hoisted(instruction.imports) + instruction.boot
-                start = StartProcess(instruction.process, instruction.environment, boot, blobs, instruction.devices)
-                self._send(instruction.node, start)
+                self._outbox.start(instruction)
             case EndProcess():
-                self._send(instruction.node, StopProcess(instruction.process, instruction.is_kill))
+                self._outbox.send(instruction.node, StopProcess(instruction.process, instruction.is_kill))
             case AskBack():
-                self._send(instruction.node, TakeBack(instruction.process, instruction.until))
+                self._outbox.send(instruction.node, TakeBack(instruction.process, instruction.until))
             case KillCall():
-                self._send(instruction.node, EndCall(instruction.process, instruction.number, instruction.reason))
+                self._outbox.send(
+                    instruction.node, EndCall(instruction.process, instruction.number, instruction.reason)
+                )
             case ReleaseNode():
-                self._send(instruction.node, Farewell("nothing is left to do"))
+                self._outbox.send(instruction.node, Farewell("nothing is left to do"))
             case CallsFailed():
                 if isinstance(instruction.error, InitializerError):
                     self._on_broken(instruction.error)
@@ -474,11 +476,10 @@ class ManagerLoop:
                         (call.function, 1, killed_figures(call), call.features) for call in instruction.calls
                     )
                 for call in instruction.calls:
-                    _fail(_future(call), instruction.error)
+                    fail(future_of(call), instruction.error)
             case CallsCancelled():
                 for call in instruction.calls:
-                    _future(call).cancel()
-                    _future(call).set_running_or_notify_cancel()
+                    cancel(call)
             case CallsRequeued():
                 pass  # they wait in their queues already
             case PreparationDone():
@@ -487,27 +488,6 @@ class ManagerLoop:
                 self._is_finished = True
             case _:
                 assert_never(instruction)
-
-    def _send(self, node: NodeId, message: ToWorker) -> None:
-        port = self._ports.get(node)
-        if port is not None:
-            port.send(message)
-
-    def _send_calls(self, instruction: SendCalls) -> None:
-        pieces = []
-        for function in instruction.functions:
-            # Of a large one without its bytes: this is remembered for the usage of its calls alone.
-            is_small = type(function.payload) is bytes
-            self._functions[function.number] = function if is_small else replace(function, payload=b"")
-            pieces.append(frames.encode(frames.FUNCTION, _function_body(function)))
-        calls = [(call.function.number, call.payload) for call in instruction.calls]
-        pieces.append(frames.encode(frames.CALLS, pickle.dumps((instruction.first, calls), PROTOCOL)))
-        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        looks = [look_s for call in instruction.calls if (look_s := call.function.look_s)]
-        blobs = self._blobs.needed(instruction) if BLOBS.live else ()
-        look_s = min(looks, default=0.0)
-        until = instruction.first + len(calls) if look_s else 0
-        self._send(instruction.node, Deliver(instruction.process, data, look_s, until, blobs))
 
     def _frame(self, message: ProcessFrame) -> None:
         match message.kind:
@@ -540,11 +520,12 @@ class ManagerLoop:
 
     def _usages(self, process: ProcessId, usages: list[tuple[int, int, Mapping[str, Any], int]]) -> None:
         """Remember usages; this happens before the calls are done, so that it is known which calls they are of."""
+        functions = self._outbox.functions
         if self.sized is None:
-            self._usage.add((self._functions[number], calls, figures, None) for number, calls, figures, _ in usages)
+            self._usage.add((functions[number], calls, figures, None) for number, calls, figures, _ in usages)
             return
         for number, calls, figures, call_number in usages:
-            function = self._functions[number]
+            function = functions[number]
             features = self.sized.learn(process, call_number, function, calls, figures)
             self._usage.add([(function, calls, figures, features)])
 
@@ -565,11 +546,11 @@ class ManagerLoop:
         self._handle(events.ContextFailed(process.context.number, error))
 
     def _sender(self, node: NodeId, process: ProcessId) -> SendNow | None:
-        port = self._ports.get(node)
+        port = self._outbox.ports.get(node)
         return None if port is None else port.sender(process)
 
     def _end_lent(self, process: ProcessRecord) -> None:
-        self._send(process.node.node, StopProcess(process.process, is_kill=True))
+        self._outbox.send(process.node.node, StopProcess(process.process, is_kill=True))
 
     def layer_file(self, digest: str) -> Path:
         """Return the file of a layer's blob, from any thread.
@@ -584,7 +565,7 @@ class ManagerLoop:
     def _send_chunk(self, node: NodeId, message: NeedChunk) -> None:
         from envpack_executor.manager.layers import read_chunk
 
-        self._send(node, read_chunk(self._store, message.digest, message.offset))
+        self._outbox.send(node, read_chunk(self._store, message.digest, message.offset))
 
     def _after_preparing(self, context: ContextRecord, event: events.ContextPrepared | events.ContextFailed) -> None:
         def tell() -> None:
@@ -608,16 +589,16 @@ class ManagerLoop:
             calls += context.queue
         for process in self.state.processes.values():
             calls += process.outstanding
-        calls = [call for call in calls if not _future(call).done()]
+        calls = [call for call in calls if not future_of(call).done()]
         if self._journal is not None:
             self._journal.calls("call failed", calls, reason=str(error))
         for call in calls:
-            _future(call).set_exception(error)
+            future_of(call).set_exception(error)
 
     def _refuse_late_tickets(self) -> None:
         while self._tickets:
             try:
-                _end_ticket(self._tickets.pop(), ShutdownError("the executor was shut down"))
+                end_ticket(self._tickets.pop(), ShutdownError("the executor was shut down"))
             except KeyError:
                 return  # another thread was faster
 
@@ -628,8 +609,8 @@ class ManagerLoop:
                 call = self._calls.popleft()
             except IndexError:
                 return
-            if call.lent is not None or _claim(call):
-                _future(call).set_exception(ShutdownError("the executor was shut down while the call was submitted"))
+            if call.lent is not None or claim(call):
+                future_of(call).set_exception(ShutdownError("the executor was shut down while the call was submitted"))
 
     def _close(self) -> None:
         """Leave nothing behind: processes, descriptors, the last rows of the history, calls that came too late."""
@@ -637,7 +618,7 @@ class ManagerLoop:
         self._is_asleep = False
         self._refuse_late_calls()
         self._refuse_late_tickets()
-        steps: Iterable[Callable[[], None]] = [*(port.close for port in self._ports.values()), *self._closers]
+        steps: Iterable[Callable[[], None]] = [*(port.close for port in self._outbox.ports.values()), *self._closers]
         for step in [*steps, self._usage.close]:
             try:
                 step()
@@ -653,80 +634,7 @@ def _journal(state: ManagerState, log: LineWriter) -> Journal:
     return Journal(f"{os.getpid()}-{next(_numbers)}", state, time.time, log.put)
 
 
-def _claim_and_tell(journal: Journal, call: Call) -> bool:
-    is_claimed = _claim(call)
-    if not is_claimed:
-        journal.calls("call cancelled", [call], reason="cancelled before it began")
-    return is_claimed
-
-
 def _sized_reactor(state: ManagerState, claim: Callable[[Call], bool], sizer: Sizer) -> SizedReactor:
     from envpack_executor.manager.sized import SizedReactor  # with the predictors, for those who ask for them
 
-    return SizedReactor(state, claim, _is_cancelled, sizer)
-
-
-def fate(call: CallFuture[Any]) -> str:
-    """Say how a call ended."""
-    if call.cancelled():
-        return "cancelled"
-    error = call.exception()
-    return "done" if error is None else f"failed: {type(error).__name__}: {error}"
-
-
-def _future(call: Call) -> CallFuture[Any]:
-    assert isinstance(call, CallFuture)  # as `submit` makes them all
-    return call
-
-
-def _hoisted(imports: Imports) -> bytes:
-    return frames.encode(frames.IMPORTS, pickle.dumps(imports, PROTOCOL)) if imports else b""
-
-
-def _end_ticket(ticket: Future[None], error: BaseException | None) -> None:
-    if ticket.done():
-        return
-    if error is None:
-        ticket.set_result(None)
-    else:
-        ticket.set_exception(error)
-
-
-def _is_cancelled(call: Call) -> bool:
-    return _future(call).cancelled()
-
-
-def _claim(call: Call) -> bool:
-    return _future(call).set_running_or_notify_cancel()
-
-
-def _function_body(function: FunctionRecord) -> bytes:
-    options = function.options
-    limits = {} if function.limits is None else function.limits.to_dict()
-    settings = {"limits": limits, "mode": options.mode, "timeout_s": options.timeout_s}
-    return pickle.dumps((function.number, function.payload, settings), PROTOCOL)
-
-
-def _settle(call: CallFuture[Any], outcome: Any) -> None:
-    """Give a call its end; who keeps its future need not keep its arguments."""
-    call.payload = b""
-    if outcome is None:
-        call.set_result(None)
-        return
-    value, error = load_outcome(outcome) if call.function.limits is None else load_limited(call.function, outcome)
-    if error is None:
-        call.set_result(value)
-    else:
-        _fail(call, error)
-
-
-def _fail(call: CallFuture[Any], error: BaseException) -> None:
-    """Let a call end with an error, which tells the story of its earlier tries."""
-    call.payload = b""
-    if call.troubles is not None and call.troubles.failures:
-        tries = call.troubles.failures + call.losses
-        error.add_note("\n".join([f"earlier tries: {len(tries)}", *(f"  {how}" for how in tries)]))
-    if call.troubles is not None and call.troubles.last_words:
-        error.add_note(f"stderr of the process that was lost ended with:\n{call.troubles.last_words}")
-    call.payload = b""
-    call.set_exception(error)
+    return SizedReactor(state, claim, is_cancelled, sizer)
