@@ -39,7 +39,7 @@ class RemoteNodes:
         heartbeat: how silence is noticed.
         bulk: how layers, large arguments and large results travel. `"plain"`: over connections of their own to
             `bulk_port`, authenticated and checked, but not encrypted; over the encrypted one only where these cannot be
-            made. `"encrypted"`: over the encrypted one, which is several times slower.
+            made. `"encrypted"`: over the encrypted one, which is slower.
         bulk_port: for `"plain"`; 0 takes a free one.
 
     Raises:
