@@ -155,7 +155,8 @@ def load_failure(failure: tuple[bytes | None, str, str, str]) -> BaseException:
             error = _stand_in(type_name, message)
     except BaseException:
         error = _stand_in(type_name, message)
-    error.__cause__ = RemoteTraceback(traceback_text)
+    if traceback_text:
+        error.__cause__ = RemoteTraceback(traceback_text)
     return error
 
 

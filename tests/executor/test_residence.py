@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -166,3 +167,11 @@ def test_two_contexts_called_in_turn_with_a_plain_task_between_are_set_up_once_i
 def test_a_budget_that_is_none_is_refused(size: int | str) -> None:
     with pytest.raises(ValueError, match=r"context_memory|much"):
         ContextExecutor(max_workers=1, context_memory=size)
+
+
+def test_the_time_of_a_set_up_is_known_also_of_the_first_process_of_an_executor() -> None:
+    started = time.monotonic()
+    with ContextExecutor(1, history=None) as executor:
+        executor.submit(functions.pid).result(GENEROUS_S)
+        [context] = executor.stats().contexts
+    assert 0 < context.set_up_s <= time.monotonic() - started

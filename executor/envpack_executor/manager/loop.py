@@ -359,6 +359,7 @@ class ManagerLoop:
 
     def _run(self) -> None:
         self.selector.register(self._wake_descriptor, selectors.EVENT_READ, self._on_wake)
+        self.state.now_s = time.monotonic()
         try:
             while not self._is_finished:
                 self._turn()
