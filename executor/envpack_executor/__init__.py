@@ -7,7 +7,7 @@ Map of the package:
   bytes.
 - `manager`, `worker`: mirror images, each with `state`, `reactor` (pure) and a loop; `messages` is what they say.
 - `linewriter`: the file of the event log.
-- `values`: large values, which are held once and named in calls.
+- `values`, `bulk`: large values, which are held once and named in calls, and the channel on which they travel.
 - `process`: what runs inside a context process, standard library alone.
 - `nodes`, `curve`: workers on other machines, and the keys without which nobody joins.
 - `commands`: `envpack run` and `envpack worker`.

@@ -25,6 +25,7 @@ from envpack_executor.lifetime import Gate, close_at_end
 from envpack_executor.manager.events import NodeJoined
 from envpack_executor.manager.learned import AllocationChoice, make_sizer
 from envpack_executor.manager.loop import ManagerLoop
+from envpack_executor.manager.printer import OutputChoice, printer
 from envpack_executor.manager.residence import ContextUse, uses
 from envpack_executor.manager.state import ManagerState, Preparation
 from envpack_executor.manager.usage import CategoryUsage, HistoryChoice, UsageSink
@@ -107,9 +108,12 @@ class ContextExecutor(Executor):
         disk: what calls of tasks that ask for disk may write on this machine, all together; None for no bound.
         gpus: how many GPUs of this machine calls of tasks that ask for some may use. If there are any, each process
             sees those alone that its calls ask for.
+        output: where what calls print by Python appears. `"inherit"`: where that of their worker does. `"stream"`: in
+            `sys.stdout` and `sys.stderr` here, on whichever machine they run. A function of category, `"stdout"` or
+            `"stderr"`, and text: it takes it, in a thread of the executor, which waits for it.
 
     Raises:
-        ValueError: a number, a size or a time is not positive.
+        ValueError: a number, a size or a time is not positive, or `output` is unknown.
         TypeError: `initializer` cannot be called, or `allocations` is no predictor.
         HistoryError: of `allocations="auto"`: the history cannot be read.
         EventLogError: the file of `events` cannot be opened.
@@ -135,6 +139,7 @@ class ContextExecutor(Executor):
         events: str | os.PathLike[str] | None = None,
         disk: int | str | None = None,
         gpus: int = 0,
+        output: OutputChoice = "inherit",
     ) -> None:
         if max_workers is not None and max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
@@ -143,6 +148,7 @@ class ContextExecutor(Executor):
                 raise ValueError(f"{name} must be greater than 0, not {seconds!r}")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
+        on_print = printer(output)
         slots = max_workers or (settings.usable_cores() if nodes is None else 0)
         here = None if allocations is None else _allowed(memory, cores)
         offer = _offer(slots, here or _said(memory, cores), context_memory, disk, gpus)
@@ -163,6 +169,7 @@ class ContextExecutor(Executor):
             ManagerState(max_tries, setup_timeout_s, idle_timeout_s, can_join=nodes is not None),
             sizer,
             log,
+            on_print,
         )
         on_memory_asked = functools.partial(self._loop.know_memory, settings.usable_memory)
         self._resolver = Resolver(

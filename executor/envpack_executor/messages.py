@@ -47,6 +47,7 @@ class StartProcess(msgspec.Struct, frozen=True, tag=True):
         boot: its first frame.
         blobs: name and size of the blobs that it needs.
         devices: indices of the GPUs that it may use; None for no say.
+        is_streamed: what its calls print is told to the manager, and appears nowhere else.
     """
 
     process: ProcessId
@@ -54,6 +55,7 @@ class StartProcess(msgspec.Struct, frozen=True, tag=True):
     boot: bytes
     blobs: tuple[tuple[str, int], ...] = ()
     devices: tuple[int, ...] | None = None
+    is_streamed: bool = False
 
 
 class Deliver(msgspec.Struct, frozen=True, tag=True):
@@ -246,6 +248,18 @@ class CallEnded(msgspec.Struct, frozen=True, tag=True):
     memory_bytes: int = 0
 
 
+class ProcessPrinted(msgspec.Struct, frozen=True, tag=True):
+    """Calls of a context process have printed something.
+
+    Args:
+        process: which.
+        pieces: (`stdout` or `stderr`, number of the call at the process, text), in the order in which it was printed.
+    """
+
+    process: ProcessId
+    pieces: list[tuple[str, int, str]]
+
+
 class MemorySeen(msgspec.Struct, frozen=True, tag=True):
     """What the context processes of a node have in memory now.
 
@@ -315,6 +329,7 @@ FromWorker = (
     Hello
     | ProcessStarted
     | ProcessFrame
+    | ProcessPrinted
     | ProcessGone
     | CallEnded
     | MemorySeen

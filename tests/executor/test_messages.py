@@ -37,6 +37,7 @@ def _message(kind: type) -> st.SearchStrategy[Any]:
         "tuple[int, ...] | None": st.none() | st.lists(SMALL_INT).map(tuple),
         "tuple[str, ...]": st.lists(st.text()).map(tuple),
         "tuple[tuple[str, int], ...]": st.lists(st.tuples(st.text(), SMALL_INT)).map(tuple),
+        "list[tuple[str, int, str]]": st.lists(st.tuples(st.text(), SMALL_INT, st.text())),
         "list[tuple[ProcessId, int, int]]": st.lists(st.tuples(st.integers(0, 2**62), SMALL_INT, SMALL_INT)),
     }
     return st.builds(kind, **{name: known[each] for name, each in kind.__annotations__.items()})

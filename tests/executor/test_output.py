@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from envpack_executor import ContextExecutor, task
+from envpack_executor import ContextExecutor, RemoteNodes, task
 from envpack_executor.errors import ContextSetupError, ProcessLostError
 from tests.executor import functions
+from tests.executor.conftest import StartWorker
 from tests.executor.helpers import GENEROUS_S
 
 
@@ -63,3 +65,53 @@ def test_prints_arrive_where_those_of_the_client_do(capfd: pytest.CaptureFixture
     with ContextExecutor(max_workers=1) as executor:
         executor.submit(functions.say, "hello").result(GENEROUS_S)
     assert capfd.readouterr().out == "hello\n"
+
+
+# --- at the client
+
+
+@pytest.mark.parametrize("mode", ["direct", "fork", "thread", "fresh"])
+def test_what_calls_print_is_told_with_their_category_before_they_end(mode: Any, capfd: Any) -> None:
+    told: list[tuple[str, str, str]] = []
+    say = task(mode=mode, category="talk")(functions.say)
+    words = "è" * 10_000  # longer than what is written at once, and cut within a character
+    with ContextExecutor(max_workers=1, output=lambda *piece: told.append(piece)) as executor:
+        executor.submit(say, words).result(GENEROUS_S)
+        assert {piece[:2] for piece in told} == {("talk", "stdout")}
+        assert "".join(text for _, _, text in told) == f"{words}\n"
+    assert capfd.readouterr().out == "", "it appeared twice"
+
+
+def test_streams_of_the_client_show_what_calls_print(capsys: Any) -> None:
+    with ContextExecutor(max_workers=1, output="stream") as executor:
+        executor.submit(functions.say_and_fail, "half done").exception(GENEROUS_S)
+        assert executor.submit(functions.say, "done").result(GENEROUS_S) is None
+    shown = capsys.readouterr()
+    assert shown.out == "half done\nbytes\ndone\n"
+    assert "a warning of logging" in shown.err
+
+
+def test_prints_of_a_worker_elsewhere_reach_the_client(start_worker: StartWorker, tmp_path: Path) -> None:
+    told: list[tuple[str, str, str]] = []
+    nodes = RemoteNodes()
+    with ContextExecutor(nodes=nodes, output=lambda *piece: told.append(piece)) as executor:
+        start_worker(nodes.address, nodes.key_file)
+        executor.submit(functions.say, "from afar").result(GENEROUS_S)
+    assert "".join(text for _, _, text in told) == "from afar\n"
+    assert "from afar" not in (tmp_path / "worker-0.err").read_text()
+
+
+def test_who_cannot_take_what_is_printed_harms_no_call(caplog: pytest.LogCaptureFixture) -> None:
+    def refuse(category: str, stream: str, text: str) -> None:
+        raise OSError("nobody reads this")
+
+    with ContextExecutor(max_workers=1, output=refuse) as executor:
+        executor.submit(functions.say, "unheard").result(GENEROUS_S)
+        assert executor.submit(functions.double, 2).result(GENEROUS_S) == 4
+    assert "while what a call printed was shown" in caplog.text
+
+
+def test_an_unknown_choice_is_refused() -> None:
+    choice: Any = "elsewhere"
+    with pytest.raises(ValueError, match="output is 'elsewhere', expected 'inherit', 'stream' or a function"):
+        ContextExecutor(1, output=choice)

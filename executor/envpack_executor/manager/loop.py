@@ -45,6 +45,7 @@ from envpack_executor.manager.events import (
 from envpack_executor.manager.loans import Lender, Loan, SendNow, frame_of, take
 from envpack_executor.manager.nodes import LocalNode, NodePort
 from envpack_executor.manager.outbox import Outbox
+from envpack_executor.manager.printer import OnPrint, tell
 from envpack_executor.manager.reactor import ManagerReactor
 from envpack_executor.manager.settling import (
     cancel,
@@ -81,6 +82,7 @@ from envpack_executor.messages import (
     ProcessFrame,
     ProcessGone,
     ProcessId,
+    ProcessPrinted,
     ProcessStarted,
     ResultComing,
     ResultPiece,
@@ -120,6 +122,7 @@ class ManagerLoop:
         state: what the manager knows.
         sizer: says what calls should be promised; None to promise nothing.
         log: takes what happens; None to write nothing down.
+        on_print: takes what calls print; None where it is not wanted here.
     """
 
     def __init__(
@@ -131,6 +134,7 @@ class ManagerLoop:
         state: ManagerState,
         sizer: Sizer | None = None,
         log: LineWriter | None = None,
+        on_print: OnPrint | None = None,
     ) -> None:
         self.selector = selectors.DefaultSelector()
         self.state = state
@@ -150,7 +154,8 @@ class ManagerLoop:
         self._preparing: set[int] = set()
         self._timers: list[Callable[[float], float | None]] = []
         self._closers: list[Callable[[], None]] = [BLOBS.forget_recent]
-        self._outbox = Outbox(self.call_soon)
+        self._on_print = on_print
+        self._outbox = Outbox(self.call_soon, is_streamed=on_print is not None)
         self.arrivals = Arrivals()
         self._closers.append(self.arrivals.close)
         self.on_first_kept: Callable[[], None] | None = None
@@ -340,6 +345,10 @@ class ManagerLoop:
                     self.on_first_kept()
                     self.on_first_kept = None
                 self._handle(message)
+            case ProcessPrinted():
+                process = self.state.processes.get(message.process)
+                if self._on_print is not None and process is not None:
+                    tell(self._on_print, process, message.pieces)
             case ResultComing():
                 self.arrivals.expect(node, message)
             case ResultPiece():

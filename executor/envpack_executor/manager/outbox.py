@@ -24,13 +24,15 @@ class Outbox:
 
     Args:
         call_soon: runs a function in that thread, from any other.
+        is_streamed: what calls print is wanted here.
 
     Attributes:
         ports: the ways to the nodes there are.
         functions: those that were sent, by number, so that the usage of their calls finds them.
     """
 
-    def __init__(self, call_soon: Callable[[Callable[[], None]], None]) -> None:
+    def __init__(self, call_soon: Callable[[Callable[[], None]], None], is_streamed: bool) -> None:
+        self._is_streamed = is_streamed
         self.ports: dict[NodeId, NodePort] = {}
         self.functions: dict[int, FunctionRecord] = {}
         self.blobs = SentBlobs(self.send, call_soon)
@@ -45,7 +47,8 @@ class Outbox:
         """Let a node start a context process."""
         blobs = self.blobs.named(instruction.node, [instruction.boot])
         boot = _hoisted(instruction.imports) + instruction.boot
-        start = StartProcess(instruction.process, instruction.environment, boot, blobs, instruction.devices)
+        devices, is_streamed = instruction.devices, self._is_streamed
+        start = StartProcess(instruction.process, instruction.environment, boot, blobs, devices, is_streamed)
         self.send(instruction.node, start)
 
     def calls(self, instruction: SendCalls) -> None:

@@ -44,7 +44,7 @@ _MARSHAL_VERSION = 2  # what every supported Python reads alike
 BOOTSTRAP = """
 import marshal, os, sys
 from _frozen_importlib_external import MAGIC_NUMBER
-s, d, l, p, o = map(int, sys.argv[1:6])
+s, d, l, p, o, w = map(int, sys.argv[1:7])
 del sys.argv[1:]
 def read(n):
     b = b''
@@ -65,7 +65,7 @@ for n, t, c in ours:
     exec(marshal.loads(c) if same else compile(t, '<envpack ' + n + '>', 'exec'), m.__dict__)
 if bare: del sys.modules['typing']
 for n, t, c in ours: del sys.modules[n]
-m.main(s, d, l, p, o, {n: (c if same else t, k) for n, t, c, k in others})
+m.main(s, d, l, p, o, w, {n: (c if same else t, k) for n, t, c, k in others})
 """
 
 
@@ -133,13 +133,14 @@ def bundle(with_source: bool = True) -> bytes:
     return len(body).to_bytes(8, "little") + body
 
 
-def command(python: str, is_isolated: bool, descriptors: tuple[int, int, int, int, int]) -> list[str]:
+def command(python: str, is_isolated: bool, descriptors: tuple[int, int, int, int, int, int]) -> list[str]:
     """Return the command line of a context process.
 
     Args:
         python: the interpreter of its environment.
         is_isolated: whether it must see nothing but that environment (no PYTHONPATH, no user site).
-        descriptors: the inherited socket, control pipe, lifeline, progress and output descriptors.
+        descriptors: the inherited socket, control pipe, lifeline, progress and output descriptors, and the pipe for
+            what is printed, or -1.
     """
     flags = ["-I"] if is_isolated else ["-P"]
     inherited = [f"-X{name}" for name in ("dev",) if name in sys._xoptions]

@@ -383,13 +383,15 @@ def main(
     lifeline: int,
     progress: int,
     output: int,
+    prints: int,
     modules: Mapping[str, tuple[bytes | str, bool]],
 ) -> None:
-    """Serve on inherited descriptors: the socket to the host, control pipe, lifeline, shared progress words, and
-    the memory file for the end of what is printed.
+    """Serve on inherited descriptors: the socket to the host, control pipe, lifeline, shared progress words, the memory
+    file for the end of what is printed, and the pipe for all of it, or -1.
     """
-    for name in (descriptor, control, lifeline, progress, output):
-        os.set_inheritable(name, False)
+    for name in (descriptor, control, lifeline, progress, output, prints):
+        if name >= 0:
+            os.set_inheritable(name, False)
     try:
         die_with(lifeline, os.getpgid(0))
     except OSError:
@@ -397,5 +399,5 @@ def main(
     sys.meta_path.insert(0, _BundledFinder(modules))
     words = memoryview(mmap.mmap(progress, PROGRESS_BYTES)).cast("Q")
     os.close(progress)
-    keep(words, output)
+    keep(words, output, prints)
     ContextServer(descriptor, control, lifeline, words).serve()

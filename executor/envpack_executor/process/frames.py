@@ -64,6 +64,12 @@ def encode(kind: int, body: bytes) -> bytes:
     return HEADER.pack(len(body), kind) + body
 
 
+# What calls print, where somebody wants to know: stream (1 or 2), number of the call, length; then the bytes. A record
+# is written at once, so that those of several processes do not mix: the kernel promises it up to `PIPE_BUF`.
+PRINTED = struct.Struct("<BQH")
+PRINTED_BYTES = 4096 - PRINTED.size
+
+
 class FrameBuffer:
     """Cuts a stream of bytes into frames, however the bytes arrive."""
 

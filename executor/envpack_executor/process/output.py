@@ -4,6 +4,8 @@
                                                    └──▶ the last 64 kB of each, with the number of the call
     stderr, and the traceback of a fatal signal ───────▶ a memory file, which the host reads when the process is lost
 
+Where the client wants to see it, it goes through a pipe to the host instead of to wherever it would go.
+
 A call that prints nothing costs nothing. What native code writes to the descriptors is not seen.
 """
 
@@ -16,6 +18,8 @@ from _thread import get_ident
 from collections import deque
 from typing import Any
 
+from envpack_executor.process.frames import PRINTED, PRINTED_BYTES
+
 KEPT_BYTES = 1 << 16
 # The memory file begins anew after so much; the host reads its end.
 _FILE_BYTES = 1 << 20
@@ -24,10 +28,12 @@ _FILE_BYTES = 1 << 20
 class _Keeping(BufferedWriter):
     """A buffer that notes what is written; text comes here at once, so that it is known which call wrote it."""
 
-    def __init__(self, descriptor: int, keeper: Keeper, file: int) -> None:
+    def __init__(self, descriptor: int, keeper: Keeper, file: int, pipe: int) -> None:
         super().__init__(FileIO(descriptor, "w", closefd=False))
+        self._descriptor = descriptor
         self._keeper = keeper
         self._file = file
+        self._pipe = pipe
 
     def write(self, data: Any) -> Any:
         self._keeper.note(bytes(data))
@@ -35,7 +41,18 @@ class _Keeping(BufferedWriter):
             if os.fstat(self._file).st_size > _FILE_BYTES:
                 os.ftruncate(self._file, 0)
             os.write(self._file, data)
-        return super().write(data)
+        return super().write(data) if self._pipe < 0 else self._tell(bytes(data))
+
+    def _tell(self, data: bytes) -> int:
+        """Write to the host; it reads in its own time, so that who prints more than it reads waits."""
+        number = self._keeper.number()
+        for start in range(0, len(data), PRINTED_BYTES):
+            piece = data[start : start + PRINTED_BYTES]
+            try:
+                os.write(self._pipe, PRINTED.pack(self._descriptor, number, len(piece)) + piece)
+            except BrokenPipeError:
+                break  # the host is gone, and with it whoever wanted to see this
+        return len(data)
 
 
 class Keeper:
@@ -52,17 +69,18 @@ class Keeper:
 
     def note(self, data: bytes) -> None:
         """Keep what was written now."""
-        self._pieces.append((self._number(), data[-KEPT_BYTES:]))
+        self._pieces.append((self.number(), data[-KEPT_BYTES:]))
         self._size += len(self._pieces[-1][1])
         while self._size > KEPT_BYTES:
             self._size -= len(self._pieces.popleft()[1])
 
     def of_this_call(self) -> str:
         """Return what the running call has written, as far as it is kept."""
-        number = self._number()
+        number = self.number()
         return b"".join(data for by, data in list(self._pieces) if by == number).decode("utf-8", "backslashreplace")
 
-    def _number(self) -> int:
+    def number(self) -> int:
+        """Return the number of the call that runs in this thread."""
         return numbers.get(get_ident(), self._progress[0])
 
 
@@ -71,15 +89,17 @@ numbers: dict[int, int] = {}
 _keepers: dict[str, Keeper] = {}
 
 
-def keep(progress: memoryview, file: int) -> None:
-    """Begin to keep what this process prints; what belongs to a lost process goes into the memory file as well."""
+def keep(progress: memoryview, file: int, pipe: int) -> None:
+    """Begin to keep what this process prints; what belongs to a lost process goes into the memory file as well, and
+    everything into the pipe, unless that is -1.
+    """
     for name, descriptor, copy in (("stdout", 1, -1), ("stderr", 2, file)):
         stream = getattr(sys, name)
         if stream is None:
             continue
         keeper = _keepers[name] = Keeper(progress)
         kept = TextIOWrapper(
-            _Keeping(descriptor, keeper, copy),
+            _Keeping(descriptor, keeper, copy, pipe),
             encoding=stream.encoding,
             errors=stream.errors,
             line_buffering=stream.line_buffering,

@@ -49,6 +49,14 @@ class LaunchFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class Printed:
+    """Calls of a context process have printed; see `messages.ProcessPrinted`."""
+
+    process: ProcessId
+    pieces: list[tuple[str, int, str]]
+
+
+@dataclass(frozen=True, slots=True)
 class FrameArrived:
     """A context process said something."""
 
@@ -145,6 +153,7 @@ Event = (
     | Launched
     | LaunchFailed
     | FrameArrived
+    | Printed
     | ProcessEnded
     | CallKilled
     | MemoryLooked
@@ -186,6 +195,7 @@ class Launch:
     environment: Environment
     boot: bytes
     devices: tuple[int, ...] | None = None
+    is_streamed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,7 @@ from envpack_executor.worker.events import (
     Write,
 )
 from envpack_executor.worker.looks import Looks
+from envpack_executor.worker.prints import Prints
 from envpack_executor.worker.watch import tree_bytes
 
 if TYPE_CHECKING:
@@ -123,6 +124,7 @@ class ContextProcess:
         lifeline: the write end of the pipe that keeps it alive.
         progress: the shared words, see `process.child`.
         output: the memory file with the end of what it wrote to stderr.
+        prints: the pipe for all that its calls print; None where nobody wants to know.
     """
 
     def __init__(
@@ -134,6 +136,7 @@ class ContextProcess:
         lifeline: int,
         progress: mmap.mmap,
         output: int,
+        prints: Prints | None,
     ) -> None:
         self.process = process
         self.popen = popen
@@ -149,6 +152,7 @@ class ContextProcess:
         self._lifeline = lifeline
         self._progress = progress
         self._output = output
+        self.prints = prints
 
     @property
     def running_call(self) -> int:
@@ -190,6 +194,8 @@ class ContextProcess:
         os.close(self._control)
         os.close(self._lifeline)
         os.close(self._output)
+        if self.prints is not None:
+            self.prints.close()
         self._progress.close()
         while self.files:
             os.close(self.files.popleft())
@@ -206,7 +212,9 @@ def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
     ]
 
 
-def spawn(process: ProcessId, python: str, is_isolated: bool, environ: dict[str, str]) -> ContextProcess:
+def spawn(
+    process: ProcessId, python: str, is_isolated: bool, environ: dict[str, str], is_streamed: bool = False
+) -> ContextProcess:
     """Start a context process with the interpreter `python`.
 
     Raises:
@@ -217,13 +225,17 @@ def spawn(process: ProcessId, python: str, is_isolated: bool, environ: dict[str,
     lifeline_end, lifeline = os.pipe()
     progress = os.memfd_create("envpack-progress")
     output = os.memfd_create("envpack-output")
+    prints = prints_end = -1
     try:
         os.write(progress, NO_CALL.to_bytes(8, "little") + bytes(PROGRESS_BYTES - 8))
         fcntl.fcntl(output, fcntl.F_SETFL, os.O_RDWR | os.O_APPEND)
-        inherited = (theirs.fileno(), control_end, lifeline_end, progress, output)
+        if is_streamed:
+            prints, prints_end = os.pipe()
+            os.set_blocking(prints, False)
+        inherited = (theirs.fileno(), control_end, lifeline_end, progress, output, prints_end)
         popen = subprocess.Popen(
             command(python, is_isolated, inherited),
-            pass_fds=inherited,
+            pass_fds=[each for each in inherited if each >= 0],
             stdin=subprocess.DEVNULL,
             # No session of its own: schedulers that share out time by session would let it wait behind everybody else.
             process_group=0,
@@ -231,26 +243,34 @@ def spawn(process: ProcessId, python: str, is_isolated: bool, environ: dict[str,
         )
         ours.setblocking(False)
         os.set_blocking(control, False)
-        return ContextProcess(process, popen, ours, control, lifeline, mmap.mmap(progress, PROGRESS_BYTES), output)
+        words = mmap.mmap(progress, PROGRESS_BYTES)
+        told = Prints(prints) if is_streamed else None
+        return ContextProcess(process, popen, ours, control, lifeline, words, output, told)
     except BaseException:
         ours.close()
         os.close(control)
         os.close(lifeline)
         os.close(output)
+        if prints >= 0:
+            os.close(prints)
         raise
     finally:
         theirs.close()
         os.close(control_end)
         os.close(lifeline_end)
         os.close(progress)
+        if prints_end >= 0:
+            os.close(prints_end)
 
 
-def _spawn_patiently(process: ProcessId, python: str, is_isolated: bool, environ: dict[str, str]) -> ContextProcess:
+def _spawn_patiently(
+    process: ProcessId, python: str, is_isolated: bool, environ: dict[str, str], is_streamed: bool
+) -> ContextProcess:
     """Start a context process; wait a while for descriptors, processes or memory of which there are none left."""
     give_up_at_s = time.monotonic() + _PATIENCE_S
     while True:
         try:
-            return spawn(process, python, is_isolated, environ)
+            return spawn(process, python, is_isolated, environ, is_streamed)
         except OSError as error:
             if error.errno not in _PASSING or time.monotonic() > give_up_at_s:
                 raise
@@ -393,7 +413,7 @@ class Host:
         try:
             python, is_isolated = self._interpreter(instruction.environment)
             environ = settings.child_environ(os.environ, self._threads, instruction.devices)
-            context_process = _spawn_patiently(process, python, is_isolated, environ)
+            context_process = _spawn_patiently(process, python, is_isolated, environ, instruction.is_streamed)
         except Exception as error:
             failed = events.LaunchFailed(process, f"{type(error).__name__}: {error}")
             self._call_soon(functools.partial(self._emit, failed))
@@ -435,6 +455,9 @@ class Host:
         self._processes[process.process] = process
         self._selector.register(process.connection, selectors.EVENT_READ, functools.partial(self._on_socket, process))
         self._selector.register(process.pidfd, selectors.EVENT_READ, functools.partial(self._on_exit, process))
+        if process.prints is not None:
+            on_print = functools.partial(self._on_print, process)
+            self._selector.register(process.prints.pipe, selectors.EVENT_READ, on_print)
         self._write(process.process, first)
         self._emit(events.Launched(process.process, process.popen.pid))
 
@@ -545,6 +568,8 @@ class Host:
             # The end of the stream may come before the end of the process: only the pidfd tells that it is over.
             self._watch(process, 0)
             return False
+        if process.prints is not None:
+            self._on_print(process)  # before the results of those who printed
         for kind, body in process.frames.feed(data):
             if kind == frames.FILE:
                 self._take_file(process, *pickle.loads(body))
@@ -568,10 +593,17 @@ class Host:
         else:
             self._selector.unregister(process.connection)
 
+    def _on_print(self, process: ContextProcess, mask: int = 0) -> None:
+        assert process.prints is not None
+        if pieces := process.prints.read():
+            self._emit(events.Printed(process.process, pieces))
+
     def _on_exit(self, process: ContextProcess, mask: int) -> None:
         while process.connection in self._selector.get_map() and self._read(process):
             pass
         running_call = process.running_call
+        if process.prints is not None:
+            self._on_print(process)
         self._forget(process)
         self._blobs.forget_results(process.process)
         last_words = process.last_words()
@@ -583,6 +615,8 @@ class Host:
         self._bounds.forget(process.process)
         self._watch(process, 0)
         self._selector.unregister(process.pidfd)
+        if process.prints is not None:
+            self._selector.unregister(process.prints.pipe)
 
     def _stop(self, instruction: Stop) -> None:
         process = self._processes.get(instruction.process)

@@ -31,6 +31,7 @@ from envpack_executor.worker.events import (
     Leave,
     MemoryKept,
     MemoryLooked,
+    Printed,
     ProcessEnded,
     Reply,
     ResultSent,
@@ -64,6 +65,8 @@ class WorkerReactor:
                 return self._deliver(event)
             case FrameArrived():
                 return self._say(event.process, messages.ProcessFrame(event.process, event.kind, event.body))
+            case Printed():
+                return self._say(event.process, messages.ProcessPrinted(event.process, event.pieces))
             case messages.StartProcess():
                 return self._start(event)
             case EnvironmentChecked():
@@ -127,7 +130,9 @@ class WorkerReactor:
     def _start(self, message: messages.StartProcess) -> list[Instruction]:
         if message.process in self.state.processes or self.state.is_leaving:
             return []
-        record = ProcessRecord(message.process, message.environment, message.boot, message.devices)
+        record = ProcessRecord(
+            message.process, message.environment, message.boot, message.devices, is_streamed=message.is_streamed
+        )
         self.state.processes[message.process] = record
         todo: list[Instruction] = [CheckEnvironment(message.process, message.environment)]
         if message.blobs:
@@ -180,7 +185,7 @@ class WorkerReactor:
 
     def _launch(self, record: ProcessRecord) -> list[Instruction]:
         record.enter(Phase.LAUNCHING)
-        return [Launch(record.process, record.environment, record.boot, record.devices)]
+        return [Launch(record.process, record.environment, record.boot, record.devices, record.is_streamed)]
 
     def _launched(self, event: Launched) -> list[Instruction]:
         record = self.state.processes.get(event.process)

@@ -46,6 +46,7 @@ class ProcessRecord:
         is_stopping: stop was asked before it was running; `wants_end`: it must end when nothing is held any more.
         told: names of the blobs whose place it knows.
         problems: why blobs that held frames need cannot be had, by name.
+        is_streamed: what it prints is told to the manager.
     """
 
     process: ProcessId
@@ -59,6 +60,7 @@ class ProcessRecord:
     wants_end: bool = False
     told: set[str] = field(default_factory=set)
     problems: dict[str, str] = field(default_factory=dict)
+    is_streamed: bool = False
 
     def enter(self, phase: Phase) -> None:
         """Go on to `phase`.
