@@ -73,16 +73,16 @@ demo: ## run the main job on real data: examples/inference
 
 # The tests in their packs run beside the others and give way to them: most tests wait, for processes and for disks.
 .PHONY: test
-test: ## run all tests and, beside them, those in their packs; then their short form under other Pythons
+test: ## run all tests, then their short form under other Pythons; beside them, those in their packs
 	$(call setup,test)
 	@trap 'trap - INT TERM; kill 0' INT TERM; \
 	echo "make: tests in their packs run beside the others, shown when they are done"; \
 	nice -n 10 $(MAKE) --no-print-directory test-packs-short >$(VENV)-packs.log 2>&1 & packs=$$!; \
 	status=0; \
 	$(MAKE) --no-print-directory test-main || status=1; \
+	$(MAKE) --no-print-directory test-pythons || status=1; \
 	wait $$packs || status=1; \
 	echo "make: tests in their packs"; cat $(VENV)-packs.log; \
-	$(MAKE) --no-print-directory test-pythons || status=1; \
 	exit $$status
 
 .PHONY: test-main

@@ -182,6 +182,7 @@ def answers(draw: st.DrawFn) -> Dependencies:
     return Dependencies("x", "3.11.7", "p", tuple(functions), tuple(items), (), (), open_questions)
 
 
+@pytest.mark.slow
 @settings(
     max_examples=times(40),
     deadline=None,

@@ -197,6 +197,7 @@ def test_isolated_calls_from_several_threads_do_not_mix() -> None:
     assert len({pid for _, pid in found} | {os.getpid()}) == 9
 
 
+@pytest.mark.slow
 def test_hundred_isolated_calls_leave_no_descriptor() -> None:
     work = isolated(lambda: None, history=False)
     work()

@@ -45,6 +45,7 @@ KINDS: list[tuple[Callable[[], Any], str]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(max(120, CALLS // 10))
 def test_isolated_calls_of_all_kinds_end_as_what_they_are_and_leave_nothing() -> None:
     run_isolated(fail)

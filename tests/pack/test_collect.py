@@ -198,6 +198,7 @@ def test_what_a_client_asked_for_is_in_use_until_it_dies(manifests, store: Store
     assert store.collect(max_size_bytes=0).plan.after_bytes == 0
 
 
+@pytest.mark.slow
 def test_collecting_under_clients_that_make_what_goes_harms_nobody(prefix, stores, needs, tmp_path: Path) -> None:
     for number in range(3):
         prefix.install(f"p{number}", "1.0", {f"p{number}/m{index}.py": f"x = {index}\n" for index in range(30)})

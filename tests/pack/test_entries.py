@@ -173,6 +173,7 @@ def test_bytes_that_are_no_canonical_list_are_refused(data: bytes) -> None:
         parse_entries(data)
 
 
+@pytest.mark.slow
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)

@@ -13,6 +13,7 @@ from tests.pack.fuzz_reader import Arena, BrokenLawError
 from tests.pack.hostile import hostile_foreign, hostile_layer, hostile_pack, hostile_plain
 
 
+@pytest.mark.slow
 def test_no_hostile_input_writes_outside_hangs_crashes_or_leaves_anything(tmp_path: Path) -> None:
     done, broken = fuzz_reader.run(1, range(times(2000)), tmp_path / "arena")
     assert broken == []

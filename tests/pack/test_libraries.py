@@ -65,6 +65,7 @@ def test_what_is_no_machine_code_asks_for_nothing(tmp_path: Path, content: bytes
     assert read_dynamic(str(tmp_path / "absent.so")) is None
 
 
+@pytest.mark.slow
 @settings(max_examples=times(300), deadline=None)
 @given(st.integers(0, 4095), st.binary(min_size=1, max_size=64), st.integers(0, 1 << 16))
 def test_damaged_machine_code_is_read_or_refused(place: int, noise: bytes, length: int) -> None:
