@@ -102,8 +102,11 @@ test-packs: ## run each test file and example where nothing but its pack is inst
 	$(BIN)/python -m pytest -q tests/packs/check_tests.py tests/packs/check_examples.py $(ARGS)
 
 .PHONY: test-packs-short
-test-packs-short: ## the same, but without slow tests of files that have others, and no function once more by itself
-	@$(MAKE) --no-print-directory test-packs ARGS="--alone 0 --without-slow $(ARGS)"
+test-packs-short: ## the same without slow tests where there are others, each with one set of parameters, none by itself
+	@$(MAKE) --no-print-directory test-packs ARGS="--alone 0 --without-slow --one-variant $(ARGS)"
+
+# What checks the repository, and whole examples, is the same under each of them.
+OTHERS := --ignore tests/house --ignore tests/examples
 
 .PHONY: test-pythons
 test-pythons: ## run the short form under each other Python found of 3.11, 3.12 and 3.13
@@ -114,7 +117,7 @@ test-pythons: ## run the short form under each other Python found of 3.11, 3.12 
 	    python=$$($(call find,python$$version $(HOME)/.pyenv/versions/$$version*/bin/python)) || { \
 	        echo "make: Python $$version: not found here, skipped"; continue; }; \
 	    echo "make: Python $$version: $$python, shown when it is done"; \
-	    $(MAKE) --no-print-directory test-short VENV=.venv-$$version PYTHON="$$python" >.venv-$$version.log 2>&1 & \
+	    $(MAKE) --no-print-directory test-short VENV=.venv-$$version PYTHON="$$python" ARGS="$(OTHERS) $(ARGS)" >.venv-$$version.log 2>&1 & \
 	    started="$$started $$version:$$!"; \
 	done; \
 	status=0; \

@@ -24,13 +24,20 @@ class Witness:
 
     Args:
         is_alone: whether calls are noted too. That is exact for code that runs in this process, and slow.
+        has_variants: whether a function runs with all sets of its parameters, or with the first alone.
     """
 
-    def __init__(self, is_alone: bool) -> None:
+    def __init__(self, is_alone: bool, has_variants: bool) -> None:
         self.tests: dict[str, dict[str, Any]] = {}
         self.outcomes: dict[str, str] = {}
         self.skips: list[str] = []
         self._is_alone = is_alone
+        self._has_variants = has_variants
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        if not self._has_variants:
+            first = {item.nodeid.partition("[")[0]: item for item in reversed(items)}
+            items[:] = [item for item in items if first[item.nodeid.partition("[")[0]] is item]
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Function) -> Iterator[None]:
@@ -111,7 +118,7 @@ def main(request_file: str) -> int:
     # pytest would make the package of a file from the file's own folder alone; helpers in the pack are part of it too.
     package = os.path.dirname(request["file"]).replace("/", ".")
     importlib.import_module(package)
-    witness = Witness(request["is_alone"])
+    witness = Witness(request["is_alone"], request["has_variants"])
     words = ["-o", "pythonpath=", "-o", "timeout=300", "--tb=short", "-q", "-p", "no:cacheprovider", *request["tests"]]
     status = pytest.main([*words, *([] if request["has_slow"] else ["-m", "not slow"])], plugins=[witness])
     if status == pytest.ExitCode.NO_TESTS_COLLECTED:

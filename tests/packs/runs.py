@@ -69,11 +69,15 @@ class Runs:
         store: holds the environments.
         files: the test files, relative to the project.
         has_slow: whether slow tests run where a file has others.
+        has_variants: whether a test function runs with all sets of its parameters, or with the first alone.
     """
 
-    def __init__(self, folder: Path, store: Store, files: list[str], *, has_slow: bool = True) -> None:
+    def __init__(
+        self, folder: Path, store: Store, files: list[str], *, has_slow: bool = True, has_variants: bool = True
+    ) -> None:
         self._folder = folder
         self._has_slow = has_slow
+        self._has_variants = has_variants
         self._store = store
         self._pool = ThreadPoolExecutor(2, "packs")
         self._whole: dict[str, Future[Run]] = {file: self._pool.submit(self._run, file) for file in files}
@@ -111,6 +115,7 @@ class Runs:
             "tests": tests,
             "is_alone": is_alone,
             "has_slow": self._has_slow or is_alone,
+            "has_variants": self._has_variants or is_alone,
             "report": str(report),
             "forbidden": [f"{folder}/" for folder in (ROOT, sys.prefix, *(copied / name for name in _SOURCES))],
         }

@@ -18,7 +18,7 @@ import _thread
 import mmap
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from time import monotonic_ns, sleep
 from types import ModuleType
 from typing import Any
@@ -97,10 +97,11 @@ class ContextServer:
         self._is_in_batch = False
         self._has_flusher = False
         self._own_threads = {os.getpid()}
+        self._is_known = _thread.allocate_lock()  # held until a thread that was started stands among `_own_threads`
         self._forks: Forks | None = None
         self._threads: Threads | None = None
         send_files_by(descriptor, self._sending)
-        _thread.start_new_thread(self._listen, (control,))
+        self._start_thread(self._listen, control)
 
     def serve(self) -> None:
         """Serve frames until the host closes the socket."""
@@ -161,6 +162,7 @@ class ContextServer:
         if VALUES_BYTES in payload:
             self._large[number] = payload
         if function.is_forked and self._forks is None:
+            self._wait_for_threads()
             self._forks = Forks(self._progress, self._lifeline, self._descriptor, self._own_threads)
         if self._forks is not None:
             self._forks.is_safe = self._forks.is_frozen = False  # loading it may have brought anything
@@ -294,12 +296,28 @@ class ContextServer:
         self._is_in_batch = True
         if not self._has_flusher:
             self._has_flusher = True
-            _thread.start_new_thread(self._flush_now_and_then, ())
+            self._start_thread(self._flush_now_and_then)
+            self._wait_for_threads()
         if self._batch_runs.locked():
             self._batch_runs.release()
 
+    def _start_thread(self, work: Callable[..., object], *args: Any) -> None:
+        """Start a thread beside which a fork is safe. It must be known as one of ours before a fork looks at it."""
+
+        def begin() -> None:
+            self._own_threads.add(_thread.get_native_id())
+            self._is_known.release()
+            work(*args)
+
+        self._is_known.acquire()
+        _thread.start_new_thread(begin, ())
+
+    def _wait_for_threads(self) -> None:
+        """Return when every thread that was started is known as one of ours."""
+        with self._is_known:
+            pass
+
     def _flush_now_and_then(self) -> None:
-        self._own_threads.add(_thread.get_native_id())
         while True:
             self._batch_runs.acquire()
             while self._is_in_batch:
@@ -309,7 +327,6 @@ class ContextServer:
                         self._write_outcomes([], [])
 
     def _listen(self, control: int) -> None:
-        self._own_threads.add(_thread.get_native_id())
         listen(control, self._take_back, self._end_call)
 
     def _take_back(self, until: int) -> None:
