@@ -105,8 +105,10 @@ test-packs: ## run each test file and example where nothing but its pack is inst
 test-packs-short: ## the same without slow tests where there are others, each with one set of parameters, none by itself
 	@$(MAKE) --no-print-directory test-packs ARGS="--alone 0 --without-slow --one-variant $(ARGS)"
 
-# What checks the repository, and whole examples, is the same under each of them.
+# What checks the repository, and whole examples, is the same under each of them. Under the one between the oldest and the
+# newest run those of processes, threads and measures, whose Python changes most from version to version.
 OTHERS := --ignore tests/house --ignore tests/examples
+BETWEEN := tests/executor tests/monitor
 
 .PHONY: test-pythons
 test-pythons: ## run the short form under each other Python found of 3.11, 3.12 and 3.13
@@ -117,7 +119,8 @@ test-pythons: ## run the short form under each other Python found of 3.11, 3.12 
 	    python=$$($(call find,python$$version $(HOME)/.pyenv/versions/$$version*/bin/python)) || { \
 	        echo "make: Python $$version: not found here, skipped"; continue; }; \
 	    echo "make: Python $$version: $$python, shown when it is done"; \
-	    $(MAKE) --no-print-directory test-short VENV=.venv-$$version PYTHON="$$python" ARGS="$(OTHERS) $(ARGS)" >.venv-$$version.log 2>&1 & \
+	    which='$(OTHERS)'; [ "$$version" != 3.12 ] || which='$(BETWEEN)'; \
+	    $(MAKE) --no-print-directory test-short VENV=.venv-$$version PYTHON="$$python" ARGS="$$which $(ARGS)" >.venv-$$version.log 2>&1 & \
 	    started="$$started $$version:$$!"; \
 	done; \
 	status=0; \
