@@ -89,7 +89,7 @@ def test_what_a_call_started_ends_with_its_process() -> None:
         os.kill(pid, signal.SIGKILL)
         wait_until(lambda: are_gone([grandchild]), "the grandchild has ended with its parent")
         _, grandchild = executor.submit(functions.leave_a_grandchild).result(GENEROUS_S)
-    assert are_gone([grandchild])
+    wait_until(lambda: are_gone([grandchild]), "what the call has started has ended")
 
 
 def test_a_set_up_that_ends_its_process_is_given_up_after_three_starts() -> None:

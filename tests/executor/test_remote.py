@@ -181,7 +181,7 @@ def test_a_worker_whose_client_is_killed_leaves_with_its_processes_within_the_si
         pids = descendants(worker.pid)
         client.kill()
         assert ended(worker) == 1
-        assert are_gone(pids)
+        wait_until(lambda: are_gone(pids), "the processes of the worker have ended")
     assert "envpack: error: manager silent for 2." in said(tmp_path)
 
 

@@ -70,7 +70,8 @@ def test_what_a_cancelled_call_has_started_ends_with_it(tmp_path: Path) -> None:
         wait_until(lambda: pids.exists() and len(pids.read_text().split()) == 2, "call and child run")
         executor.cancel(future)
         wait([future], GENEROUS_S)
-        assert are_gone(map(int, pids.read_text().split()))
+        started = [int(pid) for pid in pids.read_text().split()]
+        wait_until(lambda: are_gone(started), "call and child have ended")
 
 
 # --- time limits

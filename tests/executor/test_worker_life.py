@@ -92,7 +92,7 @@ def test_a_call_that_does_not_end_in_time_runs_elsewhere(
         if how == "a second signal":
             worker.send_signal(signal.SIGINT)
         assert worker.wait(GENEROUS_S) == 0
-        assert are_gone(pids)
+        wait_until(lambda: are_gone(pids), "the processes of the worker have ended")
         release.touch()
         start_worker(nodes.address, nodes.key_file)
         assert future.result(GENEROUS_S) == str(release)
