@@ -7,7 +7,7 @@ from typing import Any
 
 from envpack_executor.messages import ProcessId
 from envpack_executor.worker.bounds import Bounds
-from envpack_executor.worker.host import NO_CALL, Words
+from envpack_executor.worker.context_process import NO_CALL, Words
 
 ONE = ProcessId(1)
 IDLE = Words(NO_CALL, 0, 0, 0, 0, 0)

@@ -20,7 +20,7 @@ from envpack_executor.messages import ProcessId
 from envpack_executor.process import frames
 from envpack_executor.process.bundle import bundle
 from envpack_executor.process.control import Backlog
-from envpack_executor.worker.host import ContextProcess, spawn
+from envpack_executor.worker.context_process import ContextProcess, spawn
 from tests.executor import functions
 from tests.executor.helpers import wait_until
 

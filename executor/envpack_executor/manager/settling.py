@@ -69,7 +69,6 @@ def fail(call: CallFuture[Any], error: BaseException) -> None:
         error.add_note("\n".join([f"earlier tries: {len(tries)}", *(f"  {how}" for how in tries)]))
     if call.troubles is not None and call.troubles.last_words:
         error.add_note(f"stderr of the process that was lost ended with:\n{call.troubles.last_words}")
-    call.payload = b""
     call.set_exception(error)
 
 

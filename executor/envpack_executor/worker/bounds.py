@@ -20,7 +20,7 @@ from envpack_executor.messages import ProcessId
 from envpack_executor.worker.watch import tree_bytes
 
 if TYPE_CHECKING:
-    from envpack_executor.worker.host import ContextProcess, Words
+    from envpack_executor.worker.context_process import ContextProcess, Words
 
 Kill = Callable[["ContextProcess", "Words", str, int], None]
 

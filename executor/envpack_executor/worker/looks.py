@@ -21,7 +21,7 @@ from envpack_executor.worker import events
 from envpack_executor.worker.watch import tree_kept_bytes
 
 if TYPE_CHECKING:
-    from envpack_executor.worker.host import ContextProcess
+    from envpack_executor.worker.context_process import ContextProcess
 
 LOOK_EVERY_S = 1.0
 # Looks take this share of the time of a processor at most, for each process.
