@@ -80,6 +80,16 @@ class Workers:
         self.running[number].wait()
         self.running[number] = self._start(number)
 
+    def told(self) -> str:
+        """Return how each worker stands and what it has written last, for a failure."""
+        return "; ".join(
+            f"worker {number}: exit status {worker.poll()}, {self._written(number)!r}"
+            for number, worker in enumerate(self.running)
+        )
+
+    def _written(self, number: int) -> str:
+        return (self._folder / f"worker-{number}.err").read_text(errors="replace")[-1000:]
+
     def end(self) -> list[int]:
         """Wait until all have left by themselves; return their exit statuses."""
         return [worker.wait(60) for worker in self.running]
@@ -99,13 +109,18 @@ class Killer:
         workers: the workers.
         seed: of the draws.
         every_s: mean time between two harms.
+        set_ups: how many processes have become ready so far.
     """
 
-    def __init__(self, network: Network, workers: Workers, seed: int, every_s: float) -> None:
+    def __init__(
+        self, network: Network, workers: Workers, seed: int, every_s: float, set_ups: Callable[[], int]
+    ) -> None:
         self._network = network
         self._workers = workers
         self._random = random.Random(seed)
         self._every_s = every_s
+        self._set_ups = set_ups
+        self._set_ups_before = 0
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="killer")
         self._later: list[tuple[float, Callable[[], None]]] = []
@@ -144,6 +159,8 @@ class Killer:
         for_s = self._random.uniform(0.2, 2 * SILENCE_S)
         if number in self._harmed:
             return  # it has enough to bear already
+        if kind == "process" and not self._is_one_more_ready():
+            return  # a context fails rightly when its processes are killed again and again before they are ready
         self.harms[kind] += 1
         match kind:
             case "process":
@@ -160,6 +177,10 @@ class Killer:
                 self._heal_later(number, for_s, partial(self._network.mend, number))
             case "reset":
                 self._network.reset(number)
+
+    def _is_one_more_ready(self) -> bool:
+        before, self._set_ups_before = self._set_ups_before, self._set_ups()
+        return self._set_ups_before > before
 
     def _heal_later(self, number: int, after_s: float, heal: Callable[[], None]) -> None:
         def whole_again() -> None:
@@ -235,13 +256,20 @@ def run(calls: int, workers_count: int, seconds: float, seed: int, network: Netw
         stack.callback(workers.kill)
         wait_until(lambda: executor.stats().nodes == workers_count, "all workers have joined")
         load = Load(executor, calls, seconds)
-        killer = Killer(network, workers, seed, every_s=min(0.5, seconds / 30))
+        killer = Killer(
+            network, workers, seed, every_s=min(0.5, seconds / 30), set_ups=lambda: executor.stats().set_ups
+        )
         killer.start()
         try:
             load.run()
         finally:
             killer.stop()
-        wait_until(lambda: executor.stats().nodes == workers_count, "all workers have come again", deadline_s=120)
+        ended_s = time.monotonic()
+        wait_until(
+            lambda: time.monotonic() > ended_s + 2 * SILENCE_S and executor.stats().nodes == workers_count,
+            lambda: f"all workers have come again; {executor.stats().nodes} are there, {workers.told()}",
+            deadline_s=60,
+        )
         stats = executor.stats()
         executor.shutdown()
         statuses = workers.end()
@@ -251,7 +279,7 @@ def run(calls: int, workers_count: int, seconds: float, seed: int, network: Netw
         if not are_gone(workers.seen):
             problems.append("processes were left behind")
         if any(statuses):
-            problems.append(f"workers ended with {statuses}")
+            problems.append(f"workers ended with {statuses}: {workers.told()}")
     harms = ", ".join(f"{count} {kind}" for kind, count in sorted(killer.harms.items()))
     memory = f"{min(load.memory) / 1e6:.0f} to {max(load.memory) / 1e6:.0f} MB"
     print(

@@ -16,11 +16,11 @@ GENEROUS_S = 40.0
 """A deadline for what takes less than a second on a machine that has nothing else to do."""
 
 
-def wait_until(condition: Callable[[], bool], what: str, deadline_s: float = GENEROUS_S) -> None:
+def wait_until(condition: Callable[[], bool], what: str | Callable[[], str], deadline_s: float = GENEROUS_S) -> None:
     deadline = time.monotonic() + deadline_s
     while not condition():
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {deadline_s} s: {what}")
+            raise AssertionError(f"not within {deadline_s} s: {what if isinstance(what, str) else what()}")
         time.sleep(0.005)
 
 

@@ -18,9 +18,11 @@ import pytest
 import zmq
 
 from envpack_executor import ContextExecutor, RemoteNodes, messages
+from envpack_executor.curve import Guard
 from envpack_executor.errors import ExecutorError, KeyFileError, ProcessLostError
 from envpack_executor.manager import server
 from envpack_executor.nodes import Heartbeat
+from envpack_executor.zeromq import Context, has_input, split
 from tests.executor import functions
 from tests.executor.conftest import StartWorker
 from tests.executor.helpers import GENEROUS_S, are_gone, descendants, run_script, start_script, wait_until
@@ -250,6 +252,37 @@ def test_a_key_file_that_is_none_is_wrong_usage(
     assert line.startswith("envpack: error: ")
     assert message in line
     assert line.count("\n") == 1
+
+
+def test_a_worker_whose_greeting_was_lost_greets_again(start_worker: StartWorker, tmp_path: Path) -> None:
+    context = Context()
+    try:
+        guard = Guard(context)
+        socket = context.socket(zmq.ROUTER)
+        guard.protect(socket)
+        guard.worker_key.write(tmp_path / "worker.key")
+        port = socket.bind_to_random_port("tcp://127.0.0.1")
+        worker = start_worker(f"tcp://127.0.0.1:{port}", tmp_path / "worker.key")
+        greetings: list[messages.Hello] = []
+
+        def is_greeted() -> bool:
+            guard.answer()
+            while has_input(socket):
+                identity, *parts = socket.recv_multipart()
+                message = messages.decode_from_worker(b"".join(parts))
+                assert isinstance(message, messages.Hello)
+                greetings.append(message)
+                if len(greetings) == 2:  # the first is lost
+                    farewell = messages.encode(messages.Farewell("it has come twice"))
+                    socket.send_multipart([identity, *split(farewell)])
+            return len(greetings) == 2
+
+        wait_until(is_greeted, "the second greeting")
+        assert ended(worker) == 0
+    finally:
+        context.destroy(linger=0)
+    assert greetings[1].formerly == greetings[0].membership
+    assert "it has come twice" in said(tmp_path)
 
 
 def test_a_worker_that_nobody_answers_gives_up(nodes: RemoteNodes, start_worker: StartWorker, tmp_path: Path) -> None:

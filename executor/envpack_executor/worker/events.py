@@ -295,12 +295,14 @@ class Leave:
         is_refusal: the manager does not want this worker.
         is_silence: nobody answers.
         may_return: the worker may join again afterwards.
+        is_unanswered: it has never been welcomed.
     """
 
     reason: str
     is_refusal: bool = False
     is_silence: bool = False
     may_return: bool = False
+    is_unanswered: bool = False
 
 
 Instruction = (

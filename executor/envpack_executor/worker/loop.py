@@ -1,8 +1,9 @@
 """The worker's whole life, as `envpack worker` runs it: memberships with one manager, one after another.
 
     join ──▶ member ──told to leave, drained, wall time is over──▶ end
-      ▲         └────manager silent, or has forgotten us──▶ end all processes ──┐
-      └──────────────────somebody still listens there───────────────────────────┘
+    ▲  ▲ │       └──manager silent, or has forgotten us──▶ end all processes ──┐
+    │  └─┘ no answer yet: the greeting may be lost                             │
+    └───────────────────somebody still listens there───────────────────────────┘
 
 Guarantees: it ends by itself, with everything that it started, when the manager tells it to, when the manager is
 silent for longer than the heartbeat allows and does not take it again, on SIGTERM and SIGINT, and when its wall time is
@@ -27,6 +28,8 @@ GRACE_S = 20.0
 # Of a short life, no more than this share is spent on ending it.
 MOST_GRACE = 0.25
 _KNOCK_S = 2.0
+# A greeting that nobody has answered for so long may have been lost with its connection; the next waits twice as long.
+_FIRST_PATIENCE_S = 4.0
 
 
 class Worker:
@@ -69,14 +72,26 @@ class Worker:
         """Be a member again and again; return what happened before the last time, and why that ended."""
         formerly, before = "", ""
         while True:
-            membership = Membership(self._offer, self._term, self._orders, self._wake, formerly)
-            with contextlib.closing(membership):
-                leave = membership.serve()
+            membership, leave = self._join(formerly)
             if not leave.may_return:
                 return before, leave
             formerly, before = membership.identity, f"{leave.reason}; "
             if not _is_listening(self._offer.address):
                 return before, Leave(f"nobody listens at {self._offer.address} any more", is_silence=True)
+
+    def _join(self, formerly: str) -> tuple[Membership, Leave]:
+        """Greet until there is an answer or no time is left, and be a member; return that, and why it ended."""
+        join_by_s = time.monotonic() + self._offer.join_within_s
+        patience_s = _FIRST_PATIENCE_S
+        while True:
+            answer_by_s = min(join_by_s, time.monotonic() + patience_s)
+            membership = Membership(self._offer, self._term, self._orders, self._wake, answer_by_s, formerly)
+            with contextlib.closing(membership):
+                leave = membership.serve()
+            if not leave.is_unanswered or answer_by_s >= join_by_s:
+                return membership, leave
+            formerly = membership.identity
+            patience_s *= 2
 
     def _verdict(self, before: str, leave: Leave) -> str:
         if leave.is_refusal:

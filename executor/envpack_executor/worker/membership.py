@@ -5,7 +5,8 @@
 
 Guarantees: when it is over, nothing that it has started is left. A worker that joins again begins a new one: messages
 about processes of the former one do not reach it. A connection that broke is not mended, because what was on its way
-is lost: the manager does not know the new one, says so, and the worker joins again.
+is lost: the manager does not know the new one, says so, and the worker joins again. If the greeting itself was lost,
+nobody knows: then the wait for an answer ends, and the next membership greets anew.
 """
 
 from __future__ import annotations
@@ -90,11 +91,18 @@ class Membership:
         term: when it must leave; None to stay.
         orders: reasons to leave, appended from any thread or signal handler.
         wake: an eventfd that is written to after each order.
+        answer_by_s: when to stop waiting for the manager's welcome, on the monotonic clock.
         formerly: the identity of the membership before this one.
     """
 
     def __init__(
-        self, offer: Offer, term: Term | None, orders: deque[DrainRequested], wake: int, formerly: str = ""
+        self,
+        offer: Offer,
+        term: Term | None,
+        orders: deque[DrainRequested],
+        wake: int,
+        answer_by_s: float,
+        formerly: str = "",
     ) -> None:
         self.identity = secrets.token_hex(16)
         self._offer = offer
@@ -102,7 +110,7 @@ class Membership:
         self._orders = orders
         self._wake = wake
         self._formerly = formerly
-        self._begun_s = time.monotonic()
+        self._answer_by_s = answer_by_s
         self._is_welcome = False
         self._leave: Leave | None = None
         self._jobs: deque[Callable[[], None]] = deque()
@@ -198,12 +206,13 @@ class Membership:
             self._set_leave(Leave(term.reason))
         elif term is not None and now_s >= term.drain_at_s and not self._reactor.state.draining:
             self._handle(DrainRequested(term.reason, term.over_at_s))
-        elif not self._is_welcome and now_s - self._begun_s >= self._offer.join_within_s:
+        elif not self._is_welcome and now_s >= self._answer_by_s:
             self._set_leave(
                 Leave(
                     f"no answer from {self._offer.address} within {self._offer.join_within_s:g} s: "
                     "nobody listens there, or the key file belongs to another executor",
                     is_silence=True,
+                    is_unanswered=True,
                 )
             )
 
@@ -216,7 +225,7 @@ class Membership:
         if state.draining:
             due.append(state.drained_by_s)
         if not self._is_welcome:
-            due.append(self._begun_s + self._offer.join_within_s)
+            due.append(self._answer_by_s)
         if self._term is not None:
             due.append(self._term.over_at_s if state.draining else self._term.drain_at_s)
         return max(0.0, min((each for each in due if each is not None), default=now_s + 1.0) - now_s)
