@@ -24,9 +24,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from envpack_executor.errors import ExecutorError
     from envpack_executor.executor import ContextExecutor, ExecutorStats
+    from envpack_executor.manager.overview import NodeStatus
     from envpack_executor.manager.residence import ContextUse
     from envpack_executor.manager.sized import Promise, Wait
-    from envpack_executor.nodes import Heartbeat, RemoteNodes
+    from envpack_executor.nodes import Heartbeat, NodeSource, RemoteNodes
     from envpack_executor.tasks import Task, task
     from envpack_executor.values.references import Kept
 
@@ -35,10 +36,12 @@ __all__ = [
     "task",
     "Task",
     "Kept",
+    "NodeSource",
     "RemoteNodes",
     "Heartbeat",
     "ExecutorStats",
     "ContextUse",
+    "NodeStatus",
     "Promise",
     "Wait",
     "ExecutorError",
@@ -48,8 +51,10 @@ _HOMES = {
     "ContextExecutor": "envpack_executor.executor",
     "ExecutorStats": "envpack_executor.executor",
     "ContextUse": "envpack_executor.manager.residence",
+    "NodeStatus": "envpack_executor.manager.overview",
     "Promise": "envpack_executor.manager.sized",
     "Wait": "envpack_executor.manager.sized",
+    "NodeSource": "envpack_executor.nodes",
     "RemoteNodes": "envpack_executor.nodes",
     "Heartbeat": "envpack_executor.nodes",
     "Task": "envpack_executor.tasks",

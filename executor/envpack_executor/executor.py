@@ -12,6 +12,7 @@ import copy
 import functools
 import itertools
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
@@ -25,12 +26,13 @@ from envpack_executor.lifetime import Gate, close_at_end
 from envpack_executor.manager.events import NodeJoined
 from envpack_executor.manager.learned import AllocationChoice, make_sizer
 from envpack_executor.manager.loop import ManagerLoop
+from envpack_executor.manager.overview import NodeStatus
 from envpack_executor.manager.printer import OutputChoice, printer
 from envpack_executor.manager.residence import ContextUse, uses
 from envpack_executor.manager.state import ManagerState, Preparation
 from envpack_executor.manager.usage import CategoryUsage, HistoryChoice, UsageSink
 from envpack_executor.messages import NodeId
-from envpack_executor.nodes import RemoteNodes
+from envpack_executor.nodes import NodeSource
 from envpack_executor.pickling import dump, dump_arguments, put
 from envpack_executor.resolving import Resolver
 from envpack_executor.values.references import Kept
@@ -59,6 +61,7 @@ class ExecutorStats:
         pids: theirs on their nodes.
         nodes: machines that host them.
         open_calls: calls that have no end yet.
+        waiting: those of them that were not sent to any process.
         categories: what finished calls have used.
         promises: the calls that run under an allocation, and what they were promised; empty without `allocations`.
         waits: why calls wait, by category, the next one first; likewise.
@@ -74,6 +77,7 @@ class ExecutorStats:
     promises: tuple[Promise, ...] = ()
     waits: tuple[Wait, ...] = ()
     contexts: tuple[ContextUse, ...] = ()
+    waiting: int = 0
 
 
 class ContextExecutor(Executor):
@@ -87,7 +91,7 @@ class ContextExecutor(Executor):
             `bin/python`), or of an interpreter. A `Manifest`.
         initializer: called once in each context process before its set-up.
         initargs: its arguments.
-        nodes: where workers on other machines may join.
+        nodes: where workers on other machines come from, such as `RemoteNodes`, which lets them join.
         store: folder of the store of layers; `ENVPACK_STORE` by default.
         history: file where the usage of calls is kept, None for none; `ENVPACK_HISTORY` by default.
         max_tries: a call whose process or node is lost so often is given back with `ProcessLostError`.
@@ -126,7 +130,7 @@ class ContextExecutor(Executor):
         environment: Any = None,
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
-        nodes: RemoteNodes | None = None,
+        nodes: NodeSource | None = None,
         store: str | os.PathLike[str] | None = None,
         history: HistoryChoice = "default",
         max_tries: int = MAX_TRIES,
@@ -378,7 +382,32 @@ class ContextExecutor(Executor):
             promises=() if sized is None else tuple(sized.promises()),
             waits=() if sized is None else tuple(sized.waits()),
             contexts=uses(state),
+            waiting=self._loop.waiting(),
         )
+
+    def nodes(self) -> tuple[NodeStatus, ...]:
+        """Return how each machine stands that hosts context processes.
+
+        Raises:
+            TimeoutError: a callback of the user holds the executor up.
+        """
+        return self._loop.nodes()
+
+    def drain(self, node: str, reason: str = "it was told to leave") -> None:
+        """Let a worker leave, as `envpack worker` does on SIGTERM, but whenever the calls that run there have ended.
+
+        Args:
+            node: its id, from `nodes`.
+            reason: in words; the worker tells it when it leaves.
+
+        Raises:
+            ValueError: no such worker is there; this machine cannot leave.
+            TimeoutError: as `nodes`.
+        """
+        if not self._loop.drain(NodeId(node), reason):
+            raise ValueError(
+                f"no worker {node!r} is there; expected the `node` of one of `nodes()` that is not 'local'"
+            )
 
 
 def _event_log(path: str | os.PathLike[str] | None) -> LineWriter | None:
@@ -434,6 +463,8 @@ def _offer(
         memory_bytes=here.memory_bytes,
         disk_bytes=None if disk is None else _checked_bytes("disk", disk),
         gpus=gpus,
+        host=os.uname().nodename,
+        python="{}.{}.{}".format(*sys.version_info),
         context_bytes=None if context_memory is None else _checked_bytes("context_memory", context_memory),
     )
 

@@ -12,7 +12,7 @@ from typing import Literal, NewType
 
 import msgspec
 
-PROTOCOL_VERSION = 5
+PROTOCOL_VERSION = 6
 
 NodeId = NewType("NodeId", str)
 ProcessId = NewType("ProcessId", int)
@@ -181,6 +181,7 @@ class Hello(msgspec.Struct, frozen=True, tag=True):
         formerly: names the one before, after whose end it has come again: what ran then has ended.
         disk_bytes: what calls may write there, all together; 0 for no bound.
         gpus: how many GPUs calls may use.
+        block: which block of workers it belongs to, as whoever started it says; empty without one.
     """
 
     protocol: int
@@ -195,6 +196,7 @@ class Hello(msgspec.Struct, frozen=True, tag=True):
     formerly: str = ""
     disk_bytes: int = 0
     gpus: int = 0
+    block: str = ""
 
 
 class ProcessStarted(msgspec.Struct, frozen=True, tag=True):

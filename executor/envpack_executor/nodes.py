@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from envpack_executor.errors import ExecutorError
 
@@ -26,6 +26,21 @@ class Heartbeat:
 
     every_s: float = 1.0
     silence_s: float = 10.0
+
+
+class NodeSource(Protocol):
+    """Where an executor's nodes come from: `ContextExecutor(nodes=...)` takes one that belongs to no other executor."""
+
+    def open(self, loop: ManagerLoop, resident: Callable[[int], int]) -> None:
+        """Begin, before `loop` starts; what must be freed is handed to its `add_closer`.
+
+        Args:
+            loop: takes the nodes that join. From any thread, its `nodes`, `drain` and `state` tell how things stand.
+            resident: how many context processes a node of so many cores may keep.
+
+        Raises:
+            ExecutorError: it cannot.
+        """
 
 
 class RemoteNodes:

@@ -20,6 +20,7 @@ import click
 @click.option("--wall-time", metavar="TIME", help="Be gone after so long, such as 90s, 30min or 2h.")
 @click.option("--grace", metavar="TIME", help="Let calls that run end within so long before leaving; 20s by default.")
 @click.option("--store", metavar="DIR", type=click.Path(path_type=Path), help="Folder of the store of layers.")
+@click.option("--block", metavar="NAME", default="", help="Name of the block that this worker belongs to.")
 @click.option("--join-within", metavar="TIME", default="30s", show_default=True, help="Wait so long for an answer.")
 def worker(
     address: str,
@@ -32,6 +33,7 @@ def worker(
     wall_time: str | None,
     grace: str | None,
     store: Path | None,
+    block: str,
     join_within: str,
 ) -> int:
     """Run calls for an executor elsewhere until it ends.
@@ -58,6 +60,7 @@ def worker(
         _checked_seconds(join_within, "--join-within"),
         0 if disk is None else _checked_bytes(disk, "--disk"),
         gpus,
+        block,
     )
     wall_time_s = None if wall_time is None else _checked_seconds(wall_time, "--wall-time")
     member = Worker(offer, wall_time_s, GRACE_S if grace is None else _checked_seconds(grace, "--grace"))

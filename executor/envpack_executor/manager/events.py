@@ -67,6 +67,10 @@ class NodeJoined:
     is_foreign: bool = False
     disk_bytes: int | None = None
     gpus: int = 0
+    host: str = ""
+    pid: int = 0
+    block: str = ""
+    python: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,7 @@ class NodeDraining:
     """A machine will leave: calls that run there may end, and it is given no others."""
 
     node: NodeId
+    reason: str = "nothing is left to do"
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +256,7 @@ class ReleaseNode:
     """Let a machine leave: nothing runs there any more."""
 
     node: NodeId
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)

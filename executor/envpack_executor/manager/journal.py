@@ -109,7 +109,7 @@ class Journal:
             case events.NodeJoined():
                 self.other("node joined", node=event.node, name=event.name, slots=event.slots)
             case events.NodeDraining():
-                self.other("node draining", node=event.node)
+                self.other("node draining", node=event.node, reason=event.reason)
             case events.NodeLost():
                 self.other("node lost", node=event.node, reason=event.reason)
             case events.CloseRequested():

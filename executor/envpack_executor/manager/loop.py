@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import TYPE_CHECKING, Any, TypeVar, assert_never
 
 from envpack_executor.errors import ContextSetupError, InitializerError, InternalError, ShutdownError
 from envpack_executor.futures import CallFuture
@@ -45,6 +45,7 @@ from envpack_executor.manager.events import (
 from envpack_executor.manager.loans import Lender, Loan, SendNow, frame_of, take
 from envpack_executor.manager.nodes import LocalNode, NodePort
 from envpack_executor.manager.outbox import Outbox
+from envpack_executor.manager.overview import NodeStatus, may_drain, node_statuses, waiting_calls
 from envpack_executor.manager.printer import OnPrint, tell
 from envpack_executor.manager.reactor import ManagerReactor
 from envpack_executor.manager.settling import (
@@ -102,6 +103,8 @@ if TYPE_CHECKING:
     from envpack_executor.manager.sizing import Sizer
 
 _log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _numbers = itertools.count()
 Prepare = Callable[[ContextRecord], None]
@@ -233,13 +236,58 @@ class ManagerLoop:
 
     def why(self, call: CallFuture[Any]) -> str:
         """Say, from any thread, what a call waits for."""
+        try:
+            return self.ask(functools.partial(self._reason, call))
+        except TimeoutError:
+            return "the manager's thread does not answer"
+
+    def nodes(self) -> tuple[NodeStatus, ...]:
+        """Return, from any thread, how each node stands.
+
+        Raises:
+            TimeoutError: the loop does not answer: a callback of the user holds it up.
+        """
+        return self.ask(lambda: node_statuses(self.state, time.monotonic()))
+
+    def waiting(self) -> int:
+        """Return, from any thread, how many calls have not been sent to any process."""
+        return len(self._calls) + waiting_calls(self.state)
+
+    def drain(self, node: NodeId, reason: str) -> bool:
+        """Let a node leave, from any thread, when the calls that run there have ended.
+
+        Args:
+            node: which.
+            reason: in words; its worker tells it when it leaves.
+
+        Returns:
+            False where no such node is, or none that can leave.
+
+        Raises:
+            TimeoutError: as `nodes`.
+        """
+
+        def drain() -> bool:
+            if not may_drain(self.state, node):
+                return False
+            self._handle(events.NodeDraining(node, reason))
+            return True
+
+        return self.ask(drain)
+
+    def ask(self, question: Callable[[], T]) -> T:
+        """Return, in any thread, what a function says in the loop's thread; in the caller's when the loop has ended.
+
+        Raises:
+            TimeoutError: the loop does not answer: a callback of the user holds it up.
+        """
         if not self._thread.is_alive() or threading.current_thread() is self._thread:
-            return self._reason(call)
-        answer: Future[str] = Future()
+            return question()
+        answer: Future[T] = Future()
 
         def tell() -> None:
             try:
-                answer.set_result(self._reason(call))
+                answer.set_result(question())
             except Exception as error:
                 answer.set_exception(error)
 
@@ -247,8 +295,9 @@ class ManagerLoop:
         try:
             return answer.result(ANSWER_WITHIN_S)
         except TimeoutError:
-            # The loop has ended meanwhile, or a callback of the user holds it up.
-            return "the manager's thread does not answer" if self._thread.is_alive() else self._reason(call)
+            if self._thread.is_alive():
+                raise
+            return question()  # the loop has ended meanwhile
 
     def _reason(self, call: CallFuture[Any]) -> str:
         from envpack_executor.manager.reasons import reason
@@ -356,7 +405,7 @@ class ManagerLoop:
             case NeedChunk():
                 self._send_chunk(node, message)
             case Draining():
-                self._handle(events.NodeDraining(node))
+                self._handle(events.NodeDraining(node, message.reason))
             case Goodbye():
                 self.node_lost(node, message.reason, message.is_blameless)
             case Hello() | WorkerBeat():
@@ -477,7 +526,7 @@ class ManagerLoop:
                     instruction.node, EndCall(instruction.process, instruction.number, instruction.reason)
                 )
             case ReleaseNode():
-                self._outbox.send(instruction.node, Farewell("nothing is left to do"))
+                self._outbox.send(instruction.node, Farewell(instruction.reason))
             case CallsFailed():
                 if isinstance(instruction.error, InitializerError):
                     self._on_broken(instruction.error)

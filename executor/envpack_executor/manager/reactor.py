@@ -219,6 +219,7 @@ class ManagerReactor(CallEnds):
         process.node.busy -= process.extra_slots
         if process.holds_slot:
             self._release(process)
+        process.node.quiet_since_s = max(process.node.quiet_since_s, process.idle_since_s)
         residence.note_gone(process)
         self._idling.is_over(process)
         self._set_ups.is_over(process)
@@ -279,6 +280,8 @@ class ManagerReactor(CallEnds):
         node.context_bytes, node.disk_bytes = event.context_bytes, event.disk_bytes
         node.gpus, node.loads = event.gpus, [0.0] * event.gpus
         node.leaves_at_s, node.is_foreign = event.leaves_at_s, event.is_foreign
+        node.host, node.pid, node.block, node.python = event.host, event.pid, event.block, event.python
+        node.joined_at_s = node.quiet_since_s = self.state.now_s
         self.state.nodes[event.node] = node
         return node
 
@@ -286,7 +289,7 @@ class ManagerReactor(CallEnds):
         node = self.state.nodes.get(event.node)
         if node is None or node.is_draining:
             return
-        node.is_draining = True
+        node.draining = event.reason
         for process, is_kill in admission.unneeded(node):
             self._stop(process, is_kill, todo)
         for process in node.processes.values():
@@ -296,7 +299,7 @@ class ManagerReactor(CallEnds):
 
     def _let_go(self, node: NodeRecord, todo: list[Instruction]) -> None:
         if node.is_draining and not node.processes:
-            todo.append(ReleaseNode(node.node))
+            todo.append(ReleaseNode(node.node, node.draining))
 
     def _node_lost(self, event: NodeLost, todo: list[Instruction]) -> None:
         node = self.state.nodes.pop(event.node, None)

@@ -244,6 +244,10 @@ class Server:
             is_foreign=_minor(hello.python) != _OURS,
             disk_bytes=hello.disk_bytes or None,
             gpus=hello.gpus,
+            host=hello.host,
+            pid=hello.pid,
+            block=hello.block,
+            python=hello.python,
         )
 
     def _beat(self, now_s: float) -> None:

@@ -227,12 +227,18 @@ class NodeRecord:
         is_short: a process was wanted for which it has too little of something, as long as others work.
         leaves_at_s: from then on it takes no calls, on the clock of the events; None where it stays.
         is_foreign: its Python is of another minor version than the client's.
-        is_draining: it will leave as soon as it can.
+        draining: why it will leave as soon as it can; empty while it stays.
         disk_bytes: what calls may write there, all together; None where nobody counts.
         gpus: how many GPUs calls may use.
         loads: which share of each GPU is taken by those that work.
         taken_bytes: memory of those that work and asked for it.
         taken_disk_bytes: likewise.
+        host: the name that it gives itself.
+        pid: of its worker; 0 for the client's own machine.
+        block: which block of workers it belongs to; empty without one.
+        python: version of its interpreter.
+        joined_at_s: when it came, on the clock of the events.
+        quiet_since_s: when it came, or when the last of its processes that are gone had ended its work.
     """
 
     node: NodeId
@@ -252,7 +258,18 @@ class NodeRecord:
     taken_disk_bytes: int = 0
     leaves_at_s: float | None = None
     is_foreign: bool = False
-    is_draining: bool = False
+    draining: str = ""
+    host: str = ""
+    pid: int = 0
+    block: str = ""
+    python: str = ""
+    joined_at_s: float = 0.0
+    quiet_since_s: float = 0.0
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether it will leave as soon as it can."""
+        return bool(self.draining)
 
     @property
     def is_choosy(self) -> bool:

@@ -55,6 +55,7 @@ class Offer:
         join_within_s: give up when the manager has not answered after so long.
         disk_bytes: what calls may write, all together; 0 for no bound.
         gpus: how many GPUs calls may use.
+        block: which block of workers it belongs to; empty without one.
     """
 
     address: str
@@ -66,6 +67,7 @@ class Offer:
     join_within_s: float = 30.0
     disk_bytes: int = 0
     gpus: int = 0
+    block: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +166,7 @@ class Membership:
             self._formerly,
             self._offer.disk_bytes,
             self._offer.gpus,
+            self._offer.block,
         )
 
     def _turn(self) -> None:
