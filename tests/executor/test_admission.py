@@ -17,6 +17,8 @@ from envpack_executor.messages import Environment, NodeId, ProcessGone
 INHERIT = Environment("inherit")
 PREFIX = Environment("prefix", python="/usr/bin/python3")
 
+RELEASED = events.ReleaseNode(NodeId("n"), "nothing is left to do")
+
 
 def node(**fields: Any) -> NodeRecord:
     return NodeRecord(NodeId("n"), "n", slots=1, resident=8, **fields)
@@ -96,7 +98,7 @@ def test_a_node_that_drains_ends_what_is_idle_and_is_let_go_with_its_last_proces
     assert not reactor.handle(ProcessGone(idle.process, 0, -1))
     todo = reactor.handle(events.ResultsArrived(busy.process, [b"2"], []))
     assert [step.process for step in todo if isinstance(step, events.EndProcess)] == [busy.process]
-    assert reactor.handle(ProcessGone(busy.process, 0, -1)) == [events.ReleaseNode(NodeId("n"), "nothing is left to do")]
+    assert reactor.handle(ProcessGone(busy.process, 0, -1)) == [RELEASED]
     assert started(reactor.handle(events.NodeJoined(NodeId("m"), "m", 1, 8)))
     assert not reactor.state.nodes[NodeId("n")].busy
 
@@ -106,7 +108,7 @@ def test_a_node_that_drains_while_its_process_starts_gives_the_call_to_another(r
     (first,) = started(reactor.handle(events.CallsQueued([make_call(context(), 0)])))
     todo = reactor.handle(events.NodeDraining(NodeId("n")))
     assert events.EndProcess(NodeId("n"), first.process, True) in todo
-    assert reactor.handle(ProcessGone(first.process, -9, -1)) == [events.ReleaseNode(NodeId("n"), "nothing is left to do")]
+    assert reactor.handle(ProcessGone(first.process, -9, -1)) == [RELEASED]
     (second,) = started(reactor.handle(events.NodeJoined(NodeId("m"), "m", 1, 8)))
     assert second.node == NodeId("m")
 
