@@ -11,6 +11,7 @@ Map of the package:
 - `process`: what runs inside a context process, standard library alone.
 - `nodes`, `curve`: workers on other machines, and the keys without which nobody joins.
 - `commands`: `envpack run` and `envpack worker`.
+- `extras`: what a plug needs that is not installed with the rest.
 - `errors`, `settings`: every error, every environment variable.
 
 The public names are loaded when they are first used.
