@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import assert_never
 
 from envpack_executor.errors import ResourcesError
-from envpack_executor.manager import admission, residence, resources
+from envpack_executor.manager import admission, misfits, residence, resources
 from envpack_executor.manager.alarms import Alarms
 from envpack_executor.manager.ends import CallEnds, count_threads, ending
 from envpack_executor.manager.events import (
@@ -79,7 +79,7 @@ class ManagerReactor(CallEnds):
     ) -> None:
         super().__init__(state, claim, is_cancelled)
         self.alarms = Alarms()
-        self._set_ups = SetUps(state, self.alarms, self._fail_context)
+        self._set_ups = SetUps(state, self.alarms, self._fail_context, self._has_other)
         self._stalls = Stalls(state, self.alarms, self._ask_back)
         self._idling = Idling(state, self.alarms, self._end_idle_process)
         self.warming = Warming(state, self._start_ahead, self._evict)
@@ -198,7 +198,7 @@ class ManagerReactor(CallEnds):
             self._release(process)
         process.enter(Phase.READY)
         process.last_used = next(self._uses)
-        process.context.failed_starts = ()
+        misfits.forgive(process.node, process.context)
         self._set_ups.is_over(process)
         self.state.set_ups += 1
         residence.note_ready(process, self.state.now_s)
@@ -256,6 +256,7 @@ class ManagerReactor(CallEnds):
         calls = list(context.queue)
         context.queue.clear()
         context.failed_starts = ()
+        context.misfits.clear()
         self.state.waiting.pop(context.number, None)
         self._fail([call for call in calls if self._claimed(call)], error, todo)
 
@@ -462,11 +463,17 @@ class ManagerReactor(CallEnds):
     def _may_begin(self, node: NodeRecord, context: ContextRecord) -> bool:
         return admission.may_begin(node, context.queue[0], self.state.now_s)
 
+    def _has_other(self, context: ContextRecord, node: NodeRecord) -> bool:
+        """Tell whether a context that a node cannot host may be hosted by another one."""
+        return misfits.has_other(node, context, self.state.nodes.values(), self.state.now_s)
+
     def _node_for(self, context: ContextRecord, todo: list[Instruction]) -> NodeRecord | None:
         """Return the node with most free slots of those where fewest processes must leave; and let those leave."""
         nodes = self.state.nodes.values()
         free = [node for node in nodes if self._may_begin(node, context)]
         free = [node for node in free if resources.has_room(node, context.resources)]
+        if context.misfits:
+            free = [node for node in free if not misfits.is_avoided(node, context, nodes, self.state.now_s)]
         if context.is_threaded:
             taken = {p.node.node for p in context.processes.values() if p.phase is not Phase.STOPPING}
             free = [node for node in free if node.node not in taken]

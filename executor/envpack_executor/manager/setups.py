@@ -1,6 +1,6 @@
 """How long a context process may take to become ready, and what is said when it does not. Pure.
 
-ProcessStarted ──alarm──▶ ready in time: nothing      gone: tried again, MAX_FAILED_STARTS times
+ProcessStarted ──alarm──▶ ready in time: nothing      gone: tried again, some times, there or elsewhere (`misfits`)
                    └────▶ not ready: the context has failed, its processes that start are killed
 """
 
@@ -10,14 +10,14 @@ import functools
 from collections.abc import Callable
 
 from envpack_executor.errors import ContextSetupTimeoutError, InitializerTimeoutError, ProcessStartError
+from envpack_executor.manager import misfits
 from envpack_executor.manager.alarms import Alarms
 from envpack_executor.manager.events import Instruction
-from envpack_executor.manager.state import ContextRecord, ManagerState, Phase, ProcessRecord
+from envpack_executor.manager.state import ContextRecord, ManagerState, NodeRecord, Phase, ProcessRecord
 from envpack_executor.messages import ProcessStarted
 
-MAX_FAILED_STARTS = 3
-
 Fail = Callable[[ContextRecord, BaseException, list[Instruction]], None]
+HasOther = Callable[[ContextRecord, NodeRecord], bool]
 
 
 class SetUps:
@@ -27,10 +27,12 @@ class SetUps:
         state: what the manager knows.
         alarms: of the reactor.
         fail: ends what waits for a context, with an error, and kills the processes of it that start.
+        has_other: tells whether a context that a node cannot host may be hosted by another one.
     """
 
-    def __init__(self, state: ManagerState, alarms: Alarms, fail: Fail) -> None:
+    def __init__(self, state: ManagerState, alarms: Alarms, fail: Fail, has_other: HasOther) -> None:
         self._state = state
+        self._has_other = has_other
         self._alarms = alarms
         self._fail = fail
 
@@ -61,12 +63,14 @@ class SetUps:
             last_words: the end of what it wrote to stderr.
             todo: what follows.
         """
-        context = process.context
-        context.failed_starts += (f"{reason} on {process.node.name}",)
-        if can_retry and len(context.failed_starts) < MAX_FAILED_STARTS:
+        context, node = process.context, process.node
+        if not misfits.note(node, context, reason, can_retry):
+            return
+        if self._has_other(context, node):
+            context.misfits[node.node] = self._state.now_s + misfits.AGAIN_AFTER_S
             return
         tries = f"after {len(context.failed_starts)} tries" if len(context.failed_starts) > 1 else "at the first try"
-        reasons = "; ".join(context.failed_starts)
+        reasons = "; ".join(reason for _, reason in context.failed_starts)
         error = ProcessStartError(f"no process for context {context.name!r} could be started {tries}: {reasons}")
         if last_words:
             error.add_note(f"stderr of the process ended with:\n{last_words}")

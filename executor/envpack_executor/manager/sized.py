@@ -247,6 +247,10 @@ class SizedReactor(ManagerReactor):
         self._measure_nodes()
         return node
 
+    def _has_other(self, context: ContextRecord, node: NodeRecord) -> bool:
+        """Return False: which node a call goes to is decided by its allocation, without a look at its context."""
+        return False
+
     def _drain(self, event: NodeDraining, todo: list[Instruction]) -> None:
         super()._drain(event, todo)
         self.placement.close_node(event.node)

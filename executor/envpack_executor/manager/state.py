@@ -109,7 +109,8 @@ class ContextRecord:
         boot: the first frame of each of its processes.
         queue: calls that are not at a process.
         processes: its processes in any phase.
-        failed_starts: how processes were lost before they were ready, since the last that became ready.
+        failed_starts: where and how processes were lost before they were ready, since the last there that became ready.
+        misfits: nodes where none could be started, and until when none is tried there as long as others are left.
         stage: what its processes do before they are ready: nothing, run the executor's initializer, or set up.
         setup_timeout_s: how long that may take; 0 for as long as the executor allows.
         is_fresh: each process serves one call alone.
@@ -132,7 +133,8 @@ class ContextRecord:
     boot: bytes = b""
     queue: deque[Call] | CallQueue | PriorityQueue = field(default_factory=deque)
     processes: dict[ProcessId, ProcessRecord] = field(default_factory=dict)
-    failed_starts: tuple[str, ...] = ()
+    failed_starts: tuple[tuple[NodeId, str], ...] = ()
+    misfits: dict[NodeId, float] = field(default_factory=dict)
     stage: Literal["", "initializer", "set-up"] = ""
     setup_timeout_s: float = 0.0
     is_fresh: bool = False

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from envpack_executor.errors import PreparationError, ShutdownError
-from envpack_executor.manager import admission, residence, resources
+from envpack_executor.manager import admission, misfits, residence, resources
 from envpack_executor.manager.events import Instruction, PreparationDone
 from envpack_executor.manager.state import (
     ContextRecord,
@@ -60,7 +60,11 @@ class Warming:
 
     def _hosts(self, context: ContextRecord) -> list[NodeRecord]:
         now_s = self._state.now_s
-        return [node for node in self._state.nodes.values() if admission.may_host(node, context, now_s)]
+        nodes = self._state.nodes.values()
+        hosts = [node for node in nodes if admission.may_host(node, context, now_s)]
+        if not context.misfits:
+            return hosts
+        return [node for node in hosts if not misfits.is_avoided(node, context, nodes, now_s)]
 
     def _is_starting_enough(self, node: NodeRecord) -> bool:
         """Tell whether anything starts on a node, or is ready there for calls that wait, and was not used yet."""
