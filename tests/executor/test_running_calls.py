@@ -10,7 +10,13 @@ from typing import Any, Literal
 import pytest
 
 from envpack_executor import ContextExecutor, task
-from envpack_executor.errors import CallCancelledError, CallTimeoutError, ProcessExitedError, TaskError
+from envpack_executor.errors import (
+    CallCancelledError,
+    CallTimeoutError,
+    ContextSetupError,
+    ProcessExitedError,
+    TaskError,
+)
 from tests.executor import functions
 from tests.executor.helpers import GENEROUS_S, are_gone, wait_until
 
@@ -108,6 +114,22 @@ def test_the_exception_of_the_last_try_tells_of_the_others(tmp_path: Path) -> No
         assert first == "earlier tries: 2"
         assert second.startswith("  ValueError: try 1 (on this machine, pid ")
         assert third.startswith("  ValueError: try 2 (on this machine, pid ")
+
+
+def _set_up_once(path: str) -> None:
+    Path(path).touch(exist_ok=False)
+
+
+def test_an_error_that_many_calls_share_tells_each_its_own_story(tmp_path: Path) -> None:
+    context = task(context=(_set_up_once, str(tmp_path / "set-up")), retries=1)
+    with ContextExecutor(max_workers=1) as executor:
+        lost, behind = executor.submit(context(functions.leave), 3), executor.submit(context(functions.double), 3)
+        told, spared = lost.exception(GENEROUS_S), behind.exception(GENEROUS_S)
+        for error in (told, spared):
+            assert isinstance(error, ContextSetupError)
+            assert isinstance(error.__cause__, FileExistsError)
+        assert "earlier tries: 1" in told.__notes__[0]
+        assert not getattr(spared, "__notes__", [])
 
 
 def test_a_call_that_ends_its_process_is_tried_again_only_if_told() -> None:

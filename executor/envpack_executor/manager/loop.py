@@ -53,7 +53,7 @@ from envpack_executor.manager.settling import (
     claim,
     claim_and_tell,
     end_ticket,
-    fail,
+    fail_all,
     fate,
     future_of,
     is_cancelled,
@@ -534,8 +534,7 @@ class ManagerLoop:
                     self._usage.add(
                         (call.function, 1, killed_figures(call), call.features) for call in instruction.calls
                     )
-                for call in instruction.calls:
-                    fail(future_of(call), instruction.error)
+                fail_all(instruction.calls, instruction.error)
             case CallsCancelled():
                 for call in instruction.calls:
                     cancel(call)

@@ -5,6 +5,8 @@ All of it runs in the manager's thread, but for a call that its caller withdraws
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +63,13 @@ def settle(call: CallFuture[Any], outcome: Any) -> None:
         fail(call, error)
 
 
+def fail_all(calls: Sequence[Call], error: BaseException) -> None:
+    """Let calls end with an error; those with a story of their own get an error of their own that tells it."""
+    for call in calls:
+        is_shared = len(calls) > 1 and call.troubles is not None
+        fail(future_of(call), _twin(error) if is_shared else error)
+
+
 def fail(call: CallFuture[Any], error: BaseException) -> None:
     """Let a call end with an error, which tells the story of its earlier tries."""
     call.payload = b""
@@ -70,6 +79,15 @@ def fail(call: CallFuture[Any], error: BaseException) -> None:
     if call.troubles is not None and call.troubles.last_words:
         error.add_note(f"stderr of the process that was lost ended with:\n{call.troubles.last_words}")
     call.set_exception(error)
+
+
+def _twin(error: BaseException) -> BaseException:
+    """Return another error that says the same."""
+    twin = copy.copy(error)
+    twin.__cause__ = error.__cause__
+    if notes := getattr(error, "__notes__", None):
+        twin.__notes__ = list(notes)
+    return twin
 
 
 def end_ticket(ticket: Future[None], error: BaseException | None) -> None:
