@@ -170,6 +170,17 @@ soak-executor: ## the same with a million calls in ten minutes
 	$(call setup,test)
 	$(BIN)/python -m tests.executor.chaos --calls 1000000 --seconds 600 $(ARGS)
 
+.PHONY: slurm-tools
+slurm-tools: ## install Slurm and munge, of which tests start some for themselves (Debian, as root)
+	@missing=''; for name in slurmctld slurmd munged sbatch; do PATH="$$PATH:/usr/sbin" command -v $$name >/dev/null || missing="$$missing $$name"; done; \
+	[ -z "$$missing" ] || { \
+	    export DEBIAN_FRONTEND=noninteractive; \
+	    echo "make: installing what has$$missing"; \
+	    apt-get install -qq -y --no-install-recommends slurm-wlm munge >/dev/null 2>&1 || { \
+	        apt-get update -qq && apt-get install -qq -y --no-install-recommends slurm-wlm munge >/dev/null; \
+	    }; \
+	}
+
 .PHONY: fuzz
 fuzz: ## try a hundred times as many inputs, and new ones each time, in the tests that make their inputs up
 	$(call setup,test)
