@@ -9,7 +9,7 @@ Map of the package:
 - `linewriter`: the file of the event log.
 - `values`, `bulk`: large values, which are held once and named in calls, and the channel on which they travel.
 - `process`: what runs inside a context process, standard library alone.
-- `nodes`, `curve`: workers on other machines, and the keys without which nobody joins.
+- `nodes`, `curve`: workers on other machines, and the keys without which nobody joins; `blocks`: as many as calls want.
 - `commands`: `envpack run` and `envpack worker`.
 - `extras`: what a plug needs that is not installed with the rest.
 - `errors`, `settings`: every error, every environment variable.

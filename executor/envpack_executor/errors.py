@@ -228,6 +228,10 @@ class ShutdownError(ExecutorError):
     """The executor was ended, by an interrupt or at once, while the call ran."""
 
 
+class BlocksError(ExecutorError, BrokenExecutor):
+    """Blocks of nodes failed one after another, and no node is left: the executor takes no further calls."""
+
+
 class InternalError(ExecutorError, BrokenExecutor):
     """The executor takes no further calls because of a bug of the executor itself, with the story that led there."""
 

@@ -7,7 +7,7 @@ import threading
 import weakref
 from typing import Protocol
 
-from envpack_executor.errors import InitializerError, InternalError
+from envpack_executor.errors import ExecutorError
 from envpack_executor.mapping import Feeds
 
 
@@ -33,7 +33,7 @@ class Gate:
     def __init__(self) -> None:
         self.feeds = Feeds()
         self._closed_because = ""
-        self._broken: InitializerError | InternalError | None = None
+        self._broken: ExecutorError | None = None
 
     def check(self) -> None:
         """Let a call pass.
@@ -51,7 +51,7 @@ class Gate:
         """Let no further call in."""
         self._closed_because = self._closed_because or because
 
-    def breaks(self, error: InitializerError | InternalError) -> None:
+    def breaks(self, error: ExecutorError) -> None:
         """Let no further call in, because the executor cannot run any."""
         self._broken = self._broken or error
 

@@ -3,6 +3,8 @@
 | variable | meaning | default |
 |---|---|---|
 | `ENVPACK_EVENTS` | file for the event log of every executor, see `ContextExecutor(events=)` | unset: none |
+| `ENVPACK_RUNS` | folder for what the jobs of `ProviderNodes` need, on a file system that all nodes see | \
+`$XDG_STATE_HOME/envpack/runs`, else `~/.local/state/envpack/runs` |
 
 The store (`ENVPACK_STORE`) and the history (`ENVPACK_HISTORY`) belong to the packages that own them. It sets, where the
 user has not:
@@ -39,6 +41,14 @@ DEVICE_VARIABLES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")
 def events_path() -> str | None:
     """Return the file of the event log; None where none shall be kept."""
     return os.environ.get("ENVPACK_EVENTS") or None
+
+
+def runs_folder() -> Path:
+    """Return the folder with one for each run; it may not exist yet."""
+    if explicit := os.environ.get("ENVPACK_RUNS"):
+        return Path(explicit).expanduser().absolute()
+    state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    return Path(state).expanduser().absolute() / "envpack" / "runs"
 
 
 def usable_cores() -> int:

@@ -24,7 +24,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, assert_never
 
-from envpack_executor.errors import ContextSetupError, InitializerError, InternalError, ShutdownError
+from envpack_executor.errors import ContextSetupError, ExecutorError, InitializerError, InternalError, ShutdownError
 from envpack_executor.futures import CallFuture
 from envpack_executor.manager import events
 from envpack_executor.manager.arrivals import Arrivals
@@ -131,7 +131,7 @@ class ManagerLoop:
     def __init__(
         self,
         prepare: Prepare,
-        on_broken: Callable[[InitializerError | InternalError], None],
+        on_broken: Callable[[ExecutorError], None],
         usage: UsageSink,
         store: str | None,
         state: ManagerState,
@@ -162,8 +162,10 @@ class ManagerLoop:
         self.arrivals = Arrivals()
         self._closers.append(self.arrivals.close)
         self.on_first_kept: Callable[[], None] | None = None
+        self.about_nodes: Callable[[], str] | None = None
         self._wake_descriptor = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._is_asleep = False
+        self._has_withdrawn = False
         self._is_finished = False
         self._is_over = False
         self._thread = threading.Thread(target=self._run, name="envpack-manager", daemon=True)
@@ -227,8 +229,15 @@ class ManagerLoop:
 
     def note_cancel(self) -> None:
         """Note, from any thread, that a queued call was cancelled; when the executor closes, nobody waits for it."""
+        self._has_withdrawn = True
         if self.state.is_closing and not self._is_over:
-            self.call_soon(functools.partial(self._handle, events.CallsWithdrawn()))
+            self.call_soon(self.forget_withdrawn)
+
+    def forget_withdrawn(self) -> None:
+        """Count the calls no more that were cancelled while they were queued; in the loop's thread."""
+        if self._has_withdrawn:
+            self._has_withdrawn = False
+            self._handle(events.CallsWithdrawn())
 
     def slots(self) -> int:
         """Return, from any thread, how many calls run at once."""
@@ -304,11 +313,23 @@ class ManagerLoop:
 
         if call.done():
             return fate(call)
-        return reason(self.state, call, () if self.sized is None else self.sized.waits())
+        about_nodes = "" if self.about_nodes is None else self.about_nodes()
+        return reason(self.state, call, () if self.sized is None else self.sized.waits(), about_nodes)
 
     def request_cancel(self, call: Call) -> None:
         """Ask the loop to end a call, wherever it is."""
         self.call_soon(functools.partial(self._handle, events.CancelRequested(call)))
+
+    def give_up_waiting(self, error: ExecutorError) -> None:
+        """Let no further call in, and end those that wait with this error; those that run go on."""
+
+        def end() -> None:
+            self._on_broken(error)
+            contexts = {*self.state.waiting.values(), *(each.context for each in self._reactor.warming.preparations)}
+            for context in contexts:
+                self._handle(events.ContextFailed(context.number, error))
+
+        self.call_soon(end)
 
     def request_close(self, is_cancelling: bool = False) -> None:
         """Ask the loop to end when every call has its end."""

@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from envpack_executor.manager.sized import Wait
 
 
-def reason(state: ManagerState, call: Call, waits: Sequence[Wait] = ()) -> str:
+def reason(state: ManagerState, call: Call, waits: Sequence[Wait] = (), about_nodes: str = "") -> str:
     """Say what a call waits for, or for how long it has run.
 
     Args:
         state: what the manager knows.
         call: a call that has no end yet.
         waits: why calls wait for what they are promised, where they are promised something.
+        about_nodes: what whoever supplies nodes says about those that are on their way.
     """
     for process in call.context.processes.values():
         if call in process.outstanding:
@@ -32,7 +33,7 @@ def reason(state: ManagerState, call: Call, waits: Sequence[Wait] = ()) -> str:
     if before is None:
         return "it has been submitted just now"
     behind = f"; {_count(before, 'call')} of its context before it" if before else ""
-    return _queued(state, call, waits) + _tries(call) + behind
+    return _queued(state, call, waits, about_nodes) + _tries(call) + behind
 
 
 def _at(process: ProcessRecord, index: int, now_s: float) -> str:
@@ -50,12 +51,13 @@ def _at(process: ProcessRecord, index: int, now_s: float) -> str:
     return f"{_count(index, 'call')} before it on {where}, of which {first!r} runs {since}{asked}"
 
 
-def _queued(state: ManagerState, call: Call, waits: Sequence[Wait]) -> str:
+def _queued(state: ManagerState, call: Call, waits: Sequence[Wait], about_nodes: str) -> str:
     context = call.context
     if context.environment is None:
         return "its environment is being found out and packed"
+    more = f": {about_nodes}" if about_nodes else ""
     if not state.nodes:
-        return "no node has joined yet"
+        return f"no node has joined yet{more}"
     alive = [process for process in context.processes.values() if process.phase is not Phase.STOPPING]
     starting = [process for process in alive if process.phase is Phase.STARTING]
     if starting and len(starting) == len(alive):
@@ -70,7 +72,7 @@ def _queued(state: ManagerState, call: Call, waits: Sequence[Wait]) -> str:
         return lacks
     if all(node.busy >= node.slots for node in state.nodes.values()):
         slots = sum(node.slots for node in state.nodes.values())
-        return f"no free slot: {slots} of {slots} are taken on {_count(len(state.nodes), 'node')}"
+        return f"no free slot: {slots} of {slots} are taken on {_count(len(state.nodes), 'node')}{more}"
     if not alive and any(node.is_short for node in state.nodes.values()):
         return f"no room: no node has memory for another process of {context.name!r} beside those that work"
     return "its turn has not come"
