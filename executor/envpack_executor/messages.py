@@ -12,7 +12,7 @@ from typing import Literal, NewType
 
 import msgspec
 
-PROTOCOL_VERSION = 6
+PROTOCOL_VERSION = 7
 
 NodeId = NewType("NodeId", str)
 ProcessId = NewType("ProcessId", int)
@@ -149,6 +149,7 @@ class Welcome(msgspec.Struct, frozen=True, tag=True):
         watch_every_s: the worker tells so often how much memory its processes have; 0 to tell nothing.
         bulk_port: where the manager takes bulk connections, on the host that the worker has connected to; 0 for none.
         bulk_token: what they are authenticated with; it never leaves the encrypted connection.
+        shares_layers: workers pass layers on to each other; the worker says by `Sharing` where it does.
     """
 
     heartbeat_s: float
@@ -156,6 +157,23 @@ class Welcome(msgspec.Struct, frozen=True, tag=True):
     watch_every_s: float = 0.0
     bulk_port: int = 0
     bulk_token: bytes = b""
+    shares_layers: bool = False
+
+
+class TakeLayer(msgspec.Struct, frozen=True, tag=True):
+    """Take a layer by the bulk channel from another worker, or from the manager where none is named.
+
+    Args:
+        digest: of the layer.
+        source: names the worker, in words with the manager alone.
+        address: where it serves layers.
+        port: likewise.
+    """
+
+    digest: str
+    source: str = ""
+    address: str = ""
+    port: int = 0
 
 
 class ManagerBeat(msgspec.Struct, frozen=True, tag=True):
@@ -307,6 +325,48 @@ class NeedChunk(msgspec.Struct, frozen=True, tag=True):
     offset: int
 
 
+class Sharing(msgspec.Struct, frozen=True, tag=True):
+    """The worker serves layers to others: those that it has, and the pieces of those that it is receiving.
+
+    Args:
+        address: where; of the loopback interface, it means something to workers of the same machine only.
+        port: likewise.
+        machine: name of the machine.
+        is_loopback: the address is one of the loopback interface.
+    """
+
+    address: str
+    port: int
+    machine: str
+    is_loopback: bool
+
+
+class NeedLayer(msgspec.Struct, frozen=True, tag=True):
+    """The worker wants to know from whom to take a layer by the bulk channel; `TakeLayer` answers, sooner or later.
+
+    Args:
+        digest: of the layer.
+        failed: the source that it was told before, where that has failed.
+        why: `cut` if that cannot be reached, `gone` if it has not got the layer, `wrong` if what came is not the layer.
+    """
+
+    digest: str
+    failed: str = ""
+    why: Literal["", "cut", "gone", "wrong"] = ""
+
+
+class LayersHere(msgspec.Struct, frozen=True, tag=True):
+    """These layers are in the worker's store."""
+
+    digests: tuple[str, ...]
+
+
+class LayerAway(msgspec.Struct, frozen=True, tag=True):
+    """Others cannot have this layer here (any more): it comes another way, or not at all."""
+
+    digest: str
+
+
 class WorkerBeat(msgspec.Struct, frozen=True, tag=True):
     """The worker is there."""
 
@@ -325,7 +385,17 @@ class Goodbye(msgspec.Struct, frozen=True, tag=True):
 
 
 ToWorker = (
-    StartProcess | Deliver | DropBlobs | EndCall | TakeBack | StopProcess | Chunk | Farewell | Welcome | ManagerBeat
+    StartProcess
+    | Deliver
+    | DropBlobs
+    | EndCall
+    | TakeBack
+    | StopProcess
+    | Chunk
+    | Farewell
+    | Welcome
+    | ManagerBeat
+    | TakeLayer
 )
 FromWorker = (
     Hello
@@ -339,6 +409,10 @@ FromWorker = (
     | ResultComing
     | ResultPiece
     | NeedChunk
+    | Sharing
+    | NeedLayer
+    | LayersHere
+    | LayerAway
     | WorkerBeat
     | Draining
     | Goodbye

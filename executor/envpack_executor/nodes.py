@@ -56,9 +56,12 @@ class RemoteNodes:
             `bulk_port`, authenticated and checked, but not encrypted; over the encrypted one only where these cannot be
             made. `"encrypted"`: over the encrypted one, which is slower.
         bulk_port: for `"plain"`; 0 takes a free one.
+        peers: how many layers a worker passes on to others at once, for `"plain"`: the client then sends each layer
+            once, and whoever needs it too takes it from a worker, while that is still receiving it. 0 to send it to
+            each worker from the client.
 
     Raises:
-        ValueError: `bulk` is neither.
+        ValueError: `bulk` is neither, or `peers` is negative.
     """
 
     def __init__(
@@ -68,11 +71,15 @@ class RemoteNodes:
         heartbeat: Heartbeat | None = None,
         bulk: Literal["plain", "encrypted"] = "plain",
         bulk_port: int = 0,
+        peers: int = 4,
     ) -> None:
         if bulk not in ("plain", "encrypted"):
             raise ValueError(f"bulk is {bulk!r}, expected 'plain' or 'encrypted'")
+        if peers < 0:
+            raise ValueError(f"peers is {peers}, expected 0 or more")
         self.bind = bind
         self.bulk_port = bulk_port if bulk == "plain" else None
+        self.peers = peers if bulk == "plain" else 0
         self.heartbeat = heartbeat or Heartbeat()
         self._chosen = None if key_file is None else Path(key_file).absolute()
         self._folder: tempfile.TemporaryDirectory[str] | None = None
@@ -116,7 +123,7 @@ class RemoteNodes:
             self._folder = tempfile.TemporaryDirectory(prefix="envpack-key-")
             key_file = Path(self._folder.name) / "worker.key"
         try:
-            self._server = Server(self.bind, key_file, self.heartbeat, loop, resident, self.bulk_port)
+            self._server = Server(self.bind, key_file, self.heartbeat, loop, resident, self.bulk_port, self.peers)
         except BaseException:
             self._clean_up()
             raise

@@ -22,6 +22,7 @@ from envpack_executor import ContextExecutor, RemoteNodes, messages
 from envpack_executor.bulk import client, server, wire
 from envpack_executor.bulk.client import BulkClient, Source, Transfer
 from envpack_executor.bulk.server import BulkServer
+from envpack_executor.bulk.stored import StoredLayer
 from envpack_executor.bulk.wire import PIECE_BYTES, Kind, Request
 from envpack_executor.manager.arrivals import Arrivals
 from envpack_executor.messages import NodeId
@@ -46,7 +47,7 @@ def arrivals() -> Iterator[Arrivals]:
 @pytest.fixture
 def bulk_server(tmp_path: Path, arrivals: Arrivals) -> Iterator[BulkServer]:
     listener = socket.create_server(("127.0.0.1", 0))
-    bulk = BulkServer(listener, TOKEN, lambda digest: tmp_path / f"layer-{digest}", arrivals)
+    bulk = BulkServer(listener, TOKEN, lambda digest: StoredLayer(tmp_path / f"layer-{digest}"), arrivals)
     yield bulk
     bulk.close()
 
@@ -61,7 +62,7 @@ class Moves:
 
     def move(self, kind: Kind, name: str, size: int, copy: Any) -> Any:
         """Return how it ended: the size, or the reason."""
-        self.client.move(Transfer(kind, name, size, copy, self.ends.append, self.ends.append))
+        self.client.move(Transfer(kind, name, size, copy, self.ends.append, lambda error: self.ends.append(str(error))))
         self.jobs.get(timeout=GENEROUS_S)()
         return self.ends.pop()
 

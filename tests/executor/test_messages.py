@@ -29,6 +29,7 @@ def _message(kind: type) -> st.SearchStrategy[Any]:
         "int": SMALL_INT,
         "ProcessId": st.integers(0, 2**62),
         "str": st.text(),
+        "Literal['', 'cut', 'gone', 'wrong']": st.sampled_from(["", "cut", "gone", "wrong"]),
         "bytes": st.binary(),
         "bool": st.booleans(),
         "float": st.floats(allow_nan=False),

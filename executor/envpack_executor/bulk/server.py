@@ -1,4 +1,4 @@
-"""The manager's end of the bulk channel.
+"""The giving end of the bulk channel: the manager's, and that of a worker that passes layers on.
 
     thread of the door: accept, wait for one request ──right token──▶ a thread for each connection: piece after piece
 
@@ -9,6 +9,7 @@ runs in the manager's loop.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import selectors
@@ -16,11 +17,11 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Protocol
 
 from envpack_executor.bulk.wire import (
     NOT_HERE,
+    NOT_YET,
     REQUEST_BYTES,
     Kind,
     Request,
@@ -42,6 +43,23 @@ MAX_CONNECTIONS = 64
 _IDLE_S = 60.0
 
 
+class Layer(Protocol):
+    """A layer that is here, or on its way here; used by one thread."""
+
+    def await_piece(self, offset: int, length: int) -> int | None:
+        """Return the size of the whole when these bytes are here; None if they are not within a moment.
+
+        Raises:
+            OSError: they will never be.
+        """
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return bytes that are here."""
+
+    def close(self) -> None:
+        """It is not read any more."""
+
+
 class ResultSink(Protocol):
     """Who takes the pieces of results; from any thread."""
 
@@ -58,12 +76,16 @@ class BulkServer:
     Args:
         listener: a listening socket; taken over.
         token: of this run.
-        layer: returns the file of a layer's blob; raises `KeyError` or `ValueError` when the store has it not.
-        results: takes pieces of results.
+        layer: opens the layer of a digest, from any thread; raises `OSError` if it is not here.
+        results: takes pieces of results; None where nobody brings any.
     """
 
     def __init__(
-        self, listener: socket.socket, token: bytes, layer: Callable[[str], Path], results: ResultSink
+        self,
+        listener: socket.socket,
+        token: bytes,
+        layer: Callable[[str], Layer],
+        results: ResultSink | None = None,
     ) -> None:
         self.port: int = listener.getsockname()[1]
         self._listener = listener
@@ -191,21 +213,26 @@ class BulkServer:
 
     def _send_layer(self, connection: socket.socket, request: Request) -> None:
         try:
-            file = open(self._layer(request.name), "rb")  # noqa: SIM115  # closed below
-        except (OSError, KeyError, ValueError):
+            layer = self._layer(request.name)
+        except OSError:
             send_head(connection, request, self._token, NOT_HERE, 0)
             return
-        with file:
-            total = os.fstat(file.fileno()).st_size
+        with contextlib.closing(layer):
+            try:
+                total = layer.await_piece(request.offset, request.length)
+            except OSError:
+                total = NOT_HERE
+            if total is None or total == NOT_HERE:
+                send_head(connection, request, self._token, NOT_YET if total is None else NOT_HERE, 0)
+                return
             length = _length(request, total)
             send_head(connection, request, self._token, total, length)
-            send_piece(
-                connection, request, self._token, length, lambda offset, size: os.pread(file.fileno(), size, offset)
-            )
+            send_piece(connection, request, self._token, length, layer.read)
 
     def _take_result(self, connection: socket.socket, request: Request) -> None:
-        descriptor = self._results.room(request.name, request.length, request.offset)
-        if descriptor is None:
+        results = self._results
+        descriptor = None if results is None else results.room(request.name, request.length, request.offset)
+        if results is None or descriptor is None:
             raise BulkError(f"result {request.name} is not expected")
         try:
             receive_piece(
@@ -217,7 +244,7 @@ class BulkServer:
             )
         finally:
             os.close(descriptor)
-        self._results.arrived(request.name, request.offset, request.length)
+        results.arrived(request.name, request.offset, request.length)
         send_head(connection, request, self._token, 0, 0)
 
 

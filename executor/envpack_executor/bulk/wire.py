@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from envpack_executor.errors import BulkError
 
 PIECE_BYTES = 8 << 20
+# Of layers: whoever receives one passes on the pieces that it has, so the smaller they are, the sooner.
+LAYER_PIECE_BYTES = 1 << 20
 _STEP_BYTES = 1 << 20
 _DIGEST_BYTES = 32
 _MAGIC = b"EPB1"
@@ -27,6 +29,7 @@ _BODY = struct.Struct(f"<4sB{_NAME_BYTES}sQQ16s")
 _HEAD = struct.Struct("<QQ")
 REQUEST_BYTES = _BODY.size + _DIGEST_BYTES
 NOT_HERE = (1 << 64) - 1
+NOT_YET = NOT_HERE - 1
 
 
 class Kind(enum.IntEnum):
@@ -35,6 +38,11 @@ class Kind(enum.IntEnum):
     LAYER = 1
     VALUE = 2
     RESULT = 3
+
+    @property
+    def piece_bytes(self) -> int:
+        """How large its pieces are; the last one is smaller."""
+        return LAYER_PIECE_BYTES if self is Kind.LAYER else PIECE_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +97,10 @@ def digest(token: bytes, *parts: bytes) -> bytes:
 
 
 def send_head(connection: socket.socket, request: Request, token: bytes, total: int, length: int) -> None:
-    """Answer a request: how large the whole is (`NOT_HERE` if it is not here), and how long the piece that follows."""
+    """Answer a request: how large the whole is, and how long the piece that follows.
+
+    Instead of a size, `NOT_HERE`: it is not here; `NOT_YET`: the piece is on its way here, ask again.
+    """
     head = _HEAD.pack(total, length)
     connection.sendall(head + digest(token, request.nonce, head))
 

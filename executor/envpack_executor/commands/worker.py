@@ -21,6 +21,7 @@ import click
 @click.option("--grace", metavar="TIME", help="Let calls that run end within so long before leaving; 20s by default.")
 @click.option("--store", metavar="DIR", type=click.Path(path_type=Path), help="Folder of the store of layers.")
 @click.option("--block", metavar="NAME", default="", help="Name of the block that this worker belongs to.")
+@click.option("--share-at", default="", metavar="HOST:PORT", help="Pass layers on to other workers here.")
 @click.option("--join-within", metavar="TIME", default="30s", show_default=True, help="Wait so long for an answer.")
 def worker(
     address: str,
@@ -34,6 +35,7 @@ def worker(
     grace: str | None,
     store: Path | None,
     block: str,
+    share_at: str,
     join_within: str,
 ) -> int:
     """Run calls for an executor elsewhere until it ends.
@@ -50,6 +52,7 @@ def worker(
 
     memory_bytes = settings.usable_memory() if memory is None else _checked_bytes(memory, "--memory")
     context_bytes = memory_bytes // 2 if context_memory is None else _checked_bytes(context_memory, "--context-memory")
+    _check_place(share_at)
     offer = Offer(
         _checked_address(address),
         WorkerKey.read(key_file),
@@ -61,6 +64,7 @@ def worker(
         0 if disk is None else _checked_bytes(disk, "--disk"),
         gpus,
         block,
+        share_at=share_at,
     )
     wall_time_s = None if wall_time is None else _checked_seconds(wall_time, "--wall-time")
     member = Worker(offer, wall_time_s, GRACE_S if grace is None else _checked_seconds(grace, "--grace"))
@@ -88,6 +92,12 @@ def _checked_seconds(text: str, option: str) -> float:
         return parse_seconds(text)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint=option) from error
+
+
+def _check_place(place: str) -> None:
+    host, _, port = place.rpartition(":")
+    if place and (not host or not port.isdigit()):
+        raise click.BadParameter(f"{place!r}, expected HOST:PORT", param_hint="--share-at")
 
 
 def _checked_address(address: str) -> str:

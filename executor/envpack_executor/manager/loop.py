@@ -21,9 +21,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, assert_never
 
+from envpack_executor.bulk.stored import StoredLayer
 from envpack_executor.errors import ContextSetupError, ExecutorError, InitializerError, InternalError, ShutdownError
 from envpack_executor.futures import CallFuture
 from envpack_executor.manager import events
@@ -76,9 +76,12 @@ from envpack_executor.messages import (
     FromWorker,
     Goodbye,
     Hello,
+    LayerAway,
+    LayersHere,
     MemoryKept,
     MemorySeen,
     NeedChunk,
+    NeedLayer,
     NodeId,
     ProcessFrame,
     ProcessGone,
@@ -87,6 +90,7 @@ from envpack_executor.messages import (
     ProcessStarted,
     ResultComing,
     ResultPiece,
+    Sharing,
     StopProcess,
     TakeBack,
     WorkerBeat,
@@ -429,7 +433,7 @@ class ManagerLoop:
                 self._handle(events.NodeDraining(node, message.reason))
             case Goodbye():
                 self.node_lost(node, message.reason, message.is_blameless)
-            case Hello() | WorkerBeat():
+            case Hello() | WorkerBeat() | Sharing() | NeedLayer() | LayersHere() | LayerAway():
                 pass  # the connection's own business
             case _:
                 assert_never(message)
@@ -631,15 +635,13 @@ class ManagerLoop:
     def _end_lent(self, process: ProcessRecord) -> None:
         self._outbox.send(process.node.node, StopProcess(process.process, is_kill=True))
 
-    def layer_file(self, digest: str) -> Path:
-        """Return the file of a layer's blob, from any thread.
+    def layer(self, digest: str) -> StoredLayer:
+        """Return the file of a layer, opened, from any thread.
 
         Raises:
-            KeyError, ValueError: the client's store has it not.
+            OSError: the client's store has it not.
         """
-        from envpack.pack import Store
-
-        return Store(self._store).blob(digest)
+        return StoredLayer.of(self._store, digest)
 
     def _send_chunk(self, node: NodeId, message: NeedChunk) -> None:
         from envpack_executor.manager.layers import read_chunk

@@ -25,6 +25,7 @@ from envpack_executor.curve import Guard
 from envpack_executor.errors import ExecutorError
 from envpack_executor.manager.door import Door, listen
 from envpack_executor.manager.events import NodeJoined
+from envpack_executor.manager.spread import Answer, Spread
 from envpack_executor.messages import FromWorker, Hello, NodeId, ProcessId, ToWorker
 from envpack_executor.zeromq import Context, has_input, limit_frames, split, wake_on
 
@@ -79,6 +80,7 @@ class Server:
         loop: takes nodes and their messages; everything here runs in its thread.
         resident: how many context processes a node of so many cores may keep.
         bulk_port: where bulk connections are taken, 0 for a free port; None to take none.
+        peers: to how many others at once a worker passes layers on.
 
     Raises:
         ExecutorError: the address cannot be bound.
@@ -93,12 +95,15 @@ class Server:
         loop: ManagerLoop,
         resident: Callable[[int], int],
         bulk_port: int | None = None,
+        peers: int = 0,
     ) -> None:
         self.key_file = key_file
         self._heartbeat = heartbeat
         self._loop = loop
         self._resident = resident
         self._peers: dict[bytes, _Peer] = {}
+        self._shares_layers = peers > 0
+        self._spread = Spread(peers)
         self._last_beat_s = 0.0
         self._context = Context()
         self._guard = Guard(self._context)
@@ -139,7 +144,7 @@ class Server:
             self._context.destroy(linger=0)
             self.key_file.unlink(missing_ok=True)
             raise ExecutorError(f"cannot listen at port {port} for bulk connections: {error}") from error
-        return BulkServer(listener, self._token, self._loop.layer_file, self._loop.arrivals)
+        return BulkServer(listener, self._token, self._loop.layer, self._loop.arrivals)
 
     def turn(self, now_s: float) -> float:
         """Take what has come, send signs of life; return when that must happen next.
@@ -194,9 +199,18 @@ class Server:
             self._pass_on(identity, message)
 
     def _pass_on(self, identity: bytes, message: FromWorker) -> None:
-        if isinstance(message, messages.Goodbye):
-            del self._peers[identity]
-        self._loop.receive(_node(identity), message)
+        node = _node(identity)
+        match message:
+            case messages.Sharing() | messages.NeedLayer() | messages.LayersHere() | messages.LayerAway():
+                self._tell(self._spread.take(node, message))
+            case messages.Goodbye():
+                del self._peers[identity]
+                self._tell(self._spread.lose(node))
+        self._loop.receive(node, message)
+
+    def _tell(self, answers: list[Answer]) -> None:
+        for answer in answers:
+            self.send(bytes.fromhex(answer.node), answer.message)
 
     def _greet(self, identity: bytes, hello: Hello) -> None:
         name = f"{hello.host} (pid {hello.pid})"
@@ -209,7 +223,8 @@ class Server:
         peer = self._peers[identity] = _Peer(identity, self, hello.membership, now_s)
         beats = self._heartbeat.every_s, self._heartbeat.silence_s
         port = 0 if self._bulk is None else self._bulk.port
-        peer.send(messages.Welcome(*beats, self._loop.watch_every_s, port, self._token))
+        welcome = messages.Welcome(*beats, self._loop.watch_every_s, port, self._token, self._shares_layers)
+        peer.send(welcome)
         self._loop.node_joined(self._offer(_node(identity), name, hello, now_s), peer)
 
     def _objection(self, hello: Hello) -> str:
@@ -261,6 +276,7 @@ class Server:
 
     def _lose(self, peer: _Peer, reason: str, is_blameless: bool) -> None:
         del self._peers[peer.identity]
+        self._tell(self._spread.lose(_node(peer.identity)))
         self._loop.node_lost(_node(peer.identity), reason, is_blameless)
 
 

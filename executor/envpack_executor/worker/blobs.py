@@ -112,9 +112,9 @@ class WorkerBlobs:
             if self._arriving.get(blob.name, (None,))[0] is blob:
                 self._complete(blob)
 
-        def failed(reason: str) -> None:
+        def failed(reason: Exception) -> None:
             if self._arriving.get(blob.name, (None,))[0] is blob:
-                _log.warning("a large value comes by the slow way: %s", reason)
+                _log.warning("a large value comes by the slow way: %r", reason)
                 self._send(NeedChunk(blob.name, 0))
 
         return Transfer(Kind.VALUE, blob.name, blob.size, write, done, failed)
@@ -157,8 +157,8 @@ class WorkerBlobs:
             self._call_soon(lambda: self._send_pieces(name))
             return
 
-        def failed(reason: str) -> None:
-            _log.warning("a large result goes the slow way: %s", reason)
+        def failed(reason: Exception) -> None:
+            _log.warning("a large result goes the slow way: %r", reason)
             self._send_pieces(name)
 
         # Of its own, because a thread may still read from it when the transfer has failed already.

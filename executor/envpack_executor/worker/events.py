@@ -11,10 +11,11 @@ from envpack_executor.messages import Environment, FromWorker, ProcessId, ToWork
 
 @dataclass(frozen=True, slots=True)
 class EnvironmentChecked:
-    """The store was asked for the environment of a process: these layers are not in it."""
+    """The store was asked for the environment of a process: which layers are not in it, and which are."""
 
     process: ProcessId
     missing: tuple[str, ...]
+    present: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

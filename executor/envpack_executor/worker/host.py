@@ -284,8 +284,9 @@ class Host:
         event: events.Event
         try:
             manifest = Manifest.from_dict(json.loads(instruction.environment.manifest))
-            missing = tuple(layer.digest for layer in manifest.layers if not self.store().has(layer.digest))
-            event = events.EnvironmentChecked(instruction.process, missing)
+            missing = tuple(layer.digest for layer in self.store().missing(manifest))
+            present = tuple(layer.digest for layer in manifest.layers if layer.digest not in missing)
+            event = events.EnvironmentChecked(instruction.process, missing, present)
         except Exception as error:
             event = events.LaunchFailed(instruction.process, f"{type(error).__name__}: {error}")
         self._call_soon(functools.partial(self._emit, event))

@@ -11,7 +11,6 @@ nobody knows: then the wait for an answer ends, and the next membership greets a
 
 from __future__ import annotations
 
-import functools
 import os
 import platform
 import secrets
@@ -32,7 +31,8 @@ from envpack_executor.messages import Goodbye, Hello
 from envpack_executor.worker.blobs import WorkerBlobs
 from envpack_executor.worker.events import DrainRequested, Event, Leave, Reply, Tick
 from envpack_executor.worker.host import Host
-from envpack_executor.worker.layers import fetch_layer
+from envpack_executor.worker.layers import WorkerLayers
+from envpack_executor.worker.peers import Peers
 from envpack_executor.worker.reactor import WorkerReactor
 from envpack_executor.worker.state import WorkerState
 from envpack_executor.zeromq import Context, has_input, limit_frames, split, wake_on
@@ -56,6 +56,8 @@ class Offer:
         disk_bytes: what calls may write, all together; 0 for no bound.
         gpus: how many GPUs calls may use.
         block: which block of workers it belongs to; empty without one.
+        share_at: `HOST:PORT` where other workers take layers from this one, port 0 for a free one; empty for the
+            address of this machine that faces the manager.
     """
 
     address: str
@@ -68,6 +70,7 @@ class Offer:
     disk_bytes: int = 0
     gpus: int = 0
     block: str = ""
+    share_at: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +122,7 @@ class Membership:
         self._selector = selectors.DefaultSelector()
         self._reactor = WorkerReactor(WorkerState())
         self._bulk: BulkClient | None = None
+        self._layers: WorkerLayers | None = None
         self._blobs = WorkerBlobs(self._send, self._handle, self._call_soon)
         self._host = Host(self._selector, self._call_soon, self._handle, offer.cores, offer.store, self._blobs)
         self._context = Context()
@@ -142,6 +146,8 @@ class Membership:
 
     def close(self) -> None:
         """End everything that was started here, and say goodbye."""
+        if self._layers is not None:
+            self._layers.close()
         if self._bulk is not None:
             self._bulk.close()
         self._host.close()
@@ -200,7 +206,10 @@ class Membership:
             self._reactor.heard(time.monotonic())
             if isinstance(message, messages.Welcome):
                 self._open_bulk(message)
-            if not (isinstance(message, messages.Chunk) and self._blobs.take_chunk(message)):
+            if isinstance(message, messages.TakeLayer):
+                if self._layers is not None:
+                    self._layers.take(message)
+            elif not (isinstance(message, messages.Chunk) and self._blobs.take_chunk(message)):
                 self._handle(message)
 
     def _check_time(self, now_s: float) -> None:
@@ -234,6 +243,8 @@ class Membership:
         return max(0.0, min((each for each in due if each is not None), default=now_s + 1.0) - now_s)
 
     def _handle(self, event: Event) -> None:
+        if self._layers is not None and self._layers.settles(event):
+            return
         for instruction in self._reactor.handle(event):
             match instruction:
                 case Reply():
@@ -244,18 +255,27 @@ class Membership:
                     self._host.execute(instruction)
 
     def _reply(self, message: messages.FromWorker) -> None:
-        if self._bulk is not None and isinstance(message, messages.NeedChunk) and message.offset == 0:
-            fall_back = functools.partial(self._send, message)
-            fetch_layer(self._bulk, message.digest, self._host.store_layer, fall_back)
+        if self._layers is not None and isinstance(message, messages.NeedChunk) and message.offset == 0:
+            self._layers.fetch(message.digest)
         else:
             self._send(message)
 
     def _open_bulk(self, welcome: messages.Welcome) -> None:
         """Move bytes by the bulk channel of the manager, if it has one."""
-        if welcome.bulk_port and self._bulk is None:
-            host = self._offer.address.removeprefix("tcp://").rpartition(":")[0].strip("[]")
-            self._bulk = BulkClient(Source(host, welcome.bulk_port, welcome.bulk_token), self._call_soon)
-            self._blobs.use(self._bulk)
+        if not welcome.bulk_port or self._bulk is not None:
+            return
+        host = self._offer.address.removeprefix("tcp://").rpartition(":")[0].strip("[]")
+        manager = Source(host, welcome.bulk_port, welcome.bulk_token)
+        self._bulk = BulkClient(manager, self._call_soon)
+        self._blobs.use(self._bulk)
+        self._layers = WorkerLayers(
+            self._bulk,
+            Peers(welcome.bulk_token, welcome.silence_s, self._call_soon),
+            self._send,
+            self._host.store_layer,
+        )
+        if welcome.shares_layers:
+            self._layers.share(manager, self._offer.share_at, self._offer.store)
 
     def _send(self, message: messages.FromWorker) -> None:
         self._socket.send_multipart(split(messages.encode(message)))

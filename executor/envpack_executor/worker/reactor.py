@@ -112,8 +112,8 @@ class WorkerReactor:
             case messages.Welcome():
                 self.state.heartbeat_s, self.state.silence_s = event.heartbeat_s, event.silence_s
                 return [Watch(event.watch_every_s)] if event.watch_every_s else []
-            case messages.ManagerBeat():
-                return []
+            case messages.ManagerBeat() | messages.TakeLayer():
+                return []  # the connection's own business
             case messages.Farewell():
                 return self._farewell(event)
             case Tick():
