@@ -42,6 +42,7 @@ from envpack_monitor.units import parse_bytes
 if TYPE_CHECKING:
     from envpack_executor.linewriter import LineWriter
     from envpack_executor.manager.sized import Promise, Wait
+    from envpack_executor.manager.told import OnUsage, UsageTeller
     from envpack_monitor.predict import Predictor
 
 P = ParamSpec("P")
@@ -115,6 +116,9 @@ class ContextExecutor(Executor):
         output: where what calls print by Python appears. `"inherit"`: where that of their worker does. `"stream"`: in
             `sys.stdout` and `sys.stderr` here, on whichever machine they run. A function of category, `"stdout"` or
             `"stderr"`, and text: it takes it, in a thread of the executor, which waits for it.
+        on_usage: a function that is told what each call has used, before its future is done, by the same thread: a
+            `Usage`, and the future; None instead of that where it is the sum of several calls that are too short to be
+            measured alone.
 
     Raises:
         ValueError: a number, a size or a time is not positive, or `output` is unknown.
@@ -144,6 +148,7 @@ class ContextExecutor(Executor):
         disk: int | str | None = None,
         gpus: int = 0,
         output: OutputChoice = "inherit",
+        on_usage: OnUsage | None = None,
     ) -> None:
         if max_workers is not None and max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
@@ -179,6 +184,7 @@ class ContextExecutor(Executor):
         self._resolver = Resolver(
             environment, boot, preparer, is_sized=sizer is not None, on_memory_asked=on_memory_asked
         )
+        self._loop.teller = _teller(on_usage)
         preparer.answer_to(self._loop)
         self._loop.add_closer(preparer.close)
         if log is not None:
@@ -417,6 +423,14 @@ def _event_log(path: str | os.PathLike[str] | None) -> LineWriter | None:
     from envpack_executor.linewriter import LineWriter  # for those who ask for it
 
     return LineWriter(chosen)
+
+
+def _teller(on_usage: OnUsage | None) -> UsageTeller | None:
+    if on_usage is None:
+        return None
+    from envpack_executor.manager.told import UsageTeller  # likewise
+
+    return UsageTeller(on_usage)
 
 
 def _call_of(future: Future[Any]) -> CallFuture[Any]:

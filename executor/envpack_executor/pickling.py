@@ -23,6 +23,7 @@ import cloudpickle
 from envpack_executor.errors import ForkUnsafeError, PythonMismatchError, RemoteError, RemoteTraceback, ResultError
 from envpack_executor.process.frames import LARGE_BYTES, VALUES_BYTES, WITHOUT_BUFFERS, LargeBuffer, small_buffers_alone
 from envpack_executor.process.kept import Buffers, references
+from envpack_executor.tasks import without_options
 from envpack_executor.values import captured, large
 from envpack_executor.values.references import Kept, keep, noting_needs
 
@@ -127,7 +128,8 @@ def dump_by_value(value: Any, by_value: str | None, buffer_callback: BufferCallb
 
 
 def _dump_with_cloudpickle(value: Any, buffer_callback: BufferCallback | None) -> bytes:
-    data: bytes = cloudpickle.dumps(value, protocol=PROTOCOL, buffer_callback=buffer_callback)
+    with without_options():
+        data: bytes = cloudpickle.dumps(value, protocol=PROTOCOL, buffer_callback=buffer_callback)
     return data
 
 

@@ -1,11 +1,20 @@
-"""`@task`: a function with what the executor should know about each of its calls."""
+"""`@task`: a function with what the executor should know about each of its calls.
+
+How a task is pickled depends on who does it. By name where that leads back to it. By value, our own picklers send the
+bare function: an environment without envpack can open it, and only the call counts there. Those of others (Dask's, for
+instance, on the way to its workers) get the bare function too, with the options beside it as bytes that nobody needs to
+open; `revived` makes it a task again.
+"""
 
 from __future__ import annotations
 
 import functools
 import math
+import pickle
 import sys
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from os import PathLike
 from typing import Any, Generic, Literal, ParamSpec, TypeVar, overload
@@ -34,6 +43,9 @@ class _Inherit:
 
     def __repr__(self) -> str:
         return "INHERIT"
+
+    def __reduce__(self) -> str:
+        return "INHERIT"  # there is one
 
 
 INHERIT = _Inherit()
@@ -98,16 +110,51 @@ class Task(Generic[P, R]):
         return Task(self.function.__get__(instance, owner), self.options)
 
     def __reduce__(self) -> str | tuple[Any, ...]:
-        # By name where the name leads back to this task. Otherwise as the bare function (in a wrapper of the standard
-        # library): what travels goes to processes whose environment has no envpack, and there only the call counts.
+        # The wrapper of the standard library can be opened everywhere.
         name: str = getattr(self, "__qualname__", "")
         module = getattr(self, "__module__", "__main__")
         if module != "__main__" and getattr(sys.modules.get(module), name, None) is self:
             return name
-        return functools.partial, (self.function,)
+        if _pickling.is_bare:
+            return functools.partial, (self.function,)
+        import cloudpickle
+
+        packed = cloudpickle.dumps(self.options)
+        return functools.partial, (self.function,), (self.function, (), {}, {_OPTIONS: packed})
 
     def __repr__(self) -> str:
         return f"<task {getattr(self, '__qualname__', self.function)!s}>"
+
+
+class _Pickling(threading.local):
+    is_bare = False
+
+
+_pickling = _Pickling()
+_OPTIONS = "__envpack_options__"
+
+
+@contextmanager
+def without_options() -> Iterator[None]:
+    """Let tasks that this thread pickles by value be bare functions."""
+    before, _pickling.is_bare = _pickling.is_bare, True
+    try:
+        yield
+    finally:
+        _pickling.is_bare = before
+
+
+def revived(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the task that `function` was before somebody else has pickled it; any other callable as it is."""
+    packed = getattr(function, "__dict__", {}).get(_OPTIONS) if type(function) is functools.partial else None
+    return function if packed is None else Task(function.func, _options(packed))  # type: ignore[attr-defined]
+
+
+@functools.lru_cache(maxsize=256)
+def _options(packed: bytes) -> TaskOptions:
+    """Return the same object for the same bytes, so that the set-up function of many calls is one."""
+    options: TaskOptions = pickle.loads(packed)
+    return options
 
 
 @overload

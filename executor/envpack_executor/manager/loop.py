@@ -66,7 +66,7 @@ from envpack_executor.manager.state import (
     Preparation,
     ProcessRecord,
 )
-from envpack_executor.manager.usage import UsageSink, killed_figures
+from envpack_executor.manager.usage import UsageSink, call_at, killed_figures
 from envpack_executor.messages import (
     CallEnded,
     Draining,
@@ -105,6 +105,7 @@ if TYPE_CHECKING:
     from envpack_executor.manager.journal import Journal
     from envpack_executor.manager.sized import SizedReactor
     from envpack_executor.manager.sizing import Sizer
+    from envpack_executor.manager.told import UsageTeller
 
 _log = logging.getLogger(__name__)
 
@@ -167,6 +168,7 @@ class ManagerLoop:
         self._closers.append(self.arrivals.close)
         self.on_first_kept: Callable[[], None] | None = None
         self.about_nodes: Callable[[], str] | None = None
+        self.teller: UsageTeller | None = None
         self._wake_descriptor = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._is_asleep = False
         self._has_withdrawn = False
@@ -556,9 +558,7 @@ class ManagerLoop:
                 if isinstance(instruction.error, InitializerError):
                     self._on_broken(instruction.error)
                 if isinstance(instruction.error, LimitExceeded):
-                    self._usage.add(
-                        (call.function, 1, killed_figures(call), call.features) for call in instruction.calls
-                    )
+                    self._note_killed(instruction.calls)
                 fail_all(instruction.calls, instruction.error)
             case CallsCancelled():
                 for call in instruction.calls:
@@ -604,13 +604,24 @@ class ManagerLoop:
     def _usages(self, process: ProcessId, usages: list[tuple[int, int, Mapping[str, Any], int]]) -> None:
         """Remember usages; this happens before the calls are done, so that it is known which calls they are of."""
         functions = self._outbox.functions
-        if self.sized is None:
+        if self.sized is None and self.teller is None:
             self._usage.add((functions[number], calls, figures, None) for number, calls, figures, _ in usages)
             return
         for number, calls, figures, call_number in usages:
-            function = functions[number]
-            features = self.sized.learn(process, call_number, function, calls, figures)
+            function, features = functions[number], None
+            if self.sized is not None:
+                features = self.sized.learn(process, call_number, function, calls, figures)
             self._usage.add([(function, calls, figures, features)])
+            if self.teller is not None:
+                call = call_at(self.state.processes.get(process), call_number)
+                self.teller.tell(function, calls, figures, features, call)
+
+    def _note_killed(self, calls: Iterable[Call]) -> None:
+        for call in calls:
+            figures = killed_figures(call)
+            self._usage.add([(call.function, 1, figures, call.features)])
+            if self.teller is not None:
+                self.teller.tell(call.function, 1, figures, call.features, call)
 
     def _setup_failed(self, process_id: ProcessId, stage: str, failure: tuple[bytes | None, str, str, str]) -> None:
         process = self.state.processes.get(process_id)

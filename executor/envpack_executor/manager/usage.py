@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from envpack_executor.manager.state import Call, FunctionRecord
+from envpack_executor.manager.state import Call, FunctionRecord, ProcessRecord
 from envpack_executor.pickling import load_outcome
 
 if TYPE_CHECKING:
@@ -79,6 +79,14 @@ def killed_figures(call: Call) -> dict[str, Any]:
     troubles = call.met()
     found = {"started_at": time.time() - troubles.ran_s, "wall_s": troubles.ran_s, "quality": "lower bound"}
     return found | ({"peak_memory_bytes": troubles.memory_bytes} if troubles.memory_bytes else {})
+
+
+def call_at(process: ProcessRecord | None, number: int) -> Call | None:
+    """Return the call with this number at a process, if it has no end yet; -1 is the number of none."""
+    if process is None or number < 0:
+        return None
+    index = number - process.first
+    return process.outstanding[index] if 0 <= index < len(process.outstanding) else None
 
 
 class UsageSink:

@@ -1,0 +1,74 @@
+"""`EnvpackPlugin`: an executor with contexts in each Dask worker, for `dask.annotate(executor="envpack")`.
+
+The executor is the worker's own: it starts with the worker or when the plugin comes, has as many slots as the worker
+has threads, and ends with it. Works under a nanny: context processes are started as programs, which the daemonic
+processes of nannies may do, and the kernel ends them when their worker is killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import os
+from typing import Any
+
+from distributed import Worker, WorkerPlugin
+
+from envpack_executor.dask.bridge import Bridge
+from envpack_executor.executor import ContextExecutor
+
+_OURS = frozenset({"environment", "nodes", "on_usage"})
+_OPTIONS = frozenset(inspect.signature(ContextExecutor).parameters) - _OURS
+_RUNNING = frozenset({"running", "paused"})
+
+
+class EnvpackPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed has no types
+    """Give every Dask worker an executor whose calls run in retained contexts.
+
+    ```python
+    client.register_plugin(EnvpackPlugin())
+    with dask.annotate(executor="envpack"):
+        futures = client.map(infer, images)  # infer may be a `@task` with a context
+    ```
+
+    Args:
+        environment: where calls run whose `@task` says nothing else, see `ContextExecutor`. Paths are those of the
+            workers' machines.
+        executor: the name by which tasks choose it. Plugins of other names stand beside each other, one of the same
+            name takes the place of the former, whose calls run to their end.
+        topic: of Dask's events under which the usage of tasks is logged: `client.get_events("envpack")`.
+        **options: of the `ContextExecutor` of each worker. By default `max_workers` is the number of threads of the
+            worker, and `context_memory` half of its memory limit.
+
+    Raises:
+        TypeError: there is no such option.
+    """
+
+    def __init__(
+        self, environment: Any = None, *, executor: str = "envpack", topic: str = "envpack", **options: Any
+    ) -> None:
+        unknown = sorted(set(options) - _OPTIONS)
+        if unknown:
+            raise TypeError(f"unknown option {unknown[0]!r}, expected one of: {', '.join(sorted(_OPTIONS))}")
+        is_path = isinstance(environment, str | os.PathLike) and environment != "auto"
+        self.environment = os.path.abspath(os.fspath(environment)) if is_path else environment
+        self.executor = executor
+        self.topic = topic
+        self.options = options
+        self.name = f"envpack-{executor}"
+
+    def setup(self, worker: Worker) -> None:
+        """Give the worker its executor; Dask calls this."""
+        slots = self.options.get("max_workers") or worker.state.nthreads
+        limit_bytes = worker.memory_manager.memory_limit
+        defaults = {"context_memory": limit_bytes // 2} if limit_bytes else {}
+        options = {**defaults, **self.options, "environment": self.environment}
+        worker.executors[self.executor] = Bridge(slots, functools.partial(worker.log_event, self.topic), options)
+
+    async def teardown(self, worker: Worker) -> None:
+        """End the worker's executor; Dask calls this. A worker that goes on lets its calls end first."""
+        bridge = worker.executors.pop(self.executor, None)
+        if isinstance(bridge, Bridge):
+            is_going_on = worker.status.name in _RUNNING
+            await asyncio.to_thread(bridge.close if is_going_on else bridge.shutdown)
