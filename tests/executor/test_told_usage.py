@@ -34,9 +34,8 @@ def test_usage_comes_with_the_future_of_its_call_and_before_its_end() -> None:
     with ContextExecutor(2, on_usage=lambda usage, call: told.append((usage, call, call.done()))) as executor:
         futures = [executor.submit(work, 0.01 * number) for number in (1, 2, 3)]
         results = [future.result(GENEROUS_S) for future in futures]
-    assert {call: usage.cpu_s is not None and usage.cpu_s >= call.result() for usage, call, _ in told if call} == {
-        future: True for future in futures
-    }
+    assert {call for _, call, _ in told} == set(futures)
+    assert all(usage.cpu_s is not None and call is not None and usage.cpu_s >= call.result() for usage, call, _ in told)
     assert results == [0.01, 0.02, 0.03]
     assert not any(is_done for _, _, is_done in told)
     assert {usage.category for usage, _, _ in told} == {f"{work.__module__}.work"}

@@ -18,7 +18,7 @@ from concurrent import futures
 from typing import TYPE_CHECKING, Any
 
 from envpack_executor.dask.calls import call_of
-from envpack_executor.errors import CallCancelledError, ProcessExitedError
+from envpack_executor.errors import ProcessExitedError
 from envpack_executor.executor import ContextExecutor
 
 if TYPE_CHECKING:

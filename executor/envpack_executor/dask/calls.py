@@ -34,7 +34,7 @@ class DaskCall:
     kwargs: dict[str, Any]
 
 
-def call_of(node: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> DaskCall | None:
+def call_of(node: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> DaskCall | None:
     """Return the call inside a node.
 
     Args:
