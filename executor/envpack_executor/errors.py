@@ -252,6 +252,12 @@ class BulkError(ExecutorError):
     """What came on the bulk channel is not what it should be, or did not come whole; it is asked for again."""
 
 
+class ProfileError(ExecutorError):
+    """The file that `ENVPACK_PROFILE` names cannot be used."""
+
+    exit_code: ClassVar[int] = 2
+
+
 class KeyFileError(ExecutorError):
     """A key file is missing, readable by others, or not one."""
 

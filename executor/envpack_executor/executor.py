@@ -34,6 +34,7 @@ from envpack_executor.manager.usage import CategoryUsage, HistoryChoice, UsageSi
 from envpack_executor.messages import NodeId
 from envpack_executor.nodes import NodeSource
 from envpack_executor.pickling import dump, dump_arguments, put
+from envpack_executor.profile import profiled
 from envpack_executor.resolving import Resolver
 from envpack_executor.values.references import Kept
 from envpack_monitor.allocation import Allocation
@@ -84,6 +85,8 @@ class ExecutorStats:
 class ContextExecutor(Executor):
     """Run calls in warm processes that keep environment, code and set-up result of a function.
 
+    What is left out here may be said by the file that `ENVPACK_PROFILE` names: options, and the nodes.
+
     Args:
         max_workers: how many calls run at once on this machine; the cores that this process may use by default. With
             `nodes`, that many run here beside those of the nodes, and none by default.
@@ -122,11 +125,13 @@ class ContextExecutor(Executor):
 
     Raises:
         ValueError: a number, a size or a time is not positive, or `output` is unknown.
+        ProfileError: the file that `ENVPACK_PROFILE` names cannot be used.
         TypeError: `initializer` cannot be called, or `allocations` is no predictor.
         HistoryError: of `allocations="auto"`: the history cannot be read.
         EventLogError: the file of `events` cannot be opened.
     """
 
+    @profiled
     def __init__(
         self,
         max_workers: int | None = None,

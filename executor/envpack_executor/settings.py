@@ -3,6 +3,7 @@
 | variable | meaning | default |
 |---|---|---|
 | `ENVPACK_EVENTS` | file for the event log of every executor, see `ContextExecutor(events=)` | unset: none |
+| `ENVPACK_PROFILE` | file of what every executor is told that its program leaves out, see `profile` | unset: none |
 | `ENVPACK_RUNS` | folder for what the jobs of `ProviderNodes` need, on a file system that all nodes see | \
 `$XDG_STATE_HOME/envpack/runs`, else `~/.local/state/envpack/runs` |
 
@@ -15,7 +16,7 @@ user has not:
 | `NUMEXPR_NUM_THREADS`, `BLIS_NUM_THREADS` | at least 1 |
 
 And, always, where the node offers GPUs: `CUDA_VISIBLE_DEVICES` and `HIP_VISIBLE_DEVICES`, the devices of the process;
-none for one whose calls ask for none.
+none for one whose calls ask for none. `ENVPACK_PROFILE` is taken away there: an executor that a call makes is its own.
 """
 
 from __future__ import annotations
@@ -41,6 +42,12 @@ DEVICE_VARIABLES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")
 def events_path() -> str | None:
     """Return the file of the event log; None where none shall be kept."""
     return os.environ.get("ENVPACK_EVENTS") or None
+
+
+def profile_path() -> Path | None:
+    """Return the file of the profile; None where there is none."""
+    explicit = os.environ.get("ENVPACK_PROFILE")
+    return Path(explicit).expanduser().absolute() if explicit else None
 
 
 def runs_folder() -> Path:
@@ -94,6 +101,7 @@ def child_environ(environ: Mapping[str, str], threads: int, devices: tuple[int, 
             no say.
     """
     child = {**dict.fromkeys(THREAD_VARIABLES, str(threads)), **environ}
+    child.pop("ENVPACK_PROFILE", None)
     if devices is not None:
         for name in DEVICE_VARIABLES:
             child[name] = ",".join(_device(environ, name, device) for device in devices)

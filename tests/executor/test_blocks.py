@@ -279,9 +279,9 @@ def test_nodes_of_blocks_belong_to_one_executor_and_limits_are_checked(tmp_path:
 
 def test_every_option_becomes_a_word_of_the_worker() -> None:
     options = WorkerOptions(2, "16GB", 10_000, "1TB", 1, "/scratch/store", 540.0, 30.0, 60.0, ("envpack",))
-    command = WorkerCommand("tcp://192.0.2.7:5555", "/home/a user/worker.key", "b-1", options)
+    command = WorkerCommand("tcp://192.0.2.7:5555", "/shared/a user/worker.key", "b-1", options)
     assert str(command) == (
-        "envpack worker --connect tcp://192.0.2.7:5555 --key '/home/a user/worker.key' --block b-1 --cores 2 "
+        "envpack worker --connect tcp://192.0.2.7:5555 --key '/shared/a user/worker.key' --block b-1 --cores 2 "
         "--memory 16GB --context-memory 10000 --disk 1TB --gpus 1 --store /scratch/store --wall-time 540s "
         "--grace 30s --join-within 60s"
     )
