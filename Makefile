@@ -181,6 +181,12 @@ slurm-tools: ## install Slurm and munge, of which tests start some for themselve
 	    }; \
 	}
 
+# Needs root, ip, tc and nsenter; where there are none, the tests say so and are skipped.
+.PHONY: links
+links: ## bring a pack of 300 MB to two hosts behind cables of 100 Mbit/s, and cut one of them off during a run
+	$(call setup,test)
+	LINKS_MEGABYTES=300 $(BIN)/python -m pytest -s --timeout 1200 tests/executor/test_links.py $(ARGS)
+
 .PHONY: fuzz
 fuzz: ## try a hundred times as many inputs, and new ones each time, in the tests that make their inputs up
 	$(call setup,test)

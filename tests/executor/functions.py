@@ -28,6 +28,11 @@ def double(value: Any) -> Any:
     return 2 * value
 
 
+def double_after(value: Any, seconds: float) -> Any:
+    time.sleep(seconds)
+    return 2 * value
+
+
 def pid() -> int:
     return os.getpid()
 

@@ -1,0 +1,159 @@
+"""Workers on hosts of their own behind cables of 100 Mbit/s: what passes through which, and what becomes of a cut.
+
+The long form (`make links`) has a pack of 300 MB and prints its figures.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from tests.executor import ballast, hosts
+from tests.executor.helpers import GENEROUS_S, MB, are_gone, descendants, environ, wait_until
+from tests.executor.hosts import Hosts
+from tests.executor.linked_client import QUICK
+
+pytestmark = pytest.mark.slow
+
+MEGABYTES = int(os.environ.get("LINKS_MEGABYTES", "8"))
+MBIT = 100
+WORKERS = ("one", "two")
+
+
+@pytest.fixture
+def net() -> Iterator[Hosts]:
+    if reason := hosts.missing():
+        pytest.skip(reason)
+    with hosts.laid(["client", *WORKERS], MBIT) as laid:
+        yield laid
+
+
+class Run:
+    """A client and two workers on their hosts.
+
+    Args:
+        net: the hosts.
+        folder: for what they write.
+        what: the client does.
+        peers: of its `RemoteNodes`.
+    """
+
+    def __init__(self, net: Hosts, folder: Path, what: str, peers: int = 4) -> None:
+        self._net = net
+        self._folder = folder
+        words = ["-m", "tests.executor.linked_client", what, net.address("client"), str(folder), str(peers)]
+        self.client = self._start("client", words, site=folder / "site")
+        address = self.heard()
+        self.workers = {name: self._start(name, self._worker(name, address)) for name in WORKERS}
+
+    def _start(self, host: str, words: list[str], site: Path | None = None) -> subprocess.Popen[str]:
+        environment = environ()
+        if site is not None:
+            environment["PYTHONPATH"] += f"{os.pathsep}{site}"
+        with (self._folder / f"{host}.err").open("w") as errors:
+            return subprocess.Popen(
+                [*self._net.command(host), sys.executable, *words],
+                env=environment,
+                text=True,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+            )
+
+    def _worker(self, name: str, address: str) -> list[str]:
+        options = ["--cores", "1", "--store", str(self._folder / f"store-{name}"), "--join-within", "3s"]
+        key_file = str(self._folder / "worker.key")
+        return ["-m", "envpack", "worker", "--connect", address, "--key", key_file, *options]
+
+    def heard(self) -> str:
+        """Return the next line of the client."""
+        line = _pipe(self.client.stdout).readline().strip()
+        assert line, self.said("client")
+        return line
+
+    def tell(self) -> None:
+        """Say a word to the client."""
+        _pipe(self.client.stdin).write("\n")
+        _pipe(self.client.stdin).flush()
+
+    def said(self, host: str) -> str:
+        """Return what a program wrote to stderr."""
+        return (self._folder / f"{host}.err").read_text()
+
+    def end(self) -> None:
+        """End what still runs."""
+        for process in (self.client, *self.workers.values()):
+            process.kill()
+            process.communicate()
+
+
+def _pipe(pipe: IO[str] | None) -> IO[str]:
+    assert pipe is not None
+    return pipe
+
+
+@contextlib.contextmanager
+def running(net: Hosts, folder: Path, what: str, peers: int = 4) -> Iterator[Run]:
+    run = Run(net, folder, what, peers)
+    try:
+        yield run
+    finally:
+        run.end()
+
+
+@pytest.mark.parametrize("peers", [4, 0] if MEGABYTES > 100 else [4])
+def test_a_pack_reaches_two_hosts_by_one_transfer_from_the_client_and_one_between_them(
+    net: Hosts, tmp_path: Path, peers: int
+) -> None:
+    ballast.install(tmp_path / "site", MEGABYTES * MB)
+    with running(net, tmp_path, "pack", peers) as run:
+        assert run.heard() == "joined"
+        before = {name: (net.sent(name), net.received(name)) for name in ("client", *WORKERS)}
+        run.tell()
+        taken_s = float(run.heard())
+        sent = {name: net.sent(name) - counts[0] for name, counts in before.items()}
+        received = {name: net.received(name) - counts[1] for name, counts in before.items()}
+        results = {run.heard(), run.heard()}
+        assert run.client.wait(GENEROUS_S) == 0
+        assert [worker.wait(GENEROUS_S) for worker in run.workers.values()] == [0, 0]
+    print(f"\nlinks: {MEGABYTES} MB, {MBIT} Mbit/s, peers={peers}: both hosts had it after {taken_s:.1f} s;", end=" ")
+    print(", ".join(f"{name} sent {sent[name] / MB:.1f}, received {received[name] / MB:.1f} MB" for name in sent))
+    assert results == {f"{MEGABYTES * MB} {worker.pid}" for worker in run.workers.values()}
+    once = MEGABYTES * MB
+    slack = 0.1 * once + MB  # headers, acknowledgements, signs of life
+    assert all(once < received[name] < once + slack for name in WORKERS)
+    if peers:
+        assert once < sent["client"] < once + slack, "one transfer from the client"
+        assert once < sent["one"] + sent["two"] < once + 2 * slack, "one between the hosts"
+    else:
+        assert 2 * once < sent["client"] < 2 * once + 2 * slack
+
+
+def test_a_silent_cut_ends_no_call_and_the_worker_behind_it_leaves_by_itself(net: Hosts, tmp_path: Path) -> None:
+    with running(net, tmp_path, "calls") as run:
+        assert run.heard() == "running"
+        wait_until(lambda: bool(descendants(run.workers["two"].pid)), "calls run on the host that will be cut")
+        processes = descendants(run.workers["two"].pid)
+        net.cut("two")
+        cut_s = time.monotonic()
+        run.tell()
+        calls, right, nodes = run.heard().split()
+        ended_s = time.monotonic() - cut_s
+        assert right == calls
+        assert nodes == "1"
+        assert run.client.wait(GENEROUS_S) == 0
+        assert run.workers["one"].wait(GENEROUS_S) == 0
+        assert run.workers["two"].wait(GENEROUS_S) == 1
+        left_s = time.monotonic() - cut_s
+        assert are_gone(processes)
+        assert "manager silent for" in run.said("two")
+    print(f"\nlinks: cut, {QUICK.silence_s:g} s of silence borne: the last of {calls} calls ended after", end=" ")
+    print(f"{ended_s:.1f} s, the worker that was cut off left after {left_s:.1f} s")
