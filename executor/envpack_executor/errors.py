@@ -232,6 +232,10 @@ class BlocksError(ExecutorError, BrokenExecutor):
     """Blocks of nodes failed one after another, and no node is left: the executor takes no further calls."""
 
 
+class LeaseError(ExecutorError):
+    """The worker that a lease of a Dask cluster has started ended with an error; the message shows its last words."""
+
+
 class InternalError(ExecutorError, BrokenExecutor):
     """The executor takes no further calls because of a bug of the executor itself, with the story that led there."""
 

@@ -111,6 +111,23 @@ def test_a_worker_without_calls_leaves_at_once_and_when_its_wall_time_nears_its_
     assert said(tmp_path, 1) == "envpack worker left: wall time of 2 s is over\n"
 
 
+def test_a_worker_that_was_asked_to_leaves_at_once_when_its_standard_input_ends(
+    nodes: RemoteNodes, tmp_path: Path
+) -> None:
+    with ContextExecutor(nodes=nodes) as executor:
+        words = ["--connect", nodes.address, "--key", str(nodes.key_file), "--cores", "1", "--until-eof"]
+        command = [sys.executable, "-m", "envpack", "worker", *words]
+        with (tmp_path / "worker-0.err").open("w") as errors:
+            worker = subprocess.Popen(command, env=environ(), stdin=subprocess.PIPE, stderr=errors)
+        with worker:
+            future = executor.submit(functions.sleep_in, str(tmp_path / "started"), 100.0)
+            wait_until((tmp_path / "started").exists, "the call has begun")
+            worker.stdin.close()  # type: ignore[union-attr]
+            assert worker.wait(GENEROUS_S) == 0
+        assert "whoever started this worker is gone" in said(tmp_path)
+        assert executor.cancel(future)
+
+
 # --- coming again
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
+import time
 
 
 def is_daemonic() -> bool:
@@ -37,3 +38,8 @@ def uses_packaging(text: str) -> tuple[str, str, bool]:
     import packaging.version
 
     return str(packaging.version.Version(text)), sys.prefix, importlib.util.find_spec("dask") is not None
+
+
+def nap(seconds: float, number: int) -> int:
+    time.sleep(seconds)
+    return number

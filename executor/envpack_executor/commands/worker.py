@@ -22,6 +22,7 @@ import click
 @click.option("--store", metavar="DIR", type=click.Path(path_type=Path), help="Folder of the store of layers.")
 @click.option("--block", metavar="NAME", default="", help="Name of the block that this worker belongs to.")
 @click.option("--share-at", default="", metavar="HOST:PORT", help="Pass layers on to other workers here.")
+@click.option("--until-eof", is_flag=True, help="Leave at once when standard input ends: whoever holds it is gone.")
 @click.option("--join-within", metavar="TIME", default="30s", show_default=True, help="Wait so long for an answer.")
 def worker(
     address: str,
@@ -36,6 +37,7 @@ def worker(
     store: Path | None,
     block: str,
     share_at: str,
+    until_eof: bool,
     join_within: str,
 ) -> int:
     """Run calls for an executor elsewhere until it ends.
@@ -47,7 +49,7 @@ def worker(
     """
     from envpack_executor import settings
     from envpack_executor.curve import WorkerKey
-    from envpack_executor.worker.loop import GRACE_S, Worker, stop_on_signals
+    from envpack_executor.worker.loop import GRACE_S, Worker, stop_at_end_of_input, stop_on_signals
     from envpack_executor.worker.membership import Offer
 
     memory_bytes = settings.usable_memory() if memory is None else _checked_bytes(memory, "--memory")
@@ -69,6 +71,8 @@ def worker(
     wall_time_s = None if wall_time is None else _checked_seconds(wall_time, "--wall-time")
     member = Worker(offer, wall_time_s, GRACE_S if grace is None else _checked_seconds(grace, "--grace"))
     stop_on_signals(member)
+    if until_eof:
+        stop_at_end_of_input(member)
     click.echo(f"envpack worker left: {member.run()}", err=True)
     return 0
 

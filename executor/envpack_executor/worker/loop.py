@@ -7,7 +7,8 @@
 
 Guarantees: it ends by itself, with everything that it started, when the manager tells it to, when the manager is
 silent for longer than the heartbeat allows and does not take it again, on SIGTERM and SIGINT, and when its wall time is
-over. In the last two cases calls that run may end first, within a time; a second signal ends it at once.
+over; if it is asked to, when its standard input ends, too. On a signal and before the end of its wall time calls that
+run may end first, within a time; a second signal ends it at once.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import contextlib
 import os
 import signal
 import socket as sockets
+import threading
 import time
 from collections import deque
 from typing import Any
@@ -118,6 +120,19 @@ def _is_listening(address: str) -> bool:
     except OSError:
         pass  # the network is cut, or the manager's machine is away for now
     return True
+
+
+def stop_at_end_of_input(worker: Worker) -> None:
+    """Let the end of standard input end `worker` at once: whoever holds the other end of a pipe is gone then."""
+
+    def wait() -> None:
+        with contextlib.suppress(OSError):  # no such input, or the worker has ended meanwhile
+            while os.read(0, 4096):
+                pass
+            for _ in range(2):  # the second time ends what still runs
+                worker.stop("whoever started this worker is gone")
+
+    threading.Thread(target=wait, name="envpack-input", daemon=True).start()
 
 
 def stop_on_signals(worker: Worker) -> None:
