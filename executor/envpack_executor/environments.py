@@ -24,7 +24,7 @@ from envpack_executor.background import BackgroundThread
 from envpack_executor.errors import EnvironmentPreparationError
 from envpack_executor.manager.state import ContextRecord
 from envpack_executor.messages import Environment
-from envpack_executor.pickling import PROTOCOL
+from envpack_executor.pickling import PROTOCOL, FunctionPickler
 from envpack_executor.process import frames
 from envpack_executor.values.large import blobs_of, with_blobs
 
@@ -44,6 +44,31 @@ class ContextSink(Protocol):
 
     def context_failed(self, context: ContextRecord, error: BaseException) -> None:
         """It cannot be had."""
+
+
+@dataclass(frozen=True, slots=True)
+class Discovered:
+    """`"auto"` for another function than the one that is sent: what somebody else has wrapped around it does not count.
+
+    Args:
+        function: what it needs is discovered and packed.
+        digest: of its pickle: equal functions share an environment.
+        include: distributions to pack besides, for what is wrapped around it.
+    """
+
+    function: Callable[..., Any]
+    digest: str
+    include: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, function: Callable[..., Any], include: tuple[str, ...] = ()) -> Discovered:
+        """Return the environment of a function as it is now.
+
+        Raises:
+            pickle.PicklingError, TypeError, ...: it, or something that it captures, cannot be pickled.
+        """
+        pickled = FunctionPickler().pickle(function, module_by_value(function, "auto"))
+        return cls(function, pickled.digest, include)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +96,8 @@ def environment_key(environment: Any, function_digest: str) -> str:
     """
     if environment is None:
         return "inherit"
+    if isinstance(environment, Discovered):
+        return f"auto:{environment.digest}"
     if environment == "auto":
         return f"auto:{function_digest}"
     if isinstance(environment, str | os.PathLike):
@@ -168,19 +195,22 @@ class Preparer:
         from envpack.pack import Store, import_environment
 
         environment = request.environment
+        if isinstance(environment, Discovered):
+            return as_environment(self._discovered(environment.function, request.setup, environment.include))
         if environment == "auto":
-            return as_environment(self._discovered(request))
+            return as_environment(self._discovered(request.function, request.setup))
         if isinstance(environment, str | os.PathLike):
             return as_environment(import_environment(environment, Store(self._store)))
         Store(self._store).add_manifest(environment)
         return as_environment(environment)
 
-    def _discovered(self, request: Request) -> Manifest:
+    def _discovered(
+        self, function: Callable[..., Any], setup: Callable[..., Any] | None, include: tuple[str, ...] = ()
+    ) -> Manifest:
         from envpack.discover import analyze
         from envpack.pack import Store, pack
 
-        others = [] if request.setup is None else [request.setup]
-        dependencies = analyze(request.function, functions=others)
+        dependencies = analyze(function, functions=[] if setup is None else [setup], include=include)
         return pack(dependencies, store=Store(self._store))
 
 

@@ -372,12 +372,21 @@ class ContextExecutor(Executor):
     ) -> None:
         """Shut down; at once and without waiting for calls when the user interrupts."""
         if kind is not None and issubclass(kind, KeyboardInterrupt):
-            self._gate.feeds.cancel()
-            self._gate.close()
-            self._loop.request_kill()
-            self._loop.join()
+            self.kill()
             return
         self.shutdown(wait=True)
+
+    def kill(self, error: BaseException | None = None) -> None:
+        """End now; return when nothing of the executor is left. Calls that run are killed with their processes.
+
+        Args:
+            error: which every call that has no end gets. By default those that have not begun are cancelled, and the
+                others end with `ShutdownError`.
+        """
+        self._gate.feeds.cancel()
+        self._gate.close()
+        self._loop.request_kill(error)
+        self._loop.join()
 
     def stats(self) -> ExecutorStats:
         """Return what the executor has done so far."""

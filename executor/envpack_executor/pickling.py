@@ -23,7 +23,7 @@ import cloudpickle
 from envpack_executor.errors import ForkUnsafeError, PythonMismatchError, RemoteError, RemoteTraceback, ResultError
 from envpack_executor.process.frames import LARGE_BYTES, VALUES_BYTES, WITHOUT_BUFFERS, LargeBuffer, small_buffers_alone
 from envpack_executor.process.kept import Buffers, references
-from envpack_executor.tasks import without_options
+from envpack_executor.tasks import Task, without_options
 from envpack_executor.values import captured, large
 from envpack_executor.values.references import Kept, keep, noting_needs
 
@@ -268,6 +268,8 @@ def _snapshot(function: Callable[..., Any], by_value: str | None) -> tuple[Any, 
             seen.add(id(value))
             if not travels_by_name(value, by_value):
                 found += _captured(value)
+        elif type(value) is Task:
+            found.append(value.function)  # travels in its place
     return tuple(found)
 
 
@@ -285,7 +287,7 @@ def travels_by_name(value: Any, by_value: str | None) -> bool:
 def is_constant(value: Any, by_value: str | None = None) -> bool:
     """Tell whether the same object stays the same value, as far as a pickle of it goes."""
     kind = type(value)
-    if kind in _CONSTANTS or kind is types.FunctionType:
+    if kind in _CONSTANTS or kind is types.FunctionType or kind is Task:
         return True  # what a function captures stands in the snapshot itself
     if kind is types.BuiltinFunctionType:
         return is_constant(value.__self__, by_value)  # a module, or what it is a method of: `table.get`

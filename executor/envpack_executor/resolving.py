@@ -135,7 +135,9 @@ class Resolver:
         limits: Limits | None,
         options: TaskOptions,
     ) -> FunctionRecord:
-        shared = CallOptions(options.mode, options.timeout_s, options.retries, options.priority, options.resources)
+        shared = CallOptions(
+            options.mode, options.timeout_s, options.retries, options.priority, options.resources, options.least_s
+        )
         key = (pickled.digest, category, limits, shared)
         with self._lock:
             known = self._functions.get(key)

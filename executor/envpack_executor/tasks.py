@@ -68,6 +68,7 @@ class TaskOptions:
         retries: how often a call that raises is run again.
         priority: calls with a larger one go first.
         resources: what a call needs of its node at least; None for one slot.
+        least_s: a call is not begun on a node that leaves within this time; 0 to judge by earlier calls alone.
     """
 
     setup: Callable[..., Any] | None = None
@@ -80,6 +81,7 @@ class TaskOptions:
     retries: int = 0
     priority: int = 0
     resources: Allocation | None = None
+    least_s: float = 0.0
 
     def with_mode(self, mode: Mode) -> TaskOptions:
         """Return the same options with another mode."""
@@ -93,6 +95,9 @@ class Task(Generic[P, R]):
         function: the function.
         options: what the executor should know.
     """
+
+    # In slots, so that `functools.wraps` around a task does not copy them: they would travel with the wrapper.
+    __slots__ = ("__dict__", "__weakref__", "function", "options")
 
     def __init__(self, function: Callable[P, R], options: TaskOptions) -> None:
         functools.update_wrapper(self, function)

@@ -84,7 +84,8 @@ def _needs_our_python(context: ContextRecord, call: Call | None = None) -> bool:
 
 
 def _likely_s(function: FunctionRecord) -> float:
-    """Return how long a call will take at most, as far as is known; 0 where nothing is."""
+    """Return how long a call will take at most, as far as is known or was said; 0 where nothing is."""
     likely_s = MARGIN * (function.estimate_s or 0.0)
     limit_s = function.options.timeout_s
-    return min(likely_s, limit_s) if limit_s and likely_s else likely_s or limit_s
+    found_s = min(likely_s, limit_s) if limit_s and likely_s else likely_s or limit_s
+    return max(found_s, function.options.least_s)

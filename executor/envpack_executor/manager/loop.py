@@ -45,7 +45,7 @@ from envpack_executor.manager.events import (
 from envpack_executor.manager.loans import Lender, Loan, SendNow, frame_of, take
 from envpack_executor.manager.nodes import LocalNode, NodePort
 from envpack_executor.manager.outbox import Outbox
-from envpack_executor.manager.overview import NodeStatus, may_drain, node_statuses, waiting_calls
+from envpack_executor.manager.overview import NodeStatus, may_drain, node_status, node_statuses, waiting_calls
 from envpack_executor.manager.printer import OnPrint, tell
 from envpack_executor.manager.reactor import ManagerReactor
 from envpack_executor.manager.settling import (
@@ -161,6 +161,7 @@ class ManagerLoop:
         self._tickets: set[Future[None]] = set()
         self._preparing: set[int] = set()
         self._timers: list[Callable[[float], float | None]] = []
+        self._node_watchers: list[Callable[[NodeStatus, bool], None]] = []
         self._closers: list[Callable[[], None]] = [BLOBS.forget_recent]
         self._on_print = on_print
         self._outbox = Outbox(self.call_soon, is_streamed=on_print is not None)
@@ -341,9 +342,13 @@ class ManagerLoop:
         """Ask the loop to end when every call has its end."""
         self.call_soon(functools.partial(self._handle, events.CloseRequested(is_cancelling)))
 
-    def request_kill(self) -> None:
-        """Ask the loop to give up every call that is not done and to end now."""
-        self.call_soon(self._give_up)
+    def request_kill(self, error: BaseException | None = None) -> None:
+        """Ask the loop to give up every call that is not done and to end now.
+
+        Args:
+            error: the end of all of them; by default those that have not begun are cancelled.
+        """
+        self.call_soon(functools.partial(self._give_up, error))
 
     def context_prepared(self, context: ContextRecord, environment: Environment, boot: bytes) -> None:
         """Say, from any thread, that the environment of a context is known."""
@@ -387,6 +392,10 @@ class ManagerLoop:
         """Call `timer(now)` whenever the loop comes round; it returns when it must be called next, or None."""
         self._timers.append(timer)
 
+    def add_node_watcher(self, watcher: Callable[[NodeStatus, bool], None]) -> None:
+        """Call `watcher` in the loop's thread when a node has joined (with True) or is about to be forgotten."""
+        self._node_watchers.append(watcher)
+
     def add_closer(self, closer: Callable[[], None]) -> None:
         """Call `closer` in the loop's thread when it ends."""
         self._closers.append(closer)
@@ -401,13 +410,21 @@ class ManagerLoop:
         """Let calls run on a node elsewhere."""
         self._outbox.ports[offer.node] = port
         self._handle(offer)
+        self._tell_of(offer.node, is_there=True)
 
     def node_lost(self, node: NodeId, reason: str, is_blameless: bool = False) -> None:
         """Forget a node; what ran there is run again elsewhere."""
         if self._outbox.ports.pop(node, None) is not None:
             self._outbox.blobs.forget(node)
             self.arrivals.forget(node)
+            self._tell_of(node, is_there=False)
             self._handle(events.NodeLost(node, reason, is_blameless))
+
+    def _tell_of(self, node: NodeId, is_there: bool) -> None:
+        if self._node_watchers and node in self.state.nodes:
+            status = node_status(self.state.nodes[node], time.monotonic())
+            for watcher in self._node_watchers:
+                watcher(status, is_there)
 
     def receive(self, node: NodeId, message: FromWorker) -> None:
         """Take a message of a node."""
@@ -668,9 +685,11 @@ class ManagerLoop:
 
     # --- the end
 
-    def _give_up(self) -> None:
-        self._handle(events.CloseRequested(is_cancelling=True))
-        self._fail_all(ShutdownError("the executor was shut down while the call ran"))
+    def _give_up(self, error: BaseException | None) -> None:
+        if error is None:
+            self._handle(events.CloseRequested(is_cancelling=True))
+        self.state.is_closing = True
+        self._fail_all(error or ShutdownError("the executor was shut down while the call ran"))
         self._is_finished = True
 
     def _fail_all(self, error: BaseException) -> None:

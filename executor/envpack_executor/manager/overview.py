@@ -50,7 +50,7 @@ def node_statuses(state: ManagerState, now_s: float) -> tuple[NodeStatus, ...]:
         state: what the manager knows.
         now_s: on the clock of the events.
     """
-    return tuple(_status(node, now_s) for node in state.nodes.values())
+    return tuple(node_status(node, now_s) for node in state.nodes.values())
 
 
 def waiting_calls(state: ManagerState) -> int:
@@ -63,7 +63,8 @@ def may_drain(state: ManagerState, node: NodeId) -> bool:
     return node in state.nodes and state.nodes[node].pid != 0
 
 
-def _status(node: NodeRecord, now_s: float) -> NodeStatus:
+def node_status(node: NodeRecord, now_s: float) -> NodeStatus:
+    """Return how one node stands."""
     running = sum(len(process.outstanding) for process in node.processes.values())
     is_busy = running or any(process.phase is Phase.STARTING for process in node.processes.values())
     quiet_since_s = max([node.quiet_since_s, *(process.idle_since_s for process in node.processes.values())])

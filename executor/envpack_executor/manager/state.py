@@ -53,6 +53,7 @@ class CallOptions:
         retries: how often a call that raises is run again.
         priority: calls with a larger one go first.
         resources: what a call needs of its node at least; None for one slot.
+        least_s: a call is not begun on a node that leaves within this time; 0 to judge by earlier calls alone.
     """
 
     mode: str = "direct"
@@ -60,6 +61,7 @@ class CallOptions:
     retries: int = 0
     priority: int = 0
     resources: Allocation | None = None
+    least_s: float = 0.0
 
 
 @dataclass(slots=True, eq=False)

@@ -17,13 +17,10 @@ from envpack_executor.blocks.scaling import Scaling
 from envpack_executor.blocks.source import PROGRAM, WorkerOptions
 from envpack_executor.nodes import Heartbeat, RemoteNodes
 from envpack_executor.parsl.provider_source import ProviderSource
+from envpack_executor.parsl.wall_time import wall_time_s
 
 if TYPE_CHECKING:
     from envpack_executor.manager.loop import ManagerLoop
-
-# From the beginning of a job to that of its workers: `worker_init`, the launcher, Python. The scheduler counts it.
-START_SHARE = 0.05
-MOST_START_S = 60.0
 
 
 class ProviderNodes(BlockNodes):
@@ -87,7 +84,7 @@ class ProviderNodes(BlockNodes):
             disk,
             gpus,
             None if store is None else str(store),
-            wall_time_s=_wall_time_s(provider),
+            wall_time_s=wall_time_s(provider),
             program=tuple(program),
         )
         scaling = Scaling(
@@ -141,20 +138,6 @@ def _private_folder(chosen: str | Path | None) -> Path:
     """Return the folder of a run; it is made when it is needed."""
     base = settings.runs_folder() if chosen is None else Path(chosen).absolute()
     return base / f"run-{secrets.token_hex(4)}"
-
-
-def _wall_time_s(provider: ExecutionProvider) -> float | None:
-    """Return for how long workers may stay, with time for their start; None where the provider has no wall time."""
-    text = getattr(provider, "walltime", None)
-    if not text:
-        return None
-    try:
-        hours, minutes, seconds = (int(part) for part in str(text).split(":"))
-    except ValueError as error:
-        raise ValueError(f"walltime of {type(provider).__name__} is {text!r}, expected HH:MM:SS") from error
-    # Slurm is told whole minutes only.
-    wall_s = 60.0 * (60 * hours + minutes) or float(seconds)
-    return wall_s - min(START_SHARE * wall_s, MOST_START_S)
 
 
 def _advice(bind: str, folder: Path) -> str:

@@ -1,0 +1,302 @@
+"""Parsl's apps in our executor, through Parsl's own data-flow kernel."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import parsl
+import pytest
+from parsl import bash_app, python_app
+from parsl.config import Config
+from parsl.executors.errors import BadStateException, InvalidResourceSpecification
+from parsl.jobs.states import JobState, JobStatus
+from parsl.providers import LocalProvider, SlurmProvider
+
+from envpack_executor import ContextExecutor, task
+from envpack_executor.errors import ExecutorError, ShutdownError, TaskError
+from envpack_executor.parsl import ContextReuseExecutor
+from envpack_executor.parsl.apps import Apps, unwrapped
+from envpack_executor.parsl.registry import Registry
+from tests.executor.helpers import GENEROUS_S, are_gone, wait_until
+
+Start = Callable[..., ContextReuseExecutor]
+
+
+class QuickProvider(LocalProvider):  # type: ignore[misc]
+    """Blocks on this machine, whose jobs are looked at five times a second."""
+
+    @property
+    def status_polling_interval(self) -> float:
+        return 0.2
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Load a configuration of Parsl with our executor alone, whose strategy looks ten times a second."""
+    with contextlib.ExitStack() as stack:
+
+        def start(provider: LocalProvider | None = None, **options: Any) -> ContextReuseExecutor:
+            provider = provider or QuickProvider(init_blocks=1, min_blocks=1, max_blocks=1)
+            executor = ContextReuseExecutor(label="ours", provider=provider, max_workers_per_node=1, **options)
+            config = Config(
+                executors=[executor],
+                run_dir=str(tmp_path / "runs"),
+                strategy="simple",
+                strategy_period=0.1,
+                max_idletime=0.2,
+                initialize_logging=False,
+            )
+            stack.enter_context(parsl.load(config))
+            return executor
+
+        yield start
+
+
+def load(start: int) -> dict[str, int]:
+    return {"offset": start, "process": os.getpid()}
+
+
+def test_apps_run_and_raise_as_in_other_executors_of_parsl(start: Start, tmp_path: Path) -> None:
+    start()
+
+    @python_app
+    def add(one: int, other: int) -> int:
+        return one + other
+
+    @python_app
+    def fail() -> None:
+        raise LookupError("nothing there")
+
+    @bash_app
+    def say(word: str, stdout: str = "") -> str:
+        return f"echo {word} $PARSL_WORKER_BLOCK_ID"
+
+    chained = add(add(1, 2), 3)
+    said = say("block", stdout=str(tmp_path / "said"))
+    assert chained.result(GENEROUS_S) == 6
+    assert said.result(GENEROUS_S) == 0
+    assert (tmp_path / "said").read_text() == "block 0\n"
+    with pytest.raises(LookupError, match="nothing there"):
+        fail().result(GENEROUS_S)
+
+
+def test_a_task_below_a_python_app_brings_its_context(start: Start) -> None:
+    executor = start()
+
+    @python_app
+    @task(context=(load, 100), category="shifted")
+    def shift(number: int, offset: int, process: int) -> tuple[int, bool]:
+        return number + offset, process == os.getpid()
+
+    @python_app
+    def ask(offset: int = 0, parsl_resource_specification: dict[str, Any] | None = None) -> int:
+        return offset
+
+    results = [future.result(GENEROUS_S) for future in [shift(number) for number in range(20)]]
+    # As a specification of the call, which wins over what is declared, and does not reach the app.
+    asked = ask(parsl_resource_specification={"context": (load, 7)})
+
+    assert results == [(100 + number, True) for number in range(20)]
+    assert asked.result(GENEROUS_S) == 7
+    uses = {use.name: use for use in executor.stats().contexts}
+    assert executor.stats().set_ups == 2
+    assert set(uses) == {"load"}
+    assert executor.stats().categories["shifted"].calls >= 1
+
+
+def test_what_is_there_is_told_as_by_other_executors(start: Start) -> None:
+    executor = start()
+
+    @python_app
+    def nothing() -> None:
+        return None
+
+    future = nothing()
+    future.result(GENEROUS_S)
+    (manager,) = executor.connected_managers()
+
+    assert (manager["block_id"], manager["worker_count"], manager["active"]) == ("0", 1, True)
+    assert executor.connected_blocks() == ["0"]
+    assert executor.workers_per_node == 1
+    assert executor.outstanding() == 0
+    assert executor.why(future) == "done"
+    assert executor.get_usage_information() == {"environment": "inherit", "allocations": False}
+    assert "label='ours'" in repr(executor)
+    key_file = Path(executor.run_dir, "ours", "worker.key")
+    assert stat.S_IMODE(key_file.stat().st_mode) == 0o600
+    assert str(key_file) in executor._get_launch_command("5")
+
+
+def test_blocks_come_with_calls_and_idle_ones_leave(start: Start) -> None:
+    executor = start(QuickProvider(init_blocks=0, min_blocks=0, max_blocks=2))
+
+    @python_app
+    def pid() -> int:
+        return os.getppid()
+
+    assert executor.connected_managers() == []
+    workers = {future.result(GENEROUS_S) for future in [pid() for _ in range(4)]}
+    wait_until(lambda: not executor.connected_managers(), "all blocks are given up")
+    wait_until(lambda: are_gone(workers), "the workers of blocks that were given up end")
+    assert pid().result(GENEROUS_S) not in workers
+
+
+def test_a_lost_worker_costs_no_call_while_blocks_can_come(start: Start, tmp_path: Path) -> None:
+    # By Parsl's own handler of errors, one block that fails is one too many when there was no other.
+    executor = start(
+        QuickProvider(init_blocks=1, min_blocks=1, max_blocks=2),
+        block_error_handler=False,
+        heartbeat_period=0.2,
+        heartbeat_threshold=2,
+    )
+
+    @python_app
+    def wait_for(path: str) -> int:
+        import os
+        import time
+
+        while not os.path.exists(path):
+            time.sleep(0.01)
+        return os.getppid()
+
+    future = wait_for(str(tmp_path / "go"))
+    wait_until(lambda: any(node["tasks"] for node in executor.connected_managers()), "the call runs")
+    (first,) = executor._started().nodes()
+    os.kill(first.pid, 9)
+    (tmp_path / "go").touch()
+
+    assert future.result(GENEROUS_S) != first.pid
+    assert executor.connected_blocks() == ["0", "1"]
+
+
+def test_blocks_that_nobody_joins_from_end_all_calls_with_the_reason(start: Start) -> None:
+    executor = start(program=("false",))
+
+    @python_app
+    def nothing() -> None:
+        return None
+
+    future = nothing()
+
+    with pytest.raises(BadStateException, match="EXIT CODE: 1"):
+        future.result(GENEROUS_S)
+    assert executor.status_facade["0"].state is JobState.MISSING
+    assert "no worker of this block has joined" in str(executor.executor_exception)
+    assert "ours/worker.key" not in os.listdir(executor.run_dir)
+    with pytest.raises(Exception, match="no worker of this block has joined"):
+        executor.submit(len, {}, [])
+
+
+def test_shutdown_ends_calls_that_are_open(tmp_path: Path) -> None:
+    executor = ContextReuseExecutor(label="ours")
+    executor.run_dir = str(tmp_path)
+    assert executor.outstanding() == 0
+    with pytest.raises(ExecutorError, match="has not been started"):
+        executor.connected_managers()
+    executor.start()
+    future = executor.submit(len, {}, [1, 2])  # nobody asks for a block
+
+    assert "no node has joined" in executor.why(future)
+    executor.shutdown()
+
+    assert isinstance(future.exception(0), ShutdownError)
+    assert list((tmp_path / "ours").iterdir()) == []
+
+
+def test_killing_an_executor_gives_open_calls_the_error_of_the_callers_choice() -> None:
+    from envpack_executor import RemoteNodes
+
+    executor = ContextExecutor(nodes=RemoteNodes())
+    waiting: Future[int] = executor.submit(len, "ab")
+    executor.kill(OSError("the machine burns"))
+
+    assert isinstance(waiting.exception(0), OSError)
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        executor.submit(len, "ab")
+
+
+def test_a_provider_of_other_machines_needs_an_address() -> None:
+    with pytest.raises(ExecutorError, match=r"SlurmProvider.*address_by_interface"):
+        ContextReuseExecutor(provider=SlurmProvider())
+    executor = ContextReuseExecutor(provider=SlurmProvider(walltime="01:00:00"), address="192.0.2.7")
+    assert executor.worker_wall_time_s == 3540
+
+
+def test_specifications_say_what_a_call_needs() -> None:
+    apps = Apps(None, is_strict=False)
+    said = {"cores": 2, "memory": 100, "disk": 5, "gpus": 1, "priority": 3, "running_time_min": 60, "env": "auto"}
+    options = apps.task(load, said).options
+
+    assert options.resources is not None
+    assert (options.resources.cores, options.resources.gpus) == (2, 1)
+    assert (options.resources.memory_bytes, options.resources.disk_bytes) == (100 << 20, 5 << 20)
+    assert (options.priority, options.least_s) == (3, 60.0)
+    assert options.environment.function is load
+    assert options.environment.include == ("parsl",)
+    assert apps.task(load, dict(said)) is apps.task(load, said)
+    assert apps.task(load, {}) is apps.task(load, {})
+    assert apps.task(load, {}) is not apps.task(load, said)
+    with pytest.raises(TaskError, match="gpus"):
+        apps.task(load, {"gpus": 1.5})
+    with pytest.raises(TaskError, match="priority"):
+        apps.task(load, {"priority": "high"})
+
+
+def test_unknown_keys_are_warned_of_once_or_refused(caplog: pytest.LogCaptureFixture) -> None:
+    apps = Apps(None, is_strict=False)
+    for _ in range(3):
+        assert apps.task(load, {"cpus": 1}).options.resources is None
+    (warning,) = (record.getMessage() for record in caplog.records)
+    assert warning.startswith("resource specification has 'cpus', which nobody knows: expected some of cores, memory,")
+    with pytest.raises(InvalidResourceSpecification):
+        Apps(None, is_strict=True).task(load, {"cpus": 1})
+
+
+def test_an_app_that_is_wrapped_anew_for_each_call_is_not_remembered_for_ever() -> None:
+    apps = Apps(None, is_strict=False)
+    for _ in range(1000):
+        apps.task(lambda: None, {"context": (load, [1])})
+    assert len(apps._known) <= 256
+
+
+def test_what_is_below_parsls_wrappers_is_the_app() -> None:
+    declared = task(context=(load, 1))(load)
+
+    assert unwrapped(python_app(load).func) is load
+    assert unwrapped(python_app(declared).func) is declared
+    assert unwrapped(bash_app(load).wrapped_remote_function) is load
+    assert unwrapped(load) is load
+
+
+def test_blocks_that_idle_for_longest_go_first() -> None:
+    from envpack_executor.manager.overview import NodeStatus
+
+    def node(block: str, running: int, idle_s: float) -> NodeStatus:
+        return NodeStatus(block + "n", "n", "h", 1, block, "3.11", 1, None, 0, running, idle_s, False, 1.0)
+
+    nodes = [node("a", 0, 5.0), node("b", 0, 9.0), node("b", 2, 0.0), node("c", 0, 7.0), node("e", 1, 0.0)]
+    registry = Registry()
+
+    assert registry.least_busy("abcde", nodes) == ["d", "c", "a", "e", "b"]
+    assert registry.least_busy("abcde", nodes, 6.0) == ["d", "c"]
+
+
+def test_only_those_that_ended_and_never_joined_are_missing(start: Start) -> None:
+    executor = start()
+    wait_until(lambda: executor.connected_blocks() == ["0"], "the first block joins")
+    executor._simulated_status["7"] = JobStatus(JobState.COMPLETED)
+    executor._simulated_status["8"] = JobStatus(JobState.PENDING)
+
+    found = executor.status()
+
+    assert {block: status.state for block, status in found.items()} == {
+        "0": JobState.RUNNING,
+        "7": JobState.MISSING,
+        "8": JobState.PENDING,
+    }
