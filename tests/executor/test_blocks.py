@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import click
 import pytest
 
 from envpack_executor import ContextExecutor, RemoteNodes
@@ -17,6 +18,7 @@ from envpack_executor.blocks import nodes as block_nodes
 from envpack_executor.blocks.nodes import BlockNodes
 from envpack_executor.blocks.scaling import Scaling
 from envpack_executor.blocks.source import JobState, JobStatus, WorkerCommand, WorkerOptions
+from envpack_executor.commands.worker import filled_in
 from envpack_executor.errors import BlocksError, ExecutorError, InternalError
 from envpack_executor.nodes import Heartbeat
 from tests.executor import functions
@@ -54,7 +56,7 @@ class Processes:
         if self._refuses:
             raise RuntimeError("no such partition")
         job = str(self.submitted)
-        self.queue[job] = self._command or f"exec {command} --store {self._folder / 'block-store'}"
+        self.queue[job] = self._command or f"exec {command} --store {self._folder}/block-store"
         return job
 
     def poll(self, jobs: Sequence[str]) -> list[JobStatus]:
@@ -287,3 +289,14 @@ def test_every_option_becomes_a_word_of_the_worker() -> None:
     )
     assert command.words("/run/key")[5] == "/run/key"
     assert os.path.isabs(WorkerCommand("tcp://192.0.2.7:1", "k", "b").words()[0])
+
+
+def test_a_store_may_be_named_by_what_is_known_on_the_machine_of_the_worker_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("JOB_FOLDER", "/scratch/17")
+    monkeypatch.delenv("NO_SUCH_VARIABLE", raising=False)
+    assert filled_in("{JOB_FOLDER}/{host}", "--store") == f"/scratch/17/{os.uname().nodename}"
+    assert filled_in("~/store", "--store") == f"{Path.home()}/store"
+    with pytest.raises(click.BadParameter, match="names a variable that is not set here"):
+        filled_in("{NO_SUCH_VARIABLE}/s", "--store")

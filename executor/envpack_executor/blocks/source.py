@@ -27,7 +27,8 @@ class WorkerOptions:
         context_memory: what warm processes may keep together, likewise.
         disk: what calls that ask for disk may write together, likewise.
         gpus: how many GPUs calls may use.
-        store: folder of the store of layers there.
+        store: folder of the store of layers there; `{NAME}` stands for that environment variable there, `{host}` for
+            the name of the machine.
         wall_time_s: it is gone after so long; drained before.
         grace_s: how long before that it takes no more calls.
         join_within_s: how long it waits for an answer.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 
 import click
@@ -19,7 +21,9 @@ import click
 @click.option("--gpus", type=click.IntRange(min=0), default=0, help="How many GPUs calls that ask for some may use.")
 @click.option("--wall-time", metavar="TIME", help="Be gone after so long, such as 90s, 30min or 2h.")
 @click.option("--grace", metavar="TIME", help="Let calls that run end within so long before leaving; 20s by default.")
-@click.option("--store", metavar="DIR", type=click.Path(path_type=Path), help="Folder of the store of layers.")
+@click.option(
+    "--store", metavar="DIR", type=click.Path(path_type=Path), help="Folder of the store; $NAME is filled in."
+)
 @click.option("--block", metavar="NAME", default="", help="Name of the block that this worker belongs to.")
 @click.option("--share-at", default="", metavar="HOST:PORT", help="Pass layers on to other workers here.")
 @click.option("--until-eof", is_flag=True, help="Leave at once when standard input ends: whoever holds it is gone.")
@@ -42,6 +46,8 @@ def worker(
 ) -> int:
     """Run calls for an executor elsewhere until it ends.
 
+    In --store, {NAME} stands for that environment variable here, and {host} for the name of this machine.
+
     The executor prints nothing: ask its `nodes.address` and `nodes.key_file`. The worker leaves by itself when the
     executor ends, or is silent and does not answer again within --join-within, with everything that it has started. On
     SIGTERM, and before its wall time is over, it takes no more calls and leaves when those that run have ended; a
@@ -61,7 +67,7 @@ def worker(
         cores or settings.usable_cores(),
         memory_bytes,
         context_bytes,
-        None if store is None else str(store),
+        None if store is None else filled_in(str(store), "--store"),
         _checked_seconds(join_within, "--join-within"),
         0 if disk is None else _checked_bytes(disk, "--disk"),
         gpus,
@@ -75,6 +81,21 @@ def worker(
         stop_at_end_of_input(member)
     click.echo(f"envpack worker left: {member.run()}", err=True)
     return 0
+
+
+def filled_in(folder: str, option: str) -> str:
+    """Return a folder whose name is known on this machine only, such as that of a job.
+
+    Braces, because launchers hand commands through shells of other machines, which would fill in `$NAME` with theirs.
+    """
+    known = {**os.environ, "host": os.uname().nodename}
+
+    def value(name: re.Match[str]) -> str:
+        if name[1] not in known:
+            raise click.BadParameter(f"{folder!r} names a variable that is not set here", param_hint=option)
+        return known[name[1]]
+
+    return os.path.expanduser(re.sub(r"\{(\w+)\}", value, folder))
 
 
 def _checked_bytes(text: str, option: str) -> int:

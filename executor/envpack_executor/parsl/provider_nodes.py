@@ -41,7 +41,8 @@ class ProviderNodes(BlockNodes):
         context_memory: what warm processes may keep there together, likewise.
         disk: what calls that ask for disk may write there together, likewise.
         gpus: how many GPUs of a node calls may use.
-        store: folder of the store of layers on each node.
+        store: folder of the store of layers on each node; `{NAME}` stands for that environment variable there, `{host}`
+            for the name of the node.
         idle_timeout_s: a block without calls leaves after so long.
         register_within_s: a block that runs, and no worker of it joins within so long, is given up.
         max_failures: after so many blocks in a row that failed, with no node left, the calls that wait end with
