@@ -170,6 +170,34 @@ soak-executor: ## the same with a million calls in ten minutes
 	$(call setup,test)
 	$(BIN)/python -m tests.executor.chaos --calls 1000000 --seconds 600 $(ARGS)
 
+# Parsl's own tests need an older pytest than ours: an environment upon that of our tests holds what differs.
+SUITE := $(VENV)-parsl
+LIBRARY := import sysconfig; print(sysconfig.get_path("purelib"))
+define suite
+@key=$$(cat tests/plugs/parsl_suite.txt pyproject.toml | cksum | cut -d ' ' -f 1); [ -e $(SUITE)/.made-$$key ] || { \
+    echo "make: $(SUITE): installing tests/plugs/parsl_suite.txt"; \
+    rm -rf $(SUITE) && $(BIN)/python -m venv --without-pip $(SUITE) && \
+    echo "import site; site.addsitedir('$$($(BIN)/python -c '$(LIBRARY)')')" >"$$($(SUITE)/bin/python -c '$(LIBRARY)')/below.pth" && \
+    into="$(BIN)/python -m pip --python $(SUITE)/bin/python --disable-pip-version-check install --quiet" && \
+    $$into -r tests/plugs/parsl_suite.txt && \
+    $$into --no-deps --ignore-installed "parsl==$$($(BIN)/python -c 'import importlib.metadata as m; print(m.version("parsl"))')" && \
+    touch $(SUITE)/.made-$$key; \
+} || exit 1
+endef
+
+.PHONY: parsl-suite
+parsl-suite: ## run Parsl's own tests with its executor and with ours (ARGS="--provider slurm --rounds 3")
+	$(call setup,test)
+	$(suite)
+	$(BIN)/python -m tests.plugs.parsl_suite $(ARGS)
+
+.PHONY: slurm
+slurm: slurm-tools ## try the plugs on a Slurm of two nodes: nodes that crash, jobs that are cancelled or run out of time, Parsl's own tests
+	$(call setup,test)
+	$(suite)
+	$(BIN)/python -m pytest -q --timeout 600 tests/plugs/check_slurm.py $(ARGS)
+	$(BIN)/python -m tests.plugs.parsl_suite --provider slurm
+
 .PHONY: slurm-tools
 slurm-tools: ## install Slurm and munge, of which tests start some for themselves (Debian, as root)
 	@missing=''; for name in slurmctld slurmd munged sbatch; do PATH="$$PATH:/usr/sbin" command -v $$name >/dev/null || missing="$$missing $$name"; done; \
@@ -317,4 +345,4 @@ clean: ## remove what the targets wrote, but not the environments
 
 .PHONY: distclean
 distclean: clean ## remove the environments too
-	rm -rf .venv .venv-corpus .venv-peers .venv-monitors .venv-executor .venv-proof-* $(foreach version,$(PYTHONS),.venv-$(version) .venv-$(version).log)
+	rm -rf .venv .venv-corpus .venv-peers .venv-monitors .venv-executor .venv-parsl .venv-proof-* $(foreach version,$(PYTHONS),.venv-$(version) .venv-$(version).log)
