@@ -87,19 +87,8 @@ def run(
     python = python or interpreter()
     folder.mkdir()
     report = folder / "report.xml"
-    command = [
-        python,
-        "-m",
-        "pytest",
-        _tests(python),
-        "-c",
-        os.devnull,
-        "--rootdir",
-        folder,
-        "-q",
-        "-p",
-        "no:cacheprovider",
-    ]
+    command = [python, "-m", "pytest", _tests(python), "-q", "-p", "no:cacheprovider"]
+    nothing_of_ours = ["-c", os.devnull, "--rootdir", folder]
     options = ["--config", CONFIGURATIONS / f"{executor}_{provider}.py", "--junit-xml", report]
     chosen = ["-k", LEFT_OUT, "--random-order-seed", "1", "--timeout", str(TEST_S), *words]
     path = f"{python.parent}{os.pathsep}{os.environ['PATH']}"  # Parsl's workers are programs that are found there
