@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tests.executor.helpers import wait_until
+from tests.executor.helpers import environ, wait_until
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scancel", "scontrol", "sinfo", "squeue", "srun")
 UP_S = 60.0
@@ -104,8 +104,8 @@ class Slurm:
 
     @property
     def environ(self) -> Mapping[str, str]:
-        """The variables by which Slurm's commands, and what they start, find this one."""
-        return {"SLURM_CONF": str(self.configuration)}
+        """The variables by which Slurm's commands find this one, and jobs, which inherit them, this project."""
+        return {"SLURM_CONF": str(self.configuration), "PYTHONPATH": environ()["PYTHONPATH"]}
 
     def __enter__(self) -> Slurm:
         """Start all daemons and wait until every node takes jobs."""
@@ -204,6 +204,11 @@ class Slurm:
         daemon.kill()
         daemon.wait()
 
+    def crash_node(self, name: str) -> None:
+        """Kill the slurmd of a node and everything that runs there, as a power failure does."""
+        self.kill_node(name)
+        wait_until(lambda: not self._end_strays(f"SLURMD_NODENAME={name}"), "all that ran there has ended", DOWN_S)
+
     # --- daemons
 
     def _write(self) -> None:
@@ -264,23 +269,33 @@ class Slurm:
         files = [*self.folder.glob("*.log"), *self.folder.glob("*.err"), *self.folder.glob("munge/log")]
         return "\n".join(f"{file.name}: {file.read_text(errors='replace')[-1500:]}" for file in files)
 
-    def _end_strays(self) -> bool:
-        strays = [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if self._is_of_a_job(pid)]
+    def _end_strays(self, variable: str = "SLURM_JOB_ID=") -> bool:
+        """Kill what jobs have started, of those with a variable that begins so; tell whether there was any."""
+        numbers = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+        steps = [pid for pid in numbers if self._is_a_step(pid)] if variable == "SLURM_JOB_ID=" else []
+        strays = [*steps, *(pid for pid in numbers if self._is_of_a_job(pid, variable.encode()))]
         for pid in strays:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         return bool(strays)
 
-    def _is_of_a_job(self, pid: int) -> bool:
+    def _is_a_step(self, pid: int) -> bool:
+        """Tell whether it is Slurm's process over those of a job: its variables are gone under its title."""
         folder = Path("/proc") / str(pid)
         try:
-            if (folder / "comm").read_text() == "slurmstepd\n":  # it has written its title over its variables
-                return any(os.readlink(file).startswith(f"{self.folder}/") for file in (folder / "fd").iterdir())
-            words = (folder / "environ").read_bytes().split(b"\0")
+            if (folder / "comm").read_text() != "slurmstepd\n":
+                return False
+            return any(os.readlink(file).startswith(f"{self.folder}/") for file in (folder / "fd").iterdir())
+        except OSError:
+            return False  # it has ended
+
+    def _is_of_a_job(self, pid: int, variable: bytes) -> bool:
+        try:
+            words = (Path("/proc") / str(pid) / "environ").read_bytes().split(b"\0")
         except OSError:
             return False  # it has ended
         ours = f"SLURM_CONF={self.configuration}".encode()
-        return ours in words and any(word.startswith(b"SLURM_JOB_ID=") for word in words)
+        return ours in words and any(word.startswith(variable) for word in words)
 
 
 def _found(program: str) -> str | None:

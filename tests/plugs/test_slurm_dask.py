@@ -18,7 +18,7 @@ from distributed import Client
 from envpack_executor import task
 from envpack_executor.dask import EnvpackPlugin
 from tests.executor import functions
-from tests.executor.helpers import GENEROUS_S, descendants, environ, wait_until
+from tests.executor.helpers import GENEROUS_S, descendants, wait_until
 from tests.plugs import functions as plugs
 from tests.plugs.slurm import Slurm
 
@@ -37,9 +37,8 @@ def nothing_left_behind(own_folders: Path) -> Iterator[None]:
 
 
 @pytest.fixture
-def client(slurm: Slurm, own_folders: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
+def client(slurm: Slurm, own_folders: Path) -> Iterator[Client]:
     """A cluster of two jobs, on a node each, with a worker under a nanny in each of them."""
-    monkeypatch.setenv("PYTHONPATH", environ()["PYTHONPATH"])
     cluster = SLURMCluster(
         cores=1,
         memory="1GB",

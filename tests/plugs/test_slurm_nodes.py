@@ -7,17 +7,11 @@ from pathlib import Path
 import pytest
 
 from envpack_executor import ContextExecutor
-from tests.executor.helpers import GENEROUS_S, environ, wait_until
+from tests.executor.helpers import GENEROUS_S, wait_until
 from tests.plugs import slurm_nodes
 from tests.plugs.slurm import Slurm
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(autouse=True)
-def paths(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Jobs find this project as this process does: Slurm hands them its variables."""
-    monkeypatch.setenv("PYTHONPATH", environ()["PYTHONPATH"])
 
 
 def test_jobs_come_with_calls_and_end_when_there_are_none(slurm: Slurm, tmp_path: Path) -> None:
@@ -33,14 +27,6 @@ def test_jobs_come_with_calls_and_end_when_there_are_none(slurm: Slurm, tmp_path
         assert job not in [earlier for earlier, _ in both]
     slurm.wait_until_idle()
     assert slurm.states()[job] == "COMPLETED"  # its worker has left by itself
-
-
-def test_a_job_of_two_nodes_is_two_workers_of_one_block(slurm: Slurm, tmp_path: Path) -> None:
-    nodes = slurm_nodes.nodes(tmp_path, nodes_per_block=2, init_blocks=1)
-    with ContextExecutor(nodes=nodes) as executor:
-        both = list(executor.map(slurm_nodes.meet, [str(tmp_path)] * 2, range(2), [2] * 2))
-        assert sorted(node for _, node in both) == ["n1", "n2"]
-        assert len({job for job, _ in both}) == len({node.block for node in executor.nodes()}) == 1
 
 
 def test_calls_of_a_job_that_is_cancelled_run_again_in_the_next_one(slurm: Slurm, tmp_path: Path) -> None:
