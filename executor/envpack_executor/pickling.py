@@ -7,15 +7,17 @@ module that the executor was told to send by value, travel by value.
 
 from __future__ import annotations
 
+import copyreg
 import functools
 import hashlib
+import io
 import operator
 import pickle
 import sys
 import threading
 import types
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import cloudpickle
@@ -36,6 +38,7 @@ _REFUSALS = {
     f"{each.__module__}.{each.__qualname__}": each for each in (ResultError, ForkUnsafeError, PythonMismatchError)
 }
 BufferCallback = Callable[[pickle.PickleBuffer], Any]
+Reducers = Mapping[type, Callable[[Any], Any]]
 
 # Values of these types cannot change: the same object is the same value.
 _CONSTANTS = frozenset(
@@ -88,7 +91,12 @@ def put(value: R) -> Kept[R]:
     return keep(stream, buffers.views, needed)
 
 
-def dump(value: Any, by_value: str | None = None, buffer_callback: BufferCallback | None = None) -> bytes:
+def dump(
+    value: Any,
+    by_value: str | None = None,
+    buffer_callback: BufferCallback | None = None,
+    reducers: Reducers | None = None,
+) -> bytes:
     """Pickle by the C pickler where that is right, by cloudpickle where it would name what the other end cannot import.
 
     That is `__main__`, and the module `by_value`. Both names are looked for in the bytes: exact, and almost free.
@@ -97,40 +105,69 @@ def dump(value: Any, by_value: str | None = None, buffer_callback: BufferCallbac
         value: what is pickled.
         by_value: name of a module whose classes and functions travel by value.
         buffer_callback: says which buffers stay outside, as `pickle.dumps` has it.
+        reducers: what stands for values of these types, before anything else that is known of them.
     """
     try:
-        data = pickle.dumps(value, PROTOCOL, buffer_callback=buffer_callback)
+        data = _dump_by_name(value, buffer_callback, reducers)
         if b"__main__" not in data and (by_value is None or by_value.encode() not in data):
             return data
     except (pickle.PicklingError, AttributeError, TypeError):
         pass  # cloudpickle may be able to; if not, it raises the error that the user sees
     if isinstance(buffer_callback, Buffers):
         buffer_callback.views.clear()
-    return dump_by_value(value, by_value, buffer_callback)
+    return dump_by_value(value, by_value, buffer_callback, reducers)
 
 
-def dump_by_value(value: Any, by_value: str | None, buffer_callback: BufferCallback | None = None) -> bytes:
+def _dump_by_name(value: Any, buffer_callback: BufferCallback | None, reducers: Reducers | None) -> bytes:
+    if reducers is None:
+        return pickle.dumps(value, PROTOCOL, buffer_callback=buffer_callback)
+    file = io.BytesIO()
+    pickler = pickle.Pickler(file, PROTOCOL, buffer_callback=buffer_callback)
+    pickler.dispatch_table = {**copyreg.dispatch_table, **reducers}
+    pickler.dump(value)
+    return file.getvalue()
+
+
+def dump_by_value(
+    value: Any,
+    by_value: str | None,
+    buffer_callback: BufferCallback | None = None,
+    reducers: Reducers | None = None,
+) -> bytes:
     """Pickle `value` by cloudpickle so that functions and classes of the module `by_value` travel by value.
 
     The registry of cloudpickle is global: it is changed for the length of this call, under a lock.
     """
     if by_value is None:
-        return _dump_with_cloudpickle(value, buffer_callback)
+        return _dump_with_cloudpickle(value, buffer_callback, reducers)
     module = sys.modules[by_value]
     with _BY_VALUE_LOCK:
         if by_value in cloudpickle.list_registry_pickle_by_value():
-            return _dump_with_cloudpickle(value, buffer_callback)
+            return _dump_with_cloudpickle(value, buffer_callback, reducers)
         cloudpickle.register_pickle_by_value(module)
         try:
-            return _dump_with_cloudpickle(value, buffer_callback)
+            return _dump_with_cloudpickle(value, buffer_callback, reducers)
         finally:
             cloudpickle.unregister_pickle_by_value(module)
 
 
-def _dump_with_cloudpickle(value: Any, buffer_callback: BufferCallback | None) -> bytes:
+def _dump_with_cloudpickle(value: Any, buffer_callback: BufferCallback | None, reducers: Reducers | None) -> bytes:
     with without_options():
-        data: bytes = cloudpickle.dumps(value, protocol=PROTOCOL, buffer_callback=buffer_callback)
-    return data
+        if reducers is None:
+            data: bytes = cloudpickle.dumps(value, protocol=PROTOCOL, buffer_callback=buffer_callback)
+            return data
+        file = io.BytesIO()
+        _ReducingPickler(file, buffer_callback, reducers).dump(value)
+        return file.getvalue()
+
+
+class _ReducingPickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """That of cloudpickle, with reducers of its own."""
+
+    def __init__(self, file: io.BytesIO, buffer_callback: BufferCallback | None, reducers: Reducers) -> None:
+        # Before the base class, which looks for it once.
+        self.dispatch_table = {**cloudpickle.Pickler.dispatch_table, **reducers}
+        super().__init__(file, protocol=PROTOCOL, buffer_callback=buffer_callback)
 
 
 def load_outcome(outcome: bytes | tuple[bytes | None, str, str, str] | None) -> tuple[Any, BaseException | None]:
