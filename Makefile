@@ -215,6 +215,11 @@ links: ## bring a pack of 300 MB to two hosts behind cables of 100 Mbit/s, and c
 	$(call setup,test)
 	LINKS_MEGABYTES=300 $(BIN)/python -m pytest -s --timeout 1200 tests/executor/test_links.py $(ARGS)
 
+.PHONY: joblib-suite
+joblib-suite: ## run joblib's own tests of Parallel with our backend in their lists (ARGS="--backend envpack")
+	$(call setup,test)
+	$(BIN)/python -m tests.plugs.joblib_suite $(ARGS)
+
 .PHONY: fuzz
 fuzz: ## try a hundred times as many inputs, and new ones each time, in the tests that make their inputs up
 	$(call setup,test)

@@ -18,7 +18,7 @@ from envpack_executor.executor import ContextExecutor
 from envpack_executor.joblib.arrays import Arrays
 from envpack_executor.joblib.inside import Variables
 from envpack_executor.joblib.session import Batch, Session
-from envpack_executor.joblib.sharing import SHARED
+from envpack_executor.joblib.sharing import SHARED, has_slots_of_ours
 from envpack_executor.pickling import dump
 
 # What joblib itself says to every backend; all else that `Parallel` is given is an option of ours.
@@ -137,12 +137,15 @@ class EnvpackBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
             SHARED.give_back(session.executor)
 
     def _all_jobs(self) -> int:
-        if self._given is None and self._options.get("nodes") is None:
-            return self._options.get("max_workers") or settings.usable_cores()
-        if self._given is None:
-            return LEAST_ELSEWHERE
-        slots = sum(node.cores for node in self._given.nodes())
-        return max(slots, LEAST_ELSEWHERE) if _takes_nodes(self._given) else slots
+        if self._given is not None:
+            return _jobs_of(self._given)
+        if has_slots_of_ours(self._options):
+            return settings.usable_cores()
+        executor = SHARED.take(1, self._options)
+        try:
+            return _jobs_of(executor)
+        finally:
+            SHARED.give_back(executor)
 
     def _setup(
         self,
@@ -179,6 +182,11 @@ class EnvpackBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
             raise TypeError(f"executor is a {type(executor).__qualname__}, expected a ContextExecutor")
         if options:
             raise TypeError(f"{', '.join(sorted(options))} given with executor=..., which has its own")
+
+
+def _jobs_of(executor: ContextExecutor) -> int:
+    slots = sum(node.cores for node in executor.nodes())
+    return max(slots, LEAST_ELSEWHERE) if _takes_nodes(executor) else slots
 
 
 def _takes_nodes(executor: ContextExecutor) -> bool:

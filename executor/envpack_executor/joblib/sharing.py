@@ -18,6 +18,11 @@ IDLE_TIMEOUT_S = 300.0
 _RETAINED_SHARE = 8
 
 
+def has_slots_of_ours(options: dict[str, Any]) -> bool:
+    """Tell whether nobody else says how many calls run at once."""
+    return settings.profile_path() is None and not {"max_workers", "nodes"} & set(options)
+
+
 class SharedExecutor:
     """One executor for all `Parallel` calls of this process that ask for the same; made when the first one does."""
 
@@ -43,20 +48,21 @@ class SharedExecutor:
         """
         with self._lock:
             former = self._executor
-            is_small = n_jobs > self._slots and not {"max_workers", "nodes"} & set(options)
+            is_small = n_jobs > self._slots and has_slots_of_ours(options)
             if former is None or is_small or options != self._options:
                 self._slots = max(n_jobs, settings.usable_cores())
-                made = ContextExecutor(**{"idle_timeout_s": IDLE_TIMEOUT_S, **self._workers(options), **options})
-                self._executor, self._options = made, options
+                self._executor, self._options = self._made(options), options
                 if former is not None and not self._users.get(former):
                     former.shutdown(wait=False)
             assert self._executor is not None
             self._users[self._executor] = self._users.get(self._executor, 0) + 1
             return self._executor
 
-    def _workers(self, options: dict[str, Any]) -> dict[str, int]:
-        """Return how many calls run here; on other nodes that is their own business."""
-        return {} if options.get("nodes") is not None else {"max_workers": self._slots}
+    def _made(self, options: dict[str, Any]) -> ContextExecutor:
+        if settings.profile_path() is not None:
+            return ContextExecutor(**options)  # what is left out is for the profile to say
+        workers = {"max_workers": self._slots} if has_slots_of_ours(options) else {}
+        return ContextExecutor(**{"idle_timeout_s": IDLE_TIMEOUT_S, **workers, **options})
 
     def give_back(self, executor: ContextExecutor) -> None:
         """Say that one user of an executor does not need it any more. One that was not taken here is not concerned."""
