@@ -76,9 +76,7 @@ class Arrays:
         names_file = isinstance(mapped, type(array)) and getattr(mapped, "filename", None) is not None
         if names_file and (self._is_local or mapped.mode in _WRITABLE):
             return _reduce_memmap_backed(array, mapped)
-        import numpy
-
-        return self._shared(array, array.view(numpy.ndarray))
+        return self._shared(array, array.view(_numpy().ndarray))
 
     def _reduce(self, array: Any) -> Any:
         return self._shared(array, array)
@@ -105,10 +103,8 @@ class Arrays:
             return stand_in
 
     def _kept(self, array: Any) -> Kept[Any]:
-        import numpy
-
         # In one piece, or its bytes could not be mapped; nothing is copied where it is.
-        kept: Kept[Any] = put(array if array.flags.forc else numpy.ascontiguousarray(array))
+        kept: Kept[Any] = put(array if array.flags.forc else _numpy().ascontiguousarray(array))
         return kept
 
     def _written(self, array: Any) -> str:
@@ -128,6 +124,9 @@ def _seen_as(mmap_mode: str) -> Callable[[Any], Any]:
     """Return what makes of a kept array what the call gets, of the standard library and numpy alone."""
     if mmap_mode == "c":
         return operator.methodcaller("copy")
-    import numpy
+    return operator.methodcaller("view", _numpy().memmap)
 
-    return operator.methodcaller("view", numpy.memmap)
+
+def _numpy() -> Any:
+    """Return numpy, which joblib does not need: where there are arrays, it is there."""
+    return sys.modules["numpy"]
