@@ -215,6 +215,11 @@ links: ## bring a pack of 300 MB to two hosts behind cables of 100 Mbit/s, and c
 	$(call setup,test)
 	LINKS_MEGABYTES=300 $(BIN)/python -m pytest -s --timeout 1200 tests/executor/test_links.py $(ARGS)
 
+.PHONY: bench-links
+bench-links: ## time a pack on its way to two and to four hosts, with and without passing it on (ARGS="--megabytes 300")
+	$(call setup,test)
+	$(BIN)/python $(EXECUTOR)/pack_to_hosts.py $(ARGS)
+
 .PHONY: joblib-suite
 joblib-suite: ## run joblib's own tests of Parallel with our backend in their lists (ARGS="--backend envpack")
 	$(call setup,test)

@@ -1,9 +1,10 @@
 """An executor on a host of its own, for the tests of links: it says what happens, line by line, and waits for words.
 
-    python -m tests.executor.linked_client pack|calls ADDRESS FOLDER PEERS
+    python -m tests.executor.linked_client pack|calls ADDRESS FOLDER PEERS WORKERS
 
-`pack`: both workers call a function whose environment has the ballast, at once. `calls`: it makes short calls until it
-is told to stop, then waits for the end of each. The key file lies in the folder.
+`pack`: as many calls as there are workers need an environment with the ballast, and end when `release` is in the folder
+or all have begun. `calls`: it makes short calls until it is told to stop, then waits for the end of each. The key file
+lies in the folder.
 """
 
 from __future__ import annotations
@@ -28,28 +29,30 @@ def say(*words: object) -> None:
     print(*words, flush=True)
 
 
-def reach(nodes: RemoteNodes, folder: Path) -> None:
-    """Let two workers have a pack at once."""
+def reach(nodes: RemoteNodes, folder: Path, workers: int) -> None:
+    """Let all workers have a pack at once."""
+    started, release = folder / "started", folder / "release"
     manifest = pack(ballast.weigh)
     with ContextExecutor(nodes=nodes, environment=manifest, history=None) as executor:
         say(nodes.address)
-        wait_until(lambda: executor.stats().nodes == 2, "both workers have joined")
+        wait_until(lambda: executor.stats().nodes == workers, "all workers have joined")
         say("joined")
         sys.stdin.readline()
         begun_s = time.monotonic()
-        futures = [executor.submit(ballast.weigh, str(folder / "started"), str(folder / "release")) for _ in range(2)]
-        wait_until(lambda: len(list(folder.glob("started-*"))) == 2, "both have the pack", deadline_s=500)
-        say(time.monotonic() - begun_s)
-        (folder / "release").touch()
+        futures = [executor.submit(ballast.weigh, str(started), str(release)) for _ in range(workers)]
+        if not release.exists():
+            wait_until(lambda: len(list(folder.glob("started-*"))) == workers, "all have the pack", deadline_s=500)
+            say(time.monotonic() - begun_s)
+            release.touch()
         for future in futures:
-            say(*future.result(60))
+            say(*future.result(500))
 
 
-def call(nodes: RemoteNodes) -> None:
+def call(nodes: RemoteNodes, workers: int) -> None:
     """Make short calls until told to stop; say how many have ended rightly, and what was lost."""
     with ContextExecutor(nodes=nodes, history=None) as executor:
         say(nodes.address)
-        wait_until(lambda: executor.stats().nodes == 2, "both workers have joined")
+        wait_until(lambda: executor.stats().nodes == workers, "all workers have joined")
         room, stop = threading.Semaphore(MOST_PENDING), threading.Event()
         futures: list[Future[int]] = []
         threading.Thread(target=wait_for_a_word, args=(stop,), daemon=True).start()
@@ -71,13 +74,13 @@ def wait_for_a_word(stop: threading.Event) -> None:
 
 def main() -> None:
     """Do one of the two."""
-    what, address, folder, peers = sys.argv[1:]
+    what, address, folder, peers, workers = sys.argv[1:]
     key_file = Path(folder) / "worker.key"
     nodes = RemoteNodes(f"tcp://{address}:0", key_file=key_file, heartbeat=QUICK, peers=int(peers))
     if what == "pack":
-        reach(nodes, Path(folder))
+        reach(nodes, Path(folder), int(workers))
     else:
-        call(nodes)
+        call(nodes, int(workers))
 
 
 if __name__ == "__main__":

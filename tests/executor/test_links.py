@@ -5,25 +5,23 @@ The long form (`make links`) has a pack of 300 MB and prints its figures.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 import pytest
 
 from tests.executor import ballast, hosts
-from tests.executor.helpers import GENEROUS_S, MB, are_gone, descendants, environ, wait_until
+from tests.executor.helpers import GENEROUS_S, MB, are_gone, descendants, wait_until
 from tests.executor.hosts import Hosts
+from tests.executor.linked import running
 from tests.executor.linked_client import QUICK
 
 pytestmark = pytest.mark.slow
 
 MEGABYTES = int(os.environ.get("LINKS_MEGABYTES", "8"))
+IS_LONG = MEGABYTES >= 100
 MBIT = 100
 WORKERS = ("one", "two")
 
@@ -36,85 +34,12 @@ def net() -> Iterator[Hosts]:
         yield laid
 
 
-class Run:
-    """A client and two workers on their hosts.
-
-    Args:
-        net: the hosts.
-        folder: for what they write.
-        what: the client does.
-        peers: of its `RemoteNodes`.
-    """
-
-    def __init__(self, net: Hosts, folder: Path, what: str, peers: int = 4) -> None:
-        self._net = net
-        self._folder = folder
-        words = ["-m", "tests.executor.linked_client", what, net.address("client"), str(folder), str(peers)]
-        self.client = self._start("client", words, site=folder / "site")
-        address = self.heard()
-        self.workers = {name: self._start(name, self._worker(name, address)) for name in WORKERS}
-
-    def _start(self, host: str, words: list[str], site: Path | None = None) -> subprocess.Popen[str]:
-        environment = environ()
-        if site is not None:
-            environment["PYTHONPATH"] += f"{os.pathsep}{site}"
-        with (self._folder / f"{host}.err").open("w") as errors:
-            return subprocess.Popen(
-                [*self._net.command(host), sys.executable, *words],
-                env=environment,
-                text=True,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-            )
-
-    def _worker(self, name: str, address: str) -> list[str]:
-        options = ["--cores", "1", "--store", str(self._folder / f"store-{name}"), "--join-within", "3s"]
-        key_file = str(self._folder / "worker.key")
-        return ["-m", "envpack", "worker", "--connect", address, "--key", key_file, *options]
-
-    def heard(self) -> str:
-        """Return the next line of the client."""
-        line = _pipe(self.client.stdout).readline().strip()
-        assert line, self.said("client")
-        return line
-
-    def tell(self) -> None:
-        """Say a word to the client."""
-        _pipe(self.client.stdin).write("\n")
-        _pipe(self.client.stdin).flush()
-
-    def said(self, host: str) -> str:
-        """Return what a program wrote to stderr."""
-        return (self._folder / f"{host}.err").read_text()
-
-    def end(self) -> None:
-        """End what still runs."""
-        for process in (self.client, *self.workers.values()):
-            process.kill()
-            process.communicate()
-
-
-def _pipe(pipe: IO[str] | None) -> IO[str]:
-    assert pipe is not None
-    return pipe
-
-
-@contextlib.contextmanager
-def running(net: Hosts, folder: Path, what: str, peers: int = 4) -> Iterator[Run]:
-    run = Run(net, folder, what, peers)
-    try:
-        yield run
-    finally:
-        run.end()
-
-
-@pytest.mark.parametrize("peers", [4, 0] if MEGABYTES > 100 else [4])
+@pytest.mark.parametrize("peers", [4, 0] if IS_LONG else [4])
 def test_a_pack_reaches_two_hosts_by_one_transfer_from_the_client_and_one_between_them(
     net: Hosts, tmp_path: Path, peers: int
 ) -> None:
     ballast.install(tmp_path / "site", MEGABYTES * MB)
-    with running(net, tmp_path, "pack", peers) as run:
+    with running(net, tmp_path, "pack", WORKERS, peers) as run:
         assert run.heard() == "joined"
         before = {name: (net.sent(name), net.received(name)) for name in ("client", *WORKERS)}
         run.tell()
@@ -138,7 +63,7 @@ def test_a_pack_reaches_two_hosts_by_one_transfer_from_the_client_and_one_betwee
 
 
 def test_a_silent_cut_ends_no_call_and_the_worker_behind_it_leaves_by_itself(net: Hosts, tmp_path: Path) -> None:
-    with running(net, tmp_path, "calls") as run:
+    with running(net, tmp_path, "calls", WORKERS) as run:
         assert run.heard() == "running"
         wait_until(lambda: bool(descendants(run.workers["two"].pid)), "calls run on the host that will be cut")
         processes = descendants(run.workers["two"].pid)
@@ -157,3 +82,20 @@ def test_a_silent_cut_ends_no_call_and_the_worker_behind_it_leaves_by_itself(net
         assert "manager silent for" in run.said("two")
     print(f"\nlinks: cut, {QUICK.silence_s:g} s of silence borne: the last of {calls} calls ended after", end=" ")
     print(f"{ended_s:.1f} s, the worker that was cut off left after {left_s:.1f} s")
+
+
+@pytest.mark.skipif(not IS_LONG, reason="needs a transfer that takes long enough to be cut: make links")
+def test_a_pack_reaches_one_host_when_the_one_that_passes_it_on_is_cut_off(net: Hosts, tmp_path: Path) -> None:
+    ballast.install(tmp_path / "site", MEGABYTES * MB)
+    (tmp_path / "release").touch()
+    with running(net, tmp_path, "pack", WORKERS) as run:
+        assert run.heard() == "joined"
+        before = {name: net.sent(name) for name in WORKERS}
+        run.tell()
+        wait_until(lambda: any(net.sent(name) - before[name] > MB for name in WORKERS), "one passes it on to the other")
+        giver = max(WORKERS, key=lambda name: net.sent(name) - before[name])
+        (taker,) = set(WORKERS) - {giver}
+        net.cut(giver)
+        assert {run.heard(), run.heard()} == {f"{MEGABYTES * MB} {run.workers[taker].pid}"}
+        assert run.client.wait(GENEROUS_S) == 0
+        assert run.workers[giver].wait(GENEROUS_S) == 1

@@ -46,9 +46,10 @@ class Spread:
         self._limit = limit
         self._places: dict[NodeId, Sharing] = {}
         self._held: dict[str, set[NodeId]] = {}
-        # By layer: who receives it, and from whom.
+        # By layer: who receives it, from whom.
         self._coming: dict[str, dict[NodeId, NodeId]] = {}
-        self._waiting: dict[tuple[str, NodeId], None] = {}
+        # By layer: who waits, in the order in which they came. They have nothing of it yet, so nobody waits for them.
+        self._waiting: dict[str, dict[NodeId, None]] = {}
         self._load: Counter[NodeId] = Counter()
         # (layer, receiver, source) that were tried in vain; without a layer: they do not reach each other.
         self._barred: set[tuple[str, NodeId, NodeId]] = set()
@@ -62,19 +63,17 @@ class Spread:
             case LayersHere():
                 return self._here(node, message.digests)
             case LayerAway():
-                return self._away(node, message.digest)
+                freed = self._forget(node, message.digest)
+                return [*self._offer(freed), *self._settle_stranded()]
             case NeedLayer():
                 return self._need(node, message)
 
     def lose(self, node: NodeId) -> list[Answer]:
         """Forget a worker. Those that took from it will say that it has failed them."""
         self._places.pop(node, None)
-        for held in self._held.values():
-            held.discard(node)
-        self._waiting = dict.fromkeys(each for each in self._waiting if each[1] != node)
-        self._barred = {each for each in self._barred if node not in each[1:]}
-        freed = [self._end(digest, node) for digest in list(self._coming)]
         self._load.pop(node, None)
+        self._barred = {each for each in self._barred if node not in each[1:]}
+        freed = [self._forget(node, digest) for digest in {**self._held, **self._coming, **self._waiting}]
         return [*self._offer(*freed), *self._settle_stranded()]
 
     def _here(self, node: NodeId, digests: Iterable[str]) -> list[Answer]:
@@ -84,10 +83,6 @@ class Spread:
             self._held.setdefault(digest, set()).add(node)
         return list(self._offer(*freed))
 
-    def _away(self, node: NodeId, digest: str) -> list[Answer]:
-        freed = self._forget(node, digest)
-        return [*self._offer(freed), *self._settle_stranded()]
-
     def _need(self, node: NodeId, need: NeedLayer) -> list[Answer]:
         digest = need.digest
         freed = self._forget(node, digest)
@@ -96,19 +91,38 @@ class Spread:
             self._barred.add(("", node, failed))
         elif need.why == "gone":
             self._barred.add((digest, node, failed))
-        return [*self._answer(node, digest, need.why), *self._offer(freed), *self._settle_stranded()]
+        answers = [*self._answer(node, digest, need.why), *self._offer(freed)]
+        return [*answers, *self._settle_stranded()] if need.why else answers
 
     def _forget(self, node: NodeId, digest: str) -> NodeId:
-        """Note that a worker neither has a layer nor waits for it; return who gave it."""
-        self._waiting.pop((digest, node), None)
+        """Note that a worker neither has a layer nor receives it nor waits for it; return who gave it."""
         self._held.get(digest, set()).discard(node)
-        return self._end(digest, node)
+        self._stop_waiting(node, digest)
+        coming = self._coming.get(digest, {})
+        source = coming.pop(node, _CLIENT)
+        if not coming:
+            self._coming.pop(digest, None)
+        if source in self._places:
+            self._load[source] -= 1
+        return source
+
+    def _stop_waiting(self, node: NodeId, digest: str) -> None:
+        waiting = self._waiting.get(digest, {})
+        waiting.pop(node, None)
+        if not waiting:
+            self._waiting.pop(digest, None)
+
+    # --- answers
 
     def _answer(self, node: NodeId, digest: str, why: str) -> Iterator[Answer]:
-        able = [] if why == "wrong" else [each for each in self._sources(digest) if self._can_give(each, node, digest)]
+        """Name a source; or let the worker wait, if it is the first time that it asks."""
+        sources = [] if why == "wrong" else self._sources(digest)
+        able = [each for each in sources if self._can_give(each, node, digest)]
+        if why:
+            able = [each for each in able if node not in self._chain(each, digest)]
         free = [each for each in able if self._load[each] < self._limit]
         if able and not free and not why:
-            self._waiting[digest, node] = None
+            self._waiting.setdefault(digest, {})[node] = None
             return
         source = min(free or able, key=lambda each: self._cost(each, digest), default=_CLIENT)
         yield self._begin(source, node, digest)
@@ -118,21 +132,21 @@ class Spread:
         """Let those who wait take from sources that have a hand free, or something to give that they had not."""
         offers = list(dict.fromkeys(sources))
         for source in offers:
-            for digest, node in list(self._waiting):
-                if self._load[source] >= self._limit or source not in self._places:
-                    break
-                if self._has(source, digest) and self._can_give(source, node, digest):
-                    del self._waiting[digest, node]
-                    yield self._begin(source, node, digest)
-                    offers.append(node)
+            for digest in [digest for digest in self._waiting if self._has(source, digest)]:
+                for node in list(self._waiting[digest]):
+                    if self._load[source] < self._limit and self._can_give(source, node, digest):
+                        self._stop_waiting(node, digest)
+                        yield self._begin(source, node, digest)
+                        offers.append(node)
 
     def _settle_stranded(self) -> Iterator[Answer]:
         """Answer those who waited for nobody else than one that is gone."""
-        for digest, node in list(self._waiting):
-            is_stranded = not any(self._can_give(each, node, digest) for each in self._sources(digest))
-            if is_stranded and (digest, node) in self._waiting:
-                del self._waiting[digest, node]
-                yield from self._answer(node, digest, "")
+        for digest, waiting in list(self._waiting.items()):
+            for node in list(waiting):
+                is_stranded = not any(self._can_give(each, node, digest) for each in self._sources(digest))
+                if is_stranded and node in self._waiting.get(digest, ()):
+                    self._stop_waiting(node, digest)
+                    yield from self._answer(node, digest, "")
 
     def _begin(self, source: NodeId, node: NodeId, digest: str) -> Answer:
         self._coming.setdefault(digest, {})[node] = source
@@ -140,16 +154,6 @@ class Spread:
             return Answer(node, TakeLayer(digest))
         self._load[source] += 1
         return Answer(node, TakeLayer(digest, source, place.address, place.port))
-
-    def _end(self, digest: str, node: NodeId) -> NodeId:
-        """Note that a worker receives a layer no more; return who gave it."""
-        coming = self._coming.get(digest, {})
-        source = coming.pop(node, _CLIENT)
-        if source in self._places:
-            self._load[source] -= 1
-        if not coming:
-            self._coming.pop(digest, None)
-        return source
 
     # --- who may give what to whom
 
@@ -162,9 +166,9 @@ class Spread:
     def _can_give(self, source: NodeId, node: NodeId, digest: str) -> bool:
         if not self._limit or source == node or source not in self._places:
             return False
-        if not self._barred.isdisjoint({("", node, source), (digest, node, source)}):
+        if self._barred and not self._barred.isdisjoint({("", node, source), (digest, node, source)}):
             return False
-        return self._reaches(node, source) and node not in self._chain(source, digest)
+        return self._reaches(node, source)
 
     def _reaches(self, node: NodeId, source: NodeId) -> bool:
         """Tell whether an address means the same to both: one of the loopback interface is each machine's own."""
@@ -175,7 +179,7 @@ class Spread:
         """Return from whom a source gets a layer itself, and so on, until one that has it."""
         coming = self._coming.get(digest, {})
         chain: list[NodeId] = []
-        while source in coming and source not in self._held.get(digest, ()):
+        while source in coming:
             source = coming[source]
             chain.append(source)
         return chain
