@@ -209,6 +209,16 @@ slurm-tools: ## install Slurm and munge, of which tests start some for themselve
 	    }; \
 	}
 
+.PHONY: ssh-tools
+ssh-tools: ## install sshd, of which tests start some for themselves on hosts of their own (Debian, as root)
+	@PATH="$$PATH:/usr/sbin" command -v sshd >/dev/null || { \
+	    export DEBIAN_FRONTEND=noninteractive; \
+	    echo "make: installing what has sshd"; \
+	    apt-get install -qq -y --no-install-recommends openssh-server openssh-client >/dev/null 2>&1 || { \
+	        apt-get update -qq && apt-get install -qq -y --no-install-recommends openssh-server openssh-client >/dev/null; \
+	    }; \
+	}
+
 # Needs root, ip, tc and nsenter; where there are none, the tests say so and are skipped.
 .PHONY: links
 links: ## bring a pack of 300 MB to two hosts behind cables of 100 Mbit/s, and cut one of them off during a run

@@ -12,7 +12,7 @@ import pytest
 PACKAGES = ("envpack", "envpack_monitor", "envpack_executor")
 HEAVY = ("zmq", "numpy", "scipy", "sklearn", "rich", "click", "psutil", "asyncio")
 
-PLUGS = ("envpack_executor.blocks", "envpack_executor.joblib", "envpack_executor.parsl")
+PLUGS = ("envpack_executor.blocks", "envpack_executor.dask", "envpack_executor.joblib", "envpack_executor.parsl")
 
 PUBLIC_NAMES = [(package, name) for package in PACKAGES for name in importlib.import_module(package).__all__]
 

@@ -42,7 +42,9 @@ class Bridge(futures.Executor):
     # Not a thread pool by inheritance: to those Dask passes what cannot leave its process.
 
     def __init__(self, slots: int, on_event: OnEvent, options: dict[str, Any]) -> None:
-        self._executor = ContextExecutor(**{"max_workers": slots, **options}, on_usage=self._note)
+        # Said, so that it is not taken from a profile: it runs here, wherever the program lets its own calls run.
+        options = {"max_workers": slots, **options, "nodes": None}
+        self._executor = ContextExecutor(**options, on_usage=self._note)
         self._threads = futures.ThreadPoolExecutor(slots, "envpack-dask")
         self._on_event = on_event
         self._running: set[futures.Future[Any]] = set()
