@@ -81,6 +81,15 @@ ASKED = {
         "runs every policy by its name; one of them needs an extra", include=("scikit-learn",)
     ),
     "tests/monitor/test_hundred.py": Asked("starts a program of the checkout", left_out=True),
+    "tests/house/test_public_names.py": Asked(
+        "imports the plugs by their names, and what they stand on comes by extras", include=("distributed", "parsl")
+    ),
+    "tests/plugs/test_dask_calls.py": Asked(
+        "imports a plug, and what that stands on comes by an extra of the distribution", include=("distributed",)
+    ),
+    "tests/plugs/test_dask_ssh.py": Asked(
+        "runs a program that it holds as text", include=("distributed", "asyncssh", "packaging")
+    ),
     "tests/packs/test_lists.py": Asked("compares these lists with the files of the checkout", left_out=True),
     "tests/packs/test_offline.py": Asked("runs programs of the checkout in packs of their own", left_out=True),
     "tests/house/test_wheel.py": Asked(
