@@ -256,6 +256,10 @@ class BulkError(ExecutorError):
     """What came on the bulk channel is not what it should be, or did not come whole; it is asked for again."""
 
 
+class NotHereError(BulkError):
+    """The source has not what was asked for on the bulk channel: asking it again does not help."""
+
+
 class ProfileError(ExecutorError):
     """The file that `ENVPACK_PROFILE` names cannot be used."""
 

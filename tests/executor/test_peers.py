@@ -75,14 +75,14 @@ def manager(given: Given) -> Iterator[Source]:
 class Worker:
     """The layers of a worker, without the rest of it: what it says, and what it would put into its store."""
 
-    def __init__(self, manager: Source, silence_s: float = GENEROUS_S) -> None:
+    def __init__(self, manager: Source, silence_s: float = GENEROUS_S, share_at: str = "") -> None:
         self.said: list[Any] = []
         self.stored: list[bytes] = []
         self.is_closed = False
         self.jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._manager = BulkClient(manager, self.jobs.put)
         self.layers = WorkerLayers(self._manager, Peers(TOKEN, silence_s, self.jobs.put), self.said.append, self._store)
-        self.layers.share(manager, "", "/no/such/store")
+        self.layers.share(manager, share_at, "/no/such/store")
         self.sharing = self.said.pop()
         assert isinstance(self.sharing, Sharing)
 
@@ -220,6 +220,11 @@ def test_without_the_manager_s_bulk_channel_a_layer_comes_in_messages(
     worker.take_from(None)
     worker.turn()
     assert worker.said == [LayerAway(DIGEST), NeedChunk(DIGEST, 0)]
+
+
+def test_a_worker_that_listens_everywhere_names_the_address_that_faces_the_manager(manager: Source) -> None:
+    with contextlib.closing(Worker(manager, share_at="0.0.0.0:0")) as worker:
+        assert (worker.sharing.address, worker.sharing.is_loopback) == ("127.0.0.1", True)
 
 
 def test_only_digests_are_looked_up_in_a_store(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from envpack_executor.bulk.wire import (
     receive_piece,
     send_piece,
 )
-from envpack_executor.errors import BulkError
+from envpack_executor.errors import BulkError, NotHereError
 
 _log = logging.getLogger(__name__)
 
@@ -264,7 +264,3 @@ class BulkClient:
             connection = self._connections.pop(threading.current_thread(), None)
         if connection is not None:
             connection.close()
-
-
-class NotHereError(BulkError):
-    """The source has not what was asked for: asking again does not help."""

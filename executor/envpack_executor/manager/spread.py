@@ -91,6 +91,7 @@ class Spread:
             self._barred.add(("", node, failed))
         elif need.why == "gone":
             self._barred.add((digest, node, failed))
+            self._held.get(digest, set()).discard(failed)
         answers = [*self._answer(node, digest, need.why), *self._offer(freed)]
         return [*answers, *self._settle_stranded()] if need.why else answers
 

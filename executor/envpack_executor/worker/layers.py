@@ -17,14 +17,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import IO
 
-from envpack_executor.bulk.client import BulkClient, NotHereError, Source, Transfer
+from envpack_executor.bulk.client import BulkClient, Source, Transfer
 from envpack_executor.bulk.server import BulkServer, Layer
 from envpack_executor.bulk.stored import StoredLayer
 from envpack_executor.bulk.wire import Kind
-from envpack_executor.errors import BulkError
+from envpack_executor.errors import BulkError, NotHereError
 from envpack_executor.messages import LayerAway, LayersHere, NeedChunk, NeedLayer, Sharing, TakeLayer
 from envpack_executor.worker.events import EnvironmentChecked, Event, LayerFailed, LayerStored
-from envpack_executor.worker.peers import Peers, address_towards, is_loopback
+from envpack_executor.worker.peers import Peers, address_towards, is_loopback, reachable
 from envpack_executor.worker.spool import Spool
 
 _log = logging.getLogger(__name__)
@@ -83,9 +83,9 @@ class WorkerLayers:
         except OSError as error:
             _log.warning("this worker passes no layers on: no connections can be taken: %s", error)
             return
-        address, port = listener.getsockname()[:2]
         self._server = BulkServer(listener, manager.token, self.open)
-        self._send(Sharing(address, int(port), socket.gethostname(), is_loopback(address)))
+        address = reachable(listener.getsockname()[0], manager)
+        self._send(Sharing(address, self._server.port, socket.gethostname(), is_loopback(address)))
 
     def open(self, digest: str) -> Layer:
         """Return a layer that is here or on its way; from any thread.

@@ -68,6 +68,11 @@ def address_towards(source: Source) -> str:
         return found
 
 
+def reachable(address: str, source: Source) -> str:
+    """Return where others find what listens at an address: of all addresses at once, the one that faces a source."""
+    return address_towards(source) if ipaddress.ip_address(address.partition("%")[0]).is_unspecified else address
+
+
 def is_loopback(address: str) -> bool:
     """Tell whether an address is of the loopback interface, and so each machine's own."""
     return ipaddress.ip_address(address.partition("%")[0]).is_loopback

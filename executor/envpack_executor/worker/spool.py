@@ -20,6 +20,8 @@ class Spool:
         may_be_wrong: some of it has come from others than the manager.
     """
 
+    _descriptor = -1
+
     def __init__(self) -> None:
         with tempfile.TemporaryFile(prefix="envpack-layer-") as file:
             self._descriptor = os.dup(file.fileno())
@@ -30,7 +32,8 @@ class Spool:
         self._changed = threading.Condition()
 
     def __del__(self) -> None:
-        os.close(self._descriptor)
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
 
     def file(self) -> IO[bytes]:
         """Return the file, to be read from its beginning by one reader."""
