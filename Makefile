@@ -347,6 +347,13 @@ bench-executor: ## compare the executor with others, claim by claim (ARGS="--onl
 	}
 	@for name in $(EXECUTOR_CLAIMS); do $(RIVALS)/bin/python $(EXECUTOR)/$$name.py $(ARGS) || exit 1; echo; done
 
+PLUG_CLAIMS := parsl_rate
+
+.PHONY: bench-plugs
+bench-plugs: ## compare the plugs with what their engines bring, claim by claim
+	$(call setup,test)
+	@for name in $(PLUG_CLAIMS); do $(BIN)/python benchmarks/plugs/$$name.py $(ARGS) || exit 1; echo; done
+
 .PHONY: docs
 docs: ## build the documentation into site/; a warning is an error
 	$(call setup,docs)

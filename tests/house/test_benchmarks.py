@@ -10,7 +10,7 @@ FOLDER = Path(__file__).parents[2] / "benchmarks"
 SHARED = {"rounds.py", "shapes.py", "functions.py", "peers.py", "network.py"}
 """Files of the folders of claims that hold none."""
 
-ROOMS = (".", "packing", "prediction", "monitoring", "executor")
+ROOMS = (".", "packing", "prediction", "monitoring", "executor", "plugs")
 CLAIMS = sorted(file for room in ROOMS for file in (FOLDER / room).glob("*.py") if file.name not in SHARED)
 
 
