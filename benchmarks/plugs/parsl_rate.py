@@ -1,4 +1,4 @@
-"""Claim: through Parsl's data-flow kernel no-ops pass at three times the rate of HTEX, and the kernel is what limits it.
+"""Claim: through Parsl's data-flow kernel no-ops pass at three times the rate of HTEX; the kernel is what limits it.
 
 The same as Parsl's own parsl-perf: an app that returns a number is called many times, and all futures are waited for.
 HTEX and ours have one block on this machine with two workers each and take turns. Two more executors show what the
@@ -6,7 +6,7 @@ kernel alone costs: Parsl's threads, and one that gives back a future that is do
 
 A profile follows: of the time that the client's threads compute for a call, what the kernel takes for itself, and what
 is spent in the executor, below `submit` and in its own thread. Python runs one thread at a time, so their sum is what
-bounds the rate. Clocks of the threads are read where kernel and executor call each other; no profiler slows either down.
+bounds the rate. Clocks of the threads are read where kernel and executor call each other: no profiler slows them down.
 
     python benchmarks/plugs/parsl_rate.py [--rounds 5] [--calls 5000] [--log 1] [--only HTEX] [--quick] [--json]
 """

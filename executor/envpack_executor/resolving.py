@@ -136,7 +136,13 @@ class Resolver:
         options: TaskOptions,
     ) -> FunctionRecord:
         shared = CallOptions(
-            options.mode, options.timeout_s, options.retries, options.priority, options.resources, options.least_s
+            options.mode,
+            options.timeout_s,
+            options.retries,
+            options.priority,
+            options.resources,
+            options.least_s,
+            options.is_measured_alone,
         )
         key = (pickled.digest, category, limits, shared)
         with self._lock:

@@ -69,6 +69,7 @@ class TaskOptions:
         priority: calls with a larger one go first.
         resources: what a call needs of its node at least; None for one slot.
         least_s: a call is not begun on a node that leaves within this time; 0 to judge by earlier calls alone.
+        is_measured_alone: what a call uses is told of each, however short it is; otherwise the sum of several.
     """
 
     setup: Callable[..., Any] | None = None
@@ -82,6 +83,7 @@ class TaskOptions:
     priority: int = 0
     resources: Allocation | None = None
     least_s: float = 0.0
+    is_measured_alone: bool = False
 
     def with_mode(self, mode: Mode) -> TaskOptions:
         """Return the same options with another mode."""

@@ -162,6 +162,7 @@ class ManagerLoop:
         self._preparing: set[int] = set()
         self._timers: list[Callable[[float], float | None]] = []
         self._node_watchers: list[Callable[[NodeStatus, bool], None]] = []
+        self._call_watcher: Callable[[NodeId, Sequence[Call]], None] | None = None
         self._closers: list[Callable[[], None]] = [BLOBS.forget_recent]
         self._on_print = on_print
         self._outbox = Outbox(self.call_soon, is_streamed=on_print is not None)
@@ -396,6 +397,10 @@ class ManagerLoop:
         """Call `watcher` in the loop's thread when a node has joined (with True) or is about to be forgotten."""
         self._node_watchers.append(watcher)
 
+    def watch_calls(self, watcher: Callable[[NodeId, Sequence[Call]], None]) -> None:
+        """Call `watcher` in the loop's thread when calls have been sent to a process of a node elsewhere."""
+        self._call_watcher = watcher
+
     def add_closer(self, closer: Callable[[], None]) -> None:
         """Call `closer` in the loop's thread when it ends."""
         self._closers.append(closer)
@@ -556,6 +561,8 @@ class ManagerLoop:
         match instruction:
             case SendCalls():
                 self._outbox.calls(instruction)
+                if self._call_watcher is not None:
+                    self._call_watcher(instruction.node, instruction.calls)
             case CallsDone():
                 for call, outcome in zip(instruction.calls, instruction.outcomes, strict=True):
                     settle(future_of(call), outcome)

@@ -76,5 +76,10 @@ def _hoisted(imports: Imports) -> bytes:
 def _function_body(function: FunctionRecord) -> bytes:
     options = function.options
     limits = {} if function.limits is None else function.limits.to_dict()
-    settings = {"limits": limits, "mode": options.mode, "timeout_s": options.timeout_s}
+    settings = {
+        "limits": limits,
+        "mode": options.mode,
+        "timeout_s": options.timeout_s,
+        "is_alone": options.is_measured_alone,
+    }
     return pickle.dumps((function.number, function.payload, settings), PROTOCOL)

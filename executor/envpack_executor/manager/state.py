@@ -54,6 +54,7 @@ class CallOptions:
         priority: calls with a larger one go first.
         resources: what a call needs of its node at least; None for one slot.
         least_s: a call is not begun on a node that leaves within this time; 0 to judge by earlier calls alone.
+        is_measured_alone: what a call uses is told of each, however short it is; otherwise the sum of several.
     """
 
     mode: str = "direct"
@@ -62,6 +63,7 @@ class CallOptions:
     priority: int = 0
     resources: Allocation | None = None
     least_s: float = 0.0
+    is_measured_alone: bool = False
 
 
 @dataclass(slots=True, eq=False)

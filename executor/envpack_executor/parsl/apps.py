@@ -45,11 +45,13 @@ class Apps:
     Args:
         environment: where apps run that do not say so themselves, see `ContextExecutor`.
         is_strict: whether a key of a resource specification that nobody knows is an error; it is warned of otherwise.
+        is_monitored: whether each call is measured alone, however short.
     """
 
-    def __init__(self, environment: Any, is_strict: bool) -> None:
+    def __init__(self, environment: Any, is_strict: bool, is_monitored: bool = False) -> None:
         self._environment = environment
         self._is_strict = is_strict
+        self._is_monitored = is_monitored
         self._known: dict[int, tuple[Callable[..., Any], list[Asked]]] = {}
         self._warned: set[Any] = set()
 
@@ -97,7 +99,12 @@ class Apps:
         environment = self._environment if options.environment is INHERIT else options.environment
         if environment == "auto" and isinstance(environment, str):
             environment = Discovered.of(bare, include=("parsl",))
-        return replace(options, environment=environment, category=options.category or _category(bare))
+        return replace(
+            options,
+            environment=environment,
+            category=options.category or _category(bare),
+            is_measured_alone=self._is_monitored,
+        )
 
 
 def without_objects(kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -32,12 +32,14 @@ from envpack_executor.errors import ExecutorError, ShutdownError
 from envpack_executor.executor import MAX_TRIES, SETUP_TIMEOUT_S, ContextExecutor
 from envpack_executor.nodes import Heartbeat, RemoteNodes
 from envpack_executor.parsl.apps import Apps, without_objects
+from envpack_executor.parsl.monitoring import NoRadio, Reporter, without_wrapper
 from envpack_executor.parsl.registry import Registry
 from envpack_executor.parsl.wall_time import wall_time_s
 
 if TYPE_CHECKING:
     from envpack_executor.executor import ExecutorStats
     from envpack_executor.manager.learned import AllocationChoice
+    from envpack_executor.manager.overview import NodeStatus
     from envpack_executor.manager.usage import HistoryChoice
     from envpack_monitor.predict import Predictor
 
@@ -159,8 +161,10 @@ class ContextReuseExecutor(BlockProviderExecutor, RepresentationMixin, UsageInfo
         self.is_strict = is_strict
         self.storage_access = storage_access
         self.working_dir = working_dir
+        self.remote_monitoring_radio = NoRadio()
         self._apps = Apps(environment, is_strict)
         self._registry = Registry()
+        self._reporter: Reporter | None = None
         self._nodes: RemoteNodes | None = None
         self._inner: ContextExecutor | None = None
 
@@ -174,6 +178,10 @@ class ContextReuseExecutor(BlockProviderExecutor, RepresentationMixin, UsageInfo
             KeyFileError: the key file cannot be written.
         """
         super().start()
+        if self.submit_monitoring_radio is not None:
+            self._apps = Apps(self.environment, self.is_strict, is_monitored=True)
+            self._reporter = Reporter(self.submit_monitoring_radio.send, self.run_id)
+            self._registry.report_to(self._reporter)
         folder = Path(self.run_dir, self.label).absolute()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         heartbeat = Heartbeat(self.heartbeat_period, self.heartbeat_threshold)
@@ -190,7 +198,12 @@ class ContextReuseExecutor(BlockProviderExecutor, RepresentationMixin, UsageInfo
             max_tries=self.max_tries,
             setup_timeout_s=self.setup_timeout_s,
             idle_timeout_s=self.idle_timeout_s,
+            on_usage=None if self._reporter is None else self._reporter.usage_known,
         )
+
+    def monitor_resources(self) -> bool:
+        """Say that nobody has to watch the processes of calls: what they use is measured anyway."""
+        return False
 
     def submit(
         self, func: Callable[..., Any], resource_specification: dict[str, Any], *args: Any, **kwargs: Any
@@ -209,9 +222,18 @@ class ContextReuseExecutor(BlockProviderExecutor, RepresentationMixin, UsageInfo
         """
         if self.bad_state_is_set:
             raise self.executor_exception
+        func, kwargs, ids = without_wrapper(func, kwargs)
         task = self._apps.task(func, resource_specification)
         if resource_specification:
             kwargs = without_objects(kwargs)
+        if ids is None or self._reporter is None:
+            return self._submitted(task, args, kwargs)
+        with self._reporter.submitting:
+            future = self._submitted(task, args, kwargs)
+            self._reporter.note_call(future, ids)
+        return future
+
+    def _submitted(self, task: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future[Any]:
         future: Any = self._started().submit(task, *args, **kwargs)
         future.parsl_executor_task_id = future.number
         return future  # type: ignore[no-any-return]
@@ -261,7 +283,7 @@ class ContextReuseExecutor(BlockProviderExecutor, RepresentationMixin, UsageInfo
         chosen = self._registry.least_busy(standing, nodes, max_idletime)[:blocks]
         for node in nodes:
             if node.block in chosen and not node.is_draining:
-                self._drain(node.node)
+                self._drain(node)
         jobs = [self.blocks_to_job_id[block] for block in chosen if block in self.blocks_to_job_id]
         cancelled = self._filter_scale_in_ids(jobs, self.provider.cancel(jobs))
         return [self.job_ids_to_block[job] for job in cancelled]
@@ -287,6 +309,9 @@ class ContextReuseExecutor(BlockProviderExecutor, RepresentationMixin, UsageInfo
     def shutdown(self) -> None:
         """End: workers leave, calls that are open end with `ShutdownError`, nothing of the executor is left."""
         if self._inner is not None:
+            if self._reporter is not None:
+                for node in self._inner.nodes():
+                    self._reporter.node_changed(node, is_there=False)
             self._inner.kill(ShutdownError(f"executor {self.label} was shut down while the call was open"))
         super().shutdown()
 
@@ -330,11 +355,13 @@ class ContextReuseExecutor(BlockProviderExecutor, RepresentationMixin, UsageInfo
         inner = record.get("exec_fu")
         return "it waits for what it depends on" if inner is None else self._started().why(inner)
 
-    def _drain(self, node: str) -> None:
+    def _drain(self, node: NodeStatus) -> None:
         try:
-            self._started().drain(node, "its block is scaled in")
+            self._started().drain(node.node, "its block is scaled in")
         except ValueError:
-            pass  # it has left meanwhile
+            return  # it has left meanwhile
+        if self._reporter is not None:
+            self._reporter.node_drains(node)
 
     def _started(self) -> ContextExecutor:
         if self._inner is None:

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from envpack_executor.manager.loop import ManagerLoop
     from envpack_executor.manager.overview import NodeStatus
     from envpack_executor.nodes import NodeSource
+    from envpack_executor.parsl.monitoring import Reporter
 
 Watcher = Callable[["NodeStatus", bool], None]
+CallWatcher = Callable[[str, Sequence[Any]], None]
 
 
 class Registry:
@@ -24,15 +26,15 @@ class Registry:
     def __init__(self) -> None:
         self._blocks: dict[str, None] = {}
         self._slots = 0
-        self._watchers: list[Watcher] = [self._note]
+        self._reporter: Reporter | None = None
 
     def watching(self, source: NodeSource) -> NodeSource:
         """Return a source of the same nodes that tells us about each."""
-        return _Watched(source, self._tell)
+        return _Watched(source, self._note, None if self._reporter is None else self._reporter.calls_sent)
 
-    def add_watcher(self, watcher: Watcher) -> None:
-        """Tell `watcher` too, in the executor's thread: how a node stands, and whether it is there."""
-        self._watchers.append(watcher)
+    def report_to(self, reporter: Reporter) -> None:
+        """Tell Parsl's monitoring about the nodes to come, and which calls they are given."""
+        self._reporter = reporter
 
     def blocks(self) -> list[str]:
         """Return the blocks of which a worker has ever joined."""
@@ -60,14 +62,12 @@ class Registry:
         ]
         return sorted(wanted, key=lambda block: (-ranks[block][0], ranks[block][1]))
 
-    def _tell(self, node: NodeStatus, is_there: bool) -> None:
-        for watcher in self._watchers:
-            watcher(node, is_there)
-
     def _note(self, node: NodeStatus, is_there: bool) -> None:
         if is_there:
             self._blocks[node.block] = None
             self._slots = node.cores
+        if self._reporter is not None:
+            self._reporter.node_changed(node, is_there)
 
 
 class _Watched:
@@ -76,15 +76,19 @@ class _Watched:
     Args:
         source: where they come from.
         watcher: is told of each that comes or goes.
+        call_watcher: is told of calls that were sent to one; None where nobody wants to know.
     """
 
-    def __init__(self, source: NodeSource, watcher: Watcher) -> None:
+    def __init__(self, source: NodeSource, watcher: Watcher, call_watcher: CallWatcher | None) -> None:
         self._source = source
         self._watcher = watcher
+        self._call_watcher = call_watcher
 
     def open(self, loop: ManagerLoop, resident: Callable[[int], int]) -> None:
         """Begin, see `NodeSource`."""
         loop.add_node_watcher(self._watcher)
+        if self._call_watcher is not None:
+            loop.watch_calls(self._call_watcher)
         self._source.open(loop, resident)
 
 

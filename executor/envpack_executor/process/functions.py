@@ -21,7 +21,7 @@ class Function:
         function: what is called.
         provided: what the set-up returned.
         settings: what the manager says about its calls: `mode`, `timeout_s` (0 without), `limits` by the names of the
-            fields of `Limits` (empty without).
+            fields of `Limits` (empty without), `is_alone` (each call is measured alone, however short).
 
     Attributes:
         injected: which results of the set-up it takes, as (position, name, value).
@@ -56,7 +56,7 @@ class Function:
         self.is_threaded: bool = settings["mode"] == "thread"
         self.timeout_ns = int(settings["timeout_s"] * 1e9)
         self.is_bounded = bool(self.limits or self.timeout_ns)
-        self.tally = Tally(number, bool(self.limits), self.is_bounded)
+        self.tally = Tally(number, bool(self.limits), self.is_bounded or settings["is_alone"])
         self.name: str = getattr(function, "__qualname__", None) or type(function).__qualname__
 
     def bounds(self, started_ns: int) -> tuple[int, int, int]:

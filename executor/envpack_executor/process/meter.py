@@ -31,7 +31,7 @@ class Tally:
     Args:
         number: of the function.
         is_limited: its calls have limits, so the figures of each go with its outcome.
-        is_bounded: each is measured alone, however short, because somebody watches it.
+        is_bounded: each is measured alone, however short, because somebody watches it or wants to know.
     """
 
     __slots__ = ("calls", "is_alone", "is_bounded", "is_limited", "number", "shared_calls", "shared_ns", "wall_ns")
