@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import queue
 import stat
+import sys
+import threading
+import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
@@ -16,7 +21,11 @@ from parsl import bash_app, python_app
 from parsl.config import Config
 from parsl.executors.errors import BadStateException, InvalidResourceSpecification
 from parsl.jobs.states import JobState, JobStatus
+from parsl.monitoring.message_type import MessageType
+from parsl.monitoring.remote import monitor_wrapper
 from parsl.providers import LocalProvider, SlurmProvider
+from parsl.serialize import facade
+from parsl.serialize.base import SerializerBase
 
 from envpack_executor import ContextExecutor, task
 from envpack_executor.errors import ExecutorError, ShutdownError, TaskError
@@ -147,6 +156,7 @@ def test_blocks_come_with_calls_and_idle_ones_leave(start: Start) -> None:
     assert pid().result(GENEROUS_S) not in workers
 
 
+@pytest.mark.slow
 def test_a_lost_worker_costs_no_call_while_blocks_can_come(start: Start, tmp_path: Path) -> None:
     # By Parsl's own handler of errors, one block that fails is one too many when there was no other.
     executor = start(
@@ -300,3 +310,125 @@ def test_only_those_that_ended_and_never_joined_are_missing(start: Start) -> Non
         "7": JobState.MISSING,
         "8": JobState.PENDING,
     }
+
+
+class Backwards(SerializerBase):  # type: ignore[misc]
+    """Text travels backwards, everything else not at all."""
+
+    def serialize(self, data: Any) -> bytes:
+        return json.dumps(data)[::-1].encode()
+
+    def deserialize(self, body: bytes) -> Any:
+        return json.loads(body.decode()[::-1])
+
+
+@pytest.mark.slow
+def test_serializers_that_somebody_has_registered_are_used(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    executor = start()
+
+    @python_app
+    @task(context=(load, 100))
+    def join(word: str, *, offset: int = 0) -> str:
+        return f"{word}{offset}"
+
+    backwards = Backwards()
+    monkeypatch.setattr(facade, "methods_for_data", {backwards.identifier: backwards})
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+
+    assert join("ab").result(GENEROUS_S) == "ab100"
+    assert executor.stats().categories[f"{__name__}.{join.func.__qualname__}"].calls >= 0
+    with pytest.raises(TypeError, match="set is not JSON"):
+        join({1}).result(GENEROUS_S)
+
+
+def test_what_only_parsls_serializers_take_goes_by_these(start: Start) -> None:
+    start()
+    lock = threading.Lock()
+
+    @python_app
+    def is_locked(lock: Any) -> bool:
+        return bool(lock.locked())
+
+    assert is_locked(lock).result(GENEROUS_S) is False
+    with pytest.raises(TypeError, match="generator"):
+        is_locked(number for number in range(3)).result(GENEROUS_S)
+
+
+def test_monitoring_is_told_what_happens_by_the_client(tmp_path: Path) -> None:
+    told: queue.SimpleQueue[tuple[MessageType, dict[str, Any]]] = queue.SimpleQueue()
+    executor = ContextReuseExecutor(label="ours", provider=QuickProvider(), max_workers_per_node=1)
+    executor.run_dir, executor.run_id, executor.monitoring_messages = str(tmp_path), "run", told
+    executor.provider.script_dir = str(tmp_path)
+    executor.start()
+    try:
+        executor.scale_out_facade(1)
+        asked = {"f": python_app(load).func, "args": (5,), "kwargs": {}, "x_task_id": 3, "x_try_id": 1}
+        asked |= {"radio_config": executor.remote_monitoring_radio, "run_id": "run", "logging_level": 0}
+        asked |= {"sleep_dur": 1.0, "monitor_resources": executor.monitor_resources(), "run_dir": str(tmp_path)}
+        function, args, kwargs = monitor_wrapper(**asked)
+        assert executor.submit(function, {}, *args, **kwargs).result(GENEROUS_S)["offset"] == 5
+        assert executor.scale_in_facade(1) == ["0"]
+        wait_until(lambda: not executor.connected_managers(), "the worker leaves")
+    finally:
+        executor.shutdown()
+
+    messages = [told.get() for _ in range(told.qsize())]
+    of_nodes = [message for kind, message in messages if kind is MessageType.NODE_INFO]
+    of_tasks = [message for kind, message in messages if kind is MessageType.WORKER_TASK_INFO]
+    before, after = (message for kind, message in messages if kind is MessageType.RESOURCE_INFO)
+    assert [message["active"] for message in of_nodes] == [True, False, False]
+    assert {(message["block_id"], message["run_id"], message["worker_count"]) for message in of_nodes} == {
+        ("0", "run", 1)
+    }
+    assert [(message["first_msg"], message["block_id"], message["task_id"]) for message in of_tasks] == [
+        (True, "0", 3),
+        (False, "0", 3),
+    ]
+    assert (after["task_id"], after["try_id"], before["psutil_process_time_user"]) == (3, 1, 0.0)
+    assert after["psutil_process_memory_resident"] > 1_000_000
+    assert after["timestamp"] > before["timestamp"]
+
+
+@pytest.mark.slow
+def test_an_app_gets_the_environment_that_is_discovered_for_it(start: Start) -> None:
+    executor = start(environment="auto")
+
+    @python_app
+    @task(context=(load, 1))
+    def look(offset: int = 0) -> tuple[bool, int]:
+        import importlib.util
+
+        import yaml
+
+        found = [importlib.util.find_spec(name) is not None for name in ("yaml", "parsl", "distributed")]
+        assert found == [True, True, False]
+        return yaml.safe_load("yes"), offset
+
+    @python_app
+    def fail() -> None:
+        raise LookupError("nothing there")
+
+    assert look().result(2 * GENEROUS_S) == (True, 1)
+    with pytest.raises(LookupError, match="nothing there"):
+        fail().result(2 * GENEROUS_S)
+    assert executor.get_usage_information()["environment"] == "auto"
+
+
+def test_an_app_needs_parsl_only_where_it_raises(start: Start) -> None:
+    start()
+
+    @python_app
+    def has_parsl() -> bool:
+        import sys
+
+        return "parsl" in sys.modules
+
+    @python_app
+    def fail() -> None:
+        raise LookupError("nothing there")
+
+    assert has_parsl().result(GENEROUS_S) is False
+    error = fail().exception(GENEROUS_S)
+    assert isinstance(error, LookupError)
+    assert "fail" in "".join(traceback.format_tb(error.__traceback__))
+    assert has_parsl().result(GENEROUS_S) is True

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from parsl.app.errors import wrap_error
 from parsl.executors.errors import InvalidResourceSpecification
 
 from envpack_executor.environments import Discovered
@@ -74,7 +75,7 @@ class Apps:
         for asked, found in known[1]:
             if _is_same(asked, specification):
                 return found
-        found = Task(function, self._options(function, self._checked(specification)))
+        found = Task(_light(function), self._options(function, self._checked(specification)))
         known[1][_MOST_SPECIFICATIONS - 1 :] = []
         known[1].insert(0, (dict(specification), found))
         return found
@@ -135,6 +136,34 @@ def unwrapped(function: Callable[..., Any]) -> Any:
     return function
 
 
+def _light(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return an app that hands exceptions over as Parsl's `wrap_error` does, but needs Parsl only when there is one.
+
+    To import Parsl takes a second and 50 MB in each process. Where it is not installed, exceptions travel as those of
+    other calls do.
+    """
+    if getattr(function, "__code__", None) is not _WRAPS_ERRORS:
+        return function
+    inner = function.__wrapped__  # type: ignore[attr-defined]
+
+    @functools.wraps(inner)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return inner(*args, **kwargs)
+        except Exception:
+            import sys
+
+            try:
+                from parsl.app.errors import RemoteExceptionWrapper
+            except ImportError:
+                pass
+            else:
+                return RemoteExceptionWrapper(*sys.exc_info())
+            raise
+
+    return call
+
+
 def _is_parsls(function: Any) -> bool:
     """Tell whether a function stands in Parsl's own code, whatever name it has been given."""
     home = getattr(function, "__globals__", {}).get("__name__", "")
@@ -163,6 +192,9 @@ def _with_specification(declared: TaskOptions, asked: Mapping[str, Any]) -> Task
 
 def _nothing() -> None:
     """Stand for any function: it is asked for what its task would be."""
+
+
+_WRAPS_ERRORS = wrap_error(_nothing).__code__
 
 
 def _category(function: Any) -> str:

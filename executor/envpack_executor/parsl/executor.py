@@ -14,6 +14,7 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
+from pickle import PicklingError
 from typing import TYPE_CHECKING, Any, Literal
 
 from parsl.data_provider.staging import Staging
@@ -31,10 +32,12 @@ from envpack_executor.blocks.source import PROGRAM
 from envpack_executor.errors import ExecutorError, ShutdownError
 from envpack_executor.executor import MAX_TRIES, SETUP_TIMEOUT_S, ContextExecutor
 from envpack_executor.nodes import Heartbeat, RemoteNodes
+from envpack_executor.parsl import serializing
 from envpack_executor.parsl.apps import Apps, without_objects
 from envpack_executor.parsl.monitoring import NoRadio, Reporter, without_wrapper
 from envpack_executor.parsl.registry import Registry
 from envpack_executor.parsl.wall_time import wall_time_s
+from envpack_executor.tasks import Task
 
 if TYPE_CHECKING:
     from envpack_executor.executor import ExecutorStats
@@ -227,16 +230,37 @@ class ContextReuseExecutor(BlockProviderExecutor, RepresentationMixin, UsageInfo
         if resource_specification:
             kwargs = without_objects(kwargs)
         if ids is None or self._reporter is None:
-            return self._submitted(task, args, kwargs)
+            return self._submitted(func, task, args, kwargs)
         with self._reporter.submitting:
-            future = self._submitted(task, args, kwargs)
+            future = self._submitted(func, task, args, kwargs)
             self._reporter.note_call(future, ids)
         return future
 
-    def _submitted(self, task: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future[Any]:
-        future: Any = self._started().submit(task, *args, **kwargs)
+    def _submitted(
+        self, func: Callable[..., Any], task: Task[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Future[Any]:
+        inner = self._started()
+        future: Any
+        if serializing.is_asked_for():
+            opener, data = serializing.packed(func, task, args, kwargs)
+            future = inner.submit(opener, data)
+        else:
+            try:
+                future = inner.submit(task, *args, **kwargs)
+            except (PicklingError, TypeError, AttributeError) as error:
+                future = self._submitted_otherwise(error, func, task, args, kwargs)
         future.parsl_executor_task_id = future.number
         return future  # type: ignore[no-any-return]
+
+    def _submitted_otherwise(
+        self, error: Exception, func: Callable[..., Any], task: Task[..., Any], args: Any, kwargs: dict[str, Any]
+    ) -> Future[Any]:
+        """Submit by Parsl's serializers what ours cannot pickle; raise `error` where these cannot, either."""
+        try:
+            opener, data = serializing.packed(func, task, args, kwargs)
+        except Exception:
+            raise error from None
+        return self._started().submit(opener, data)
 
     def outstanding(self) -> int:
         """Return how many calls have no end yet."""
