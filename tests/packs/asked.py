@@ -90,6 +90,7 @@ ASKED = {
     "tests/plugs/test_dask_ssh.py": Asked(
         "runs a program that it holds as text", include=("distributed", "asyncssh", "packaging")
     ),
+    "tests/plugs/test_one_script.py": Asked("starts a program of the checkout", left_out=True),
     "tests/packs/test_lists.py": Asked("compares these lists with the files of the checkout", left_out=True),
     "tests/packs/test_offline.py": Asked("runs programs of the checkout in packs of their own", left_out=True),
     "tests/house/test_wheel.py": Asked(
@@ -106,12 +107,14 @@ def asked_for(file: str) -> Asked:
 
 
 # The words that a whole example is run with, so that it is short.
-ARGUMENTS = {"examples/inference/run.py": ("--calls", "4", "--cold-calls", "2")}
+ARGUMENTS = {
+    "examples/inference/run.py": ("--calls", "4", "--cold-calls", "2"),
+    "examples/machines/months.py": ("--calls", "40"),
+}
 
 # Examples that run in their own folder instead of alone, where local modules have to come from the pack, and why.
-BESIDE = {
-    "examples/inference/run.py": "submits functions of its neighbours, which are sent only from the user's folders"
-}
+_NEIGHBOURS = "submits functions of its neighbours, which are sent only from the user's folders"
+BESIDE = {"examples/inference/run.py": _NEIGHBOURS, "examples/machines/months.py": _NEIGHBOURS}
 
 # Functions of the examples that are called by themselves: their arguments, from the folder of the copied example, which
 # holds a trained classifier.
@@ -124,6 +127,7 @@ CALLS: dict[str, dict[str, Callable[[Path], tuple[object, ...]]]] = {
     },
     "examples/inference/run.py": {"size": lambda folder: (123_456,)},
     "examples/inference/spelling.py": {"spell": lambda folder: (7,)},
+    "examples/machines/working_days.py": {"load_holidays": lambda folder: ()},
 }
 
 # Functions of the examples that are not: they print to a console, which cannot be pickled, or take and give what only a
@@ -146,4 +150,6 @@ RUN_AS_PART = {
         "show_usage",
         "heading",
     ),
+    "examples/machines/months.py": ("main",),
+    "examples/machines/working_days.py": ("working_days",),
 }

@@ -1,8 +1,8 @@
 """2,000 calls with a context and a pack, on whatever machines the profile names.
 
-    python examples/machines/run.py
-    ENVPACK_PROFILE=examples/machines/slurm.toml python examples/machines/run.py
-    ENVPACK_PROFILE=examples/machines/dask.toml python examples/machines/run.py
+    python examples/machines/months.py
+    ENVPACK_PROFILE=examples/machines/slurm.toml python examples/machines/months.py
+    ENVPACK_PROFILE=examples/machines/dask.toml python examples/machines/months.py
 
 It says nothing about machines. What it prints is the same wherever it runs, but for the last two lines.
 """
