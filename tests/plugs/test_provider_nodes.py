@@ -118,11 +118,14 @@ def test_a_wall_time_that_is_none_is_refused() -> None:
         ProviderNodes(provider)
 
 
-def test_the_cores_of_a_provider_are_those_of_its_workers() -> None:
+def test_what_a_provider_asks_for_is_what_its_workers_offer() -> None:
     provider = local(nodes_per_block=3)
-    provider.cores_per_node = 4
+    assert ProviderNodes(provider)._options.words() == ()
+    provider.cores_per_node, provider.mem_per_node, provider.gpus_per_node = 4, 16, 2
     assert ProviderSource(provider, "/tmp").slots_per_block == 12
-    assert "--cores 4" in " ".join(ProviderNodes(provider)._options.words())
+    assert " ".join(ProviderNodes(provider)._options.words()) == "--cores 4 --memory 14400000000 --gpus 2"
+    said = ProviderNodes(provider, cores=1, memory="1GB", gpus=0)._options.words()
+    assert " ".join(said) == "--cores 1 --memory 1GB"
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,9 @@ from envpack_executor.parsl.wall_time import wall_time_s
 if TYPE_CHECKING:
     from envpack_executor.manager.loop import ManagerLoop
 
+# Of a job's memory; the rest is the worker's, and for calls that take more before anybody has seen it.
+USABLE_SHARE = 0.9
+
 
 class ProviderNodes(BlockNodes):
     """Let a Parsl provider supply nodes: as many blocks as the open calls want, between its `min_` and `max_blocks`.
@@ -37,10 +40,12 @@ class ProviderNodes(BlockNodes):
         folder: on a file system that all nodes see; a private one in it is for the key file and for scripts and
             output of the jobs. These stay there; without `folder`, `ENVPACK_RUNS` is taken and nothing stays.
         cores: calls at once on each node; what the provider's `cores_per_node` says, or else all of them, by default.
-        memory: what calls may have there together, in bytes or as `"16GB"`.
+        memory: what calls may have there together, in bytes or as `"16GB"`; nine tenths of the provider's
+            `mem_per_node`, or else of what there is, by default.
         context_memory: what warm processes may keep there together, likewise.
         disk: what calls that ask for disk may write there together, likewise.
-        gpus: how many GPUs of a node calls may use.
+        gpus: how many GPUs of a node calls may use; what the provider's `gpus_per_node` says, or else none, by
+            default.
         store: folder of the store of layers on each node; `{NAME}` stands for that environment variable there, `{host}`
             for the name of the node.
         idle_timeout_s: a block without calls leaves after so long.
@@ -67,7 +72,7 @@ class ProviderNodes(BlockNodes):
         memory: int | str | None = None,
         context_memory: int | str | None = None,
         disk: int | str | None = None,
-        gpus: int = 0,
+        gpus: int | None = None,
         store: str | Path | None = None,
         idle_timeout_s: float = 120.0,
         register_within_s: float = 300.0,
@@ -80,10 +85,10 @@ class ProviderNodes(BlockNodes):
         cores = cores or getattr(provider, "cores_per_node", None)
         options = WorkerOptions(
             cores,
-            memory,
+            _memory_of(provider) if memory is None else memory,
             context_memory,
             disk,
-            gpus,
+            (getattr(provider, "gpus_per_node", None) or 0) if gpus is None else gpus,
             None if store is None else str(store),
             wall_time_s=wall_time_s(provider),
             program=tuple(program),
@@ -139,6 +144,12 @@ def _private_folder(chosen: str | Path | None) -> Path:
     """Return the folder of a run; it is made when it is needed."""
     base = settings.runs_folder() if chosen is None else Path(chosen).absolute()
     return base / f"run-{secrets.token_hex(4)}"
+
+
+def _memory_of(provider: ExecutionProvider) -> int | None:
+    """Return what calls may have of the memory of a node's job; None where the provider says nothing about it."""
+    per_node_gb = getattr(provider, "mem_per_node", None)
+    return None if per_node_gb is None else int(USABLE_SHARE * per_node_gb * 1e9)
 
 
 def _advice(bind: str, folder: Path) -> str:
