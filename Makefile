@@ -75,6 +75,7 @@ demo: ## run the main job on real data: examples/inference
 .PHONY: test
 test: ## run all tests, then their short form under other Pythons; beside them, those in their packs
 	$(call setup,test)
+	$(suite)
 	@trap 'trap - INT TERM; kill 0' INT TERM; \
 	echo "make: tests in their packs run beside the others, shown when they are done"; \
 	nice -n 10 $(MAKE) --no-print-directory test-packs-short >$(VENV)-packs.log 2>&1 & packs=$$!; \

@@ -58,6 +58,11 @@ class Outcome:
         return f"{self.passed} passed, {self.skipped} skipped, {len(self.failed)} failed"
 
 
+def only(expression: str) -> tuple[str, ...]:
+    """Return the words by which pytest runs some of the tests."""
+    return ("-k", f"({LEFT_OUT}) and ({expression})")
+
+
 def interpreter() -> Path:
     """Return the Python of the environment that `make parsl-suite` makes, whether it is there or not."""
     return Path(f"{sys.prefix}-parsl") / "bin" / "python"
@@ -70,6 +75,7 @@ def run(
     variables: Mapping[str, str],
     words: tuple[str, ...] = (),
     python: Path | None = None,
+    parts: tuple[str, ...] = ("",),
 ) -> Outcome:
     """Run the tests once.
 
@@ -80,6 +86,7 @@ def run(
         variables: to set besides those of this process.
         words: for pytest.
         python: of the environment to run them in; `interpreter()` by default.
+        parts: folders of them; all by default.
 
     Raises:
         subprocess.TimeoutExpired: they did not end.
@@ -87,7 +94,7 @@ def run(
     python = python or interpreter()
     folder.mkdir()
     report = folder / "report.xml"
-    command = [python, "-m", "pytest", _tests(python), "-q", "-p", "no:cacheprovider"]
+    command = [python, "-m", "pytest", *(_tests(python) / part for part in parts), "-q", "-p", "no:cacheprovider"]
     nothing_of_ours = ["-c", os.devnull, "--rootdir", folder]
     options = ["--config", CONFIGURATIONS / f"{executor}_{provider}.py", "--junit-xml", report]
     chosen = ["-k", LEFT_OUT, "--random-order-seed", "1", "--timeout", str(TEST_S), *words]
@@ -148,7 +155,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=1, help="how often, the executors in turn")
     parser.add_argument("-k", dest="expression", help="some of the tests, as pytest understands it")
     asked = parser.parse_args()
-    words = () if asked.expression is None else ("-k", f"({LEFT_OUT}) and ({asked.expression})")
+    words = () if asked.expression is None else only(asked.expression)
     outcomes: dict[str, list[Outcome]] = {executor: [] for executor in asked.only or EXECUTORS}
     with _cluster(asked.provider) as variables, tempfile.TemporaryDirectory(prefix="parsl-suite-") as folder:
         for number in range(asked.rounds):

@@ -48,7 +48,7 @@ def client(slurm: Slurm, own_folders: Path) -> Iterator[Client]:
         log_directory=str(own_folders / "logs"),
         local_directory=str(own_folders / "local"),
         job_extra_directives=["--exclusive"],
-        scheduler_options={"dashboard_address": None},
+        scheduler_options={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
         silence_logs=logging.CRITICAL,
     )
     with cluster, Client(cluster) as client:
