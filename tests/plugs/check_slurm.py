@@ -41,6 +41,19 @@ def test_a_job_of_two_nodes_is_two_workers_of_one_block(slurm: Slurm, tmp_path: 
         assert len({job for job, _ in both}) == len({node.block for node in executor.nodes()}) == 1
 
 
+def test_calls_of_a_job_that_is_cancelled_run_again_in_the_next_one(slurm: Slurm, tmp_path: Path) -> None:
+    with ContextExecutor(nodes=slurm_nodes.nodes(tmp_path, max_blocks=2)) as executor:
+        both = list(executor.map(slurm_nodes.meet, [str(tmp_path)] * 2, range(2), [2] * 2))
+        cancelled, _ = both[0]
+        futures = [executor.submit(slurm_nodes.mark, str(tmp_path), number, 0.5) for number in range(8)]
+        wait_until(lambda: sum(node.running for node in executor.nodes()) >= 2, "both jobs are busy")
+        slurm.run("scancel", cancelled)
+        assert [future.result(GENEROUS_S) for future in futures] == list(range(8))
+        ended = (tmp_path / "done").read_text().split()
+        assert sorted(map(int, ended)) == list(range(8))
+    assert slurm.states()[cancelled] == "CANCELLED"
+
+
 def test_calls_end_once_when_a_node_fails_with_all_that_runs_there(own_slurm: Slurm, tmp_path: Path) -> None:
     with ContextExecutor(nodes=slurm_nodes.nodes(tmp_path, max_blocks=2)) as executor:
         both = list(executor.map(slurm_nodes.meet, [str(tmp_path)] * 2, range(2), [2] * 2))
@@ -84,5 +97,6 @@ def test_no_call_is_lost_where_the_wall_time_of_its_job_is_over(slurm: Slurm, tm
     slurm.wait_until_idle()
     begun = Counter((tmp_path / "begun").read_text().split())
     assert begun == Counter(map(str, range(70)))
-    assert len(ended := nodes.ended()) >= 2
-    assert {slurm.states()[each.job] for each in ended} == {"COMPLETED"}
+    first, *others = [slurm.states()[each.job] for each in nodes.ended()]
+    assert first == "COMPLETED"  # not TIMEOUT: its worker had left by then
+    assert others

@@ -25,18 +25,3 @@ def test_jobs_come_with_calls_and_end_when_there_are_none(slurm: Slurm, tmp_path
         assert {slurm.states()[job] for job, _ in both} == {"COMPLETED"}
         job, _ = executor.submit(slurm_nodes.where).result(GENEROUS_S)
         assert job not in [earlier for earlier, _ in both]
-    slurm.wait_until_idle()
-    assert slurm.states()[job] == "COMPLETED"  # its worker has left by itself
-
-
-def test_calls_of_a_job_that_is_cancelled_run_again_in_the_next_one(slurm: Slurm, tmp_path: Path) -> None:
-    with ContextExecutor(nodes=slurm_nodes.nodes(tmp_path, max_blocks=2)) as executor:
-        both = list(executor.map(slurm_nodes.meet, [str(tmp_path)] * 2, range(2), [2] * 2))
-        cancelled, _ = both[0]
-        futures = [executor.submit(slurm_nodes.mark, str(tmp_path), number, 0.5) for number in range(8)]
-        wait_until(lambda: sum(node.running for node in executor.nodes()) >= 2, "both jobs are busy")
-        slurm.run("scancel", cancelled)
-        assert [future.result(GENEROUS_S) for future in futures] == list(range(8))
-        ended = (tmp_path / "done").read_text().split()
-        assert sorted(map(int, ended)) == list(range(8))
-    assert slurm.states()[cancelled] == "CANCELLED"
