@@ -348,7 +348,7 @@ bench-executor: ## compare the executor with others, claim by claim (ARGS="--onl
 	}
 	@for name in $(EXECUTOR_CLAIMS); do $(RIVALS)/bin/python $(EXECUTOR)/$$name.py $(ARGS) || exit 1; echo; done
 
-PLUG_CLAIMS := parsl_rate
+PLUG_CLAIMS := parsl_rate gridsearch
 
 .PHONY: bench-plugs
 bench-plugs: ## compare the plugs with what their engines bring, claim by claim

@@ -192,6 +192,22 @@ def test_other_modes_give_each_call_a_copy_of_its_own(array: Any) -> None:
         assert found == [("ndarray", True, float(array.sum()))] * 3
 
 
+def test_a_small_array_that_comes_again_travels_once_and_as_it_is_now() -> None:
+    array = np.random.default_rng(7).random(20_000)
+    before = set(BLOBS.live)
+    found = run((delayed(seen)(array) for _ in range(8)), batch_size=1)
+    assert found == [("ndarray", True, float(array.sum()))] * 8
+    assert sum(BLOBS.live[name].size for name in set(BLOBS.live) - before) < 1.1 * array.nbytes
+
+    def changed() -> Iterator[Any]:
+        for number in range(6):
+            array[0] = number
+            yield delayed(lambda array: array[0])(array)
+
+    # joblib takes two tasks at a time from the iterator, and then sends them.
+    assert run(changed(), batch_size=1, pre_dispatch="all") == [1, 1, 3, 3, 5, 5]
+
+
 def test_with_a_folder_arrays_are_files_there_and_removed(array: Any, tmp_path: Path) -> None:
     folder = tmp_path / "arrays"
     folder.mkdir()

@@ -6,9 +6,10 @@
 | with `mmap_mode="c"` | a copy of its own for each call |
 | with `temp_folder`, or `mmap_mode="r+"` or `"w+"` | a `numpy.memmap` of a file in that folder |
 | a `numpy.memmap` of a file | of the same file, wherever all processes run on this machine or it can be written |
-| all others | a copy |
+| all others | a copy; from 32 kB on, bytes that come again are on the node already |
 
-An array is looked at once in a call of `Parallel`, and must not change before its end; in the next call it is compared.
+An array of more than `max_nbytes` is looked at once in a call of `Parallel`, and must not change before its end; in the
+next call it is compared.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from envpack_executor.joblib.sharing import RETAINED
 from envpack_executor.pickling import Reducers, put
 from envpack_executor.values.references import Kept
 
+# From this size on it is looked whether an array comes again.
+LEAST_BYTES = 1 << 15
 _WRITABLE = ("r+", "w+")
 
 
@@ -83,24 +86,42 @@ class Arrays:
 
     def _shared(self, array: Any, plain: Any) -> Any:
         """Return how to pickle an array. `plain`: the same as no more than an array."""
-        if array.nbytes <= self._max_nbytes or array.dtype.hasobject:
+        if array.dtype.hasobject or array.nbytes < min(LEAST_BYTES, self._max_nbytes + 1):
             return plain.__reduce_ex__(5)
+        if array.nbytes <= self._max_nbytes:
+            return self._copied(array, plain)
         if self._is_in_files:
             return joblib.load, (self._stand_in(array, plain, self._written), self._mmap_mode)
         return _seen_as(self._mmap_mode), (self._stand_in(array, plain, self._kept),)
 
+    def _copied(self, array: Any, plain: Any) -> Any:
+        """Let an array that comes again travel once, as it is now: it is compared with what has travelled."""
+        with self._lock:
+            if self._known(array) is None:
+                self._note(array, ())
+                return plain.__reduce_ex__(5)
+            kept = self._kept(plain)
+            self._note(array, kept)
+        return _seen_as("c"), (kept,)
+
     def _stand_in(self, array: Any, plain: Any, make: Callable[[Any], Any]) -> Any:
         """Return what stands for an array in this call of `Parallel`."""
-        key = id(array)
         with self._lock:
-            known = self._stand_ins
-            reference, stand_in = known.get(key, (None, None))
-            if reference is None or reference() is not array:
+            stand_in = self._known(array)
+            if stand_in is None:
                 stand_in = make(plain)
-                known[key] = weakref.ref(array, lambda gone: _forget(known, key, gone)), stand_in
-                if isinstance(stand_in, Kept):
-                    RETAINED.note(array, stand_in)
+                self._note(array, stand_in)
             return stand_in
+
+    def _known(self, array: Any) -> Any:
+        reference, stand_in = self._stand_ins.get(id(array), (None, None))
+        return stand_in if reference is not None and reference() is array else None
+
+    def _note(self, array: Any, stand_in: Any) -> None:
+        key, known = id(array), self._stand_ins
+        known[key] = weakref.ref(array, lambda gone: _forget(known, key, gone)), stand_in
+        if isinstance(stand_in, Kept):
+            RETAINED.note(array, stand_in)
 
     def _kept(self, array: Any) -> Kept[Any]:
         # In one piece, or its bytes could not be mapped; nothing is copied where it is.
