@@ -82,7 +82,8 @@ ASKED = {
     ),
     "tests/monitor/test_hundred.py": Asked("starts a program of the checkout", left_out=True),
     "tests/house/test_public_names.py": Asked(
-        "imports the plugs by their names, and what they stand on comes by extras", include=("distributed", "parsl")
+        "imports the plugs by their names, and what they stand on comes by extras",
+        include=("distributed", "joblib", "parsl"),
     ),
     "tests/plugs/test_dask_calls.py": Asked(
         "imports a plug, and what that stands on comes by an extra of the distribution", include=("distributed",)

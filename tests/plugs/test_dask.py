@@ -11,11 +11,13 @@ from typing import Any
 
 import dask
 import pytest
-from distributed import Client, LocalCluster
+from dask._task_spec import Task
+from distributed import Client, LocalCluster, Reschedule
 
 from envpack import pack
 from envpack_executor import task
 from envpack_executor.dask import EnvpackPlugin
+from envpack_executor.dask.bridge import Bridge
 from envpack_executor.errors import ProcessExitedError, ProcessLostError
 from tests.executor import functions
 from tests.executor.helpers import GENEROUS_S, descendants, wait_until
@@ -177,6 +179,16 @@ def test_plugins_of_other_names_stand_beside_each_other_and_leave_when_asked(plu
     plugged.unregister_worker_plugin(other.name)
     names = plugged.run(lambda dask_worker: sorted(dask_worker.executors))
     assert all("other" not in known and "envpack" in known for known in names.values())
+
+
+def test_what_runs_when_its_worker_closes_is_to_run_elsewhere(tmp_path: Path) -> None:
+    bridge = Bridge(1, print, {"history": None})
+    node = Task("key", functions.sleep_in, str(tmp_path / "started"), 100.0)
+    future = bridge.submit(lambda node, data: node(data), node, {})
+    wait_until((tmp_path / "started").exists, "the task has begun")
+    bridge.shutdown()
+    with pytest.raises(Reschedule):
+        future.result(GENEROUS_S)
 
 
 def test_an_unknown_option_is_refused_where_the_plugin_is_made() -> None:

@@ -15,7 +15,9 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent import futures
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from distributed import Reschedule
 
 from envpack_executor.dask.calls import call_of
 from envpack_executor.errors import ProcessExitedError
@@ -47,7 +49,6 @@ class Bridge(futures.Executor):
         self._executor = ContextExecutor(**options, on_usage=self._note)
         self._threads = futures.ThreadPoolExecutor(slots, "envpack-dask")
         self._on_event = on_event
-        self._running: set[futures.Future[Any]] = set()
         self._usages: dict[futures.Future[Any], Usage] = {}
         self._lock = threading.Lock()
         self._is_closing = False
@@ -74,53 +75,40 @@ class Bridge(futures.Executor):
         self._executor.shutdown()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """End; what runs is ended, because Dask has given it up or runs it again elsewhere.
+        """End at once, because the Dask worker does; Dask is asked to run elsewhere what runs here.
 
         Args:
-            wait: return when nothing is left.
+            wait: makes no difference for the calls, whose processes are killed; otherwise, return when nothing is left.
             cancel_futures: makes no difference.
         """
-        with self._lock:
-            self._is_closing = True
-            running = list(self._running)
-        for future in running:
-            self._executor.cancel(future)
+        self._is_closing = True
+        self._executor.kill()
         self._threads.shutdown(wait, cancel_futures=True)
-        self._executor.shutdown(wait, cancel_futures=True)
 
     def _run(self, node: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         call = call_of(node, args, kwargs)
         if call is None:
             return node(*args, **kwargs)
-        future = self._begin(call.function, call.args, call.kwargs)
+        future = self._executor.submit(call.function, *call.args, **call.kwargs)
         failure = ""
         try:
             return future.result()
-        except (SystemExit, KeyboardInterrupt) as error:
-            # Dask would take them for its own end.
-            failure = type(error).__name__
-            name = getattr(call.function, "__qualname__", repr(call.function))
-            raise ProcessExitedError(name, _status(error)) from error
         except BaseException as error:
             failure = type(error).__name__
-            raise
+            self._raise(error, call.function)
         finally:
             self._end(future, getattr(node, "key", None), failure)
 
-    def _begin(
-        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> futures.Future[Any]:
-        future = self._executor.submit(function, *args, **kwargs)
-        with self._lock:
-            self._running.add(future)
-            is_late = self._is_closing
-        if is_late:
-            self._executor.cancel(future)
-        return future
+    def _raise(self, error: BaseException, function: Callable[..., Any]) -> NoReturn:
+        if self._is_closing:
+            raise Reschedule from error
+        if isinstance(error, SystemExit | KeyboardInterrupt):
+            # Dask would take them for its own end.
+            raise ProcessExitedError(getattr(function, "__qualname__", repr(function)), _status(error)) from error
+        raise error
 
     def _end(self, future: futures.Future[Any], key: object, failure: str) -> None:
         with self._lock:
-            self._running.discard(future)
             usage = self._usages.pop(future, None)
         if usage is not None:
             self._tell(usage, {"key": str(key)}, failure)
