@@ -88,9 +88,7 @@ ASKED = {
     "tests/plugs/test_dask_calls.py": Asked(
         "imports a plug, and what that stands on comes by an extra of the distribution", include=("distributed",)
     ),
-    "tests/plugs/test_dask_ssh.py": Asked(
-        "runs a program that it holds as text", include=("distributed", "asyncssh", "packaging")
-    ),
+    "tests/plugs/test_dask_ssh.py": Asked("runs a program that it holds as text", include=("distributed", "asyncssh")),
     "tests/plugs/test_profile.py": Asked("makes objects of classes that it names in texts", include=("parsl",)),
     "tests/plugs/test_one_script.py": Asked("starts a program of the checkout", left_out=True),
     "tests/packs/test_lists.py": Asked("compares these lists with the files of the checkout", left_out=True),
