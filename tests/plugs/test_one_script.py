@@ -21,6 +21,8 @@ import pytest
 from tests.executor.helpers import ROOT, environ
 from tests.plugs.slurm import Slurm
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(250)]
+
 EXAMPLE = ROOT / "examples" / "machines"
 CALLS = 2000
 RESULTS = "14dabbc6bd22ec0ea99a567fddefb85243642b78c8720b555ed891bf3a09f72d"
@@ -111,7 +113,6 @@ def assert_each_layer_was_unpacked_once(unpacked: dict[str, Counter[str]], store
         assert set(layers.values()) == {1}, f"{store}: {layers}"
 
 
-@pytest.mark.slow
 def test_the_script_runs_on_this_machine(tmp_path: Path, watch: Watch) -> None:
     set_ups, processes, nodes = run(tmp_path, example("local.toml"))
     assert set_ups == processes <= 2
@@ -119,17 +120,6 @@ def test_the_script_runs_on_this_machine(tmp_path: Path, watch: Watch) -> None:
     assert_each_layer_was_unpacked_once(watch.unpacked(), {"store"})
 
 
-@pytest.mark.slow
-def test_the_script_runs_in_jobs_of_this_machine(tmp_path: Path, watch: Watch) -> None:
-    jobs = "[nodes.provider]\nclass = 'parsl.providers.LocalProvider'\ninit_blocks = 1\n"
-    nodes = f"[nodes]\nkind = 'provider'\ncores = 2\nstore = '{tmp_path}/store-n1'\n"
-    set_ups, processes, count = run(tmp_path, nodes + jobs)
-    assert set_ups == processes <= 2
-    assert count == 1
-    assert_each_layer_was_unpacked_once(watch.unpacked(), {"store-n1"})
-
-
-@pytest.mark.slow
 def test_the_script_runs_on_a_slurm_of_two_nodes(slurm: Slurm, tmp_path: Path, watch: Watch) -> None:
     profile = example("slurm.toml", store=f"'{tmp_path}/store-{{SLURMD_NODENAME}}'")
     set_ups, processes, nodes = run(tmp_path, profile)
@@ -139,7 +129,6 @@ def test_the_script_runs_on_a_slurm_of_two_nodes(slurm: Slurm, tmp_path: Path, w
     assert_each_layer_was_unpacked_once(unpacked, unpacked.keys() & {"store-n1", "store-n2"})
 
 
-@pytest.mark.slow
 def test_the_script_runs_on_a_dask_cluster_with_nannies(tmp_path: Path, watch: Watch) -> None:
     profile = example("dask.toml", kind=f"'dask'\nstore = '{tmp_path}/store-n1'")
     set_ups, processes, nodes = run(tmp_path, profile)
