@@ -32,7 +32,7 @@ def client() -> Iterator[Client]:
     options = {
         "n_workers": WORKERS,
         "threads_per_worker": 1,
-        "dashboard_address": None,
+        "dashboard_address": ":0",  # without one the default port is tried, and may be taken
         "silence_logs": logging.CRITICAL,
     }
     with LocalCluster(processes=True, **options) as cluster, Client(cluster) as client:

@@ -29,7 +29,7 @@ def client() -> Iterator[Client]:
     """A cluster of one worker of two threads, under a nanny."""
     options = {"n_workers": 1, "threads_per_worker": THREADS, "processes": True, "memory_limit": "2GB"}
     with (
-        LocalCluster(dashboard_address=None, silence_logs=logging.CRITICAL, **options) as cluster,
+        LocalCluster(dashboard_address=":0", silence_logs=logging.CRITICAL, **options) as cluster,
         Client(cluster) as one,
     ):
         yield one
