@@ -17,8 +17,10 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 TOOLS = ("ip", "tc", "nsenter")
+_PREFIX = "envpack-hosts-"
 
 
 @functools.cache
@@ -121,12 +123,22 @@ def laid(names: Sequence[str], mbit: int) -> Iterator[Hosts]:
     Raises:
         subprocess.CalledProcessError: they cannot be made.
     """
-    hosts = Hosts(f"envpack-{os.getpid()}", names, mbit)
+    _sweep()
+    hosts = Hosts(f"{_PREFIX}{os.getpid()}", names, mbit)
     try:
         hosts.lay()
         yield hosts
     finally:
         hosts.remove()
+
+
+def _sweep() -> None:
+    """Remove the hosts of processes that were killed."""
+    for space in Path("/run/netns").glob(f"{_PREFIX}*"):
+        owner = space.name.removeprefix(_PREFIX).partition("-")[0]
+        if not Path(f"/proc/{owner}").exists():
+            with contextlib.suppress(subprocess.CalledProcessError):
+                _run("ip", "netns", "del", space.name)
 
 
 def _run(*words: str) -> str:
