@@ -6,6 +6,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ from dask._task_spec import Task
 from distributed import Client, LocalCluster, Reschedule
 
 from envpack import pack
+from envpack.pack import Store
 from envpack_executor import task
-from envpack_executor.dask import EnvpackPlugin
+from envpack_executor.dask import EnvpackPlugin, share
 from envpack_executor.dask.bridge import Bridge
-from envpack_executor.errors import ProcessExitedError, ProcessLostError
+from envpack_executor.errors import EnvironmentPreparationError, ProcessExitedError, ProcessLostError
 from tests.executor import functions
 from tests.executor.helpers import GENEROUS_S, descendants, wait_until
 from tests.plugs import functions as plugs
@@ -65,9 +67,10 @@ def plug(client: Client, folder: Path, environment: Any) -> Iterator[Client]:
 
 
 def show_unpacking(file: str) -> None:
-    logger = logging.getLogger("envpack")
-    logger.setLevel(logging.DEBUG)
-    logger.addHandler(logging.FileHandler(file))
+    for name in ("envpack", "envpack_executor"):
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.DEBUG)
+        logger.addHandler(logging.FileHandler(file))
 
 
 def set_ups(dask_worker: Any) -> int:
@@ -155,6 +158,34 @@ def test_a_pack_is_unpacked_once_for_all_workers_of_a_host(client: Client, own_f
     assert not any(has_dask for _, _, has_dask in answers)
     unpacked = [line for line in log.read_text().splitlines() if line.startswith("unpacked layer")]
     assert sorted(unpacked) == sorted(f"unpacked layer {ref.digest}" for ref in manifest.layers)
+
+
+def test_a_shared_pack_comes_once_to_a_host_that_does_not_see_the_client(client: Client, own_folders: Path) -> None:
+    log, store = own_folders / "fetching", own_folders / "store-of-the-client"
+    client.run(show_unpacking, str(log))
+    manifest = pack(plugs.uses_packaging, store=Store(store))
+    assert share(client, manifest, store=store) == manifest
+    plugging = plug(client, own_folders / "elsewhere", manifest)
+    next(plugging)
+    try:
+        with dask.annotate(executor="envpack"):
+            versions = [answer[0] for answer in client.gather(client.map(plugs.uses_packaging, ["1", "2"], pure=False))]
+    finally:
+        plugging.close()
+    assert versions == ["1", "2"]
+    fetched = [line for line in log.read_text().splitlines() if line.startswith("fetched layer")]
+    assert sorted(fetched) == sorted(f"fetched layer {ref.digest} from Dask's scheduler" for ref in manifest.layers)
+
+
+def test_a_pack_that_nobody_shared_is_an_error_where_the_plugin_is_registered(
+    client: Client, own_folders: Path
+) -> None:
+    manifest = pack(plugs.uses_packaging, store=Store(own_folders / "store-of-the-client"))
+    lost = replace(manifest, layers=(replace(manifest.layers[0], digest="0" * 64), *manifest.layers[1:]))
+    plugin = EnvpackPlugin(lost, store=str(own_folders / "elsewhere"))
+    with pytest.raises(EnvironmentPreparationError, match=r"did not come .*share\(client, pack\)"):
+        client.register_plugin(plugin)
+    client.unregister_worker_plugin(plugin.name)
 
 
 def test_one_environment_is_discovered_for_all_tasks_of_a_function(client: Client, own_folders: Path) -> None:

@@ -15,7 +15,9 @@ from typing import Any
 
 from distributed import Worker, WorkerPlugin
 
+from envpack.pack import Manifest
 from envpack_executor.dask.bridge import Bridge
+from envpack_executor.dask.layers import fetch
 from envpack_executor.executor import ContextExecutor
 
 _OURS = frozenset({"environment", "nodes", "on_usage"})
@@ -34,7 +36,7 @@ class EnvpackPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed has no t
 
     Args:
         environment: where calls run whose `@task` says nothing else, see `ContextExecutor`. Paths are those of the
-            workers' machines.
+            workers' machines; what `share` returns reaches those that do not see the client's files.
         executor: the name by which tasks choose it. Plugins of other names stand beside each other, one of the same
             name takes the place of the former, whose calls run to their end.
         topic: of Dask's events under which the usage of tasks is logged: `client.get_events("envpack")`.
@@ -58,8 +60,10 @@ class EnvpackPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed has no t
         self.options = options
         self.name = f"envpack-{executor}"
 
-    def setup(self, worker: Worker) -> None:
+    async def setup(self, worker: Worker) -> None:
         """Give the worker its executor; Dask calls this."""
+        if isinstance(self.environment, Manifest):
+            await fetch(worker, self.environment, self.options.get("store"))
         slots = self.options.get("max_workers") or worker.state.nthreads
         limit_bytes = worker.memory_manager.memory_limit
         defaults = {"context_memory": limit_bytes // 2} if limit_bytes else {}
