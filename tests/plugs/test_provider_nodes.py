@@ -14,13 +14,10 @@ from parsl.providers import LocalProvider
 from envpack_executor import ContextExecutor
 from envpack_executor.blocks import JobState
 from envpack_executor.errors import BlocksError
-from envpack_executor.nodes import Heartbeat
 from envpack_executor.parsl import ProviderNodes
 from envpack_executor.parsl.provider_source import ProviderSource
 from tests.executor import functions
 from tests.executor.helpers import GENEROUS_S, environ, wait_until
-
-QUICK = Heartbeat(every_s=0.2, silence_s=2.0)
 
 
 @pytest.fixture(autouse=True)
@@ -36,9 +33,7 @@ def local(**options: Any) -> LocalProvider:
 
 
 def test_a_provider_supplies_blocks_and_nothing_of_the_run_is_left(own_runs: Path, tmp_path: Path) -> None:
-    nodes = ProviderNodes(
-        local(max_blocks=2), cores=1, store=tmp_path / "block-store", idle_timeout_s=0.5, heartbeat=QUICK
-    )
+    nodes = ProviderNodes(local(max_blocks=2), cores=1, store=tmp_path / "block-store", idle_timeout_s=0.5)
     with ContextExecutor(nodes=nodes) as executor:
         assert list(executor.map(functions.double, range(50))) == [2 * number for number in range(50)]
         assert {node.block for node in executor.nodes()} <= {block.block for block in nodes.blocks()}
@@ -55,6 +50,7 @@ def test_a_provider_supplies_blocks_and_nothing_of_the_run_is_left(own_runs: Pat
     assert not own_runs.exists()
 
 
+@pytest.mark.slow
 def test_scripts_and_output_stay_in_a_folder_that_was_named(tmp_path: Path) -> None:
     nodes = ProviderNodes(local(), cores=1, folder=tmp_path / "mine", store=tmp_path / "block-store")
     with ContextExecutor(nodes=nodes) as executor:
@@ -65,6 +61,7 @@ def test_scripts_and_output_stay_in_a_folder_that_was_named(tmp_path: Path) -> N
     assert errors.read_text() == "envpack worker left: the executor has ended\n"
 
 
+@pytest.mark.slow
 def test_a_launcher_starts_several_workers_in_a_block(tmp_path: Path) -> None:
     class Twice(SimpleLauncher):
         def __call__(self, command: str, tasks_per_node: int, nodes_per_block: int, job_dir: str) -> str:
@@ -89,6 +86,7 @@ def test_a_block_whose_start_fails_is_reported_with_its_last_words(tmp_path: Pat
     assert "which other machines do not reach: name an interface by bind=" in str(error.value)
 
 
+@pytest.mark.slow
 def test_workers_are_drained_before_the_wall_time_of_their_block_is_over(tmp_path: Path) -> None:
     provider = local()
     provider.walltime = "00:00:04"
