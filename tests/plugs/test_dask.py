@@ -89,11 +89,13 @@ def test_tasks_that_choose_it_share_the_contexts_of_their_nanny_worker(plugged: 
     assert pids.isdisjoint(plugged.run(os.getpid).values())
 
 
+@pytest.mark.slow
 def test_tasks_that_do_not_choose_it_run_in_the_worker_as_ever(plugged: Client) -> None:
     pid, _ = plugged.submit(plugs.where, 0, pure=False).result(GENEROUS_S)
     assert pid in plugged.run(os.getpid).values()
 
 
+@pytest.mark.slow
 def test_arguments_come_from_other_tasks_in_every_shape(plugged: Client) -> None:
     with dask.annotate(executor="envpack"):
         first = plugged.submit(functions.double, 4)
@@ -137,6 +139,7 @@ def test_usage_of_each_task_is_logged_to_events_of_dask(plugged: Client) -> None
     assert events()[bad.key]["failure"] == "ValueError"
 
 
+@pytest.mark.slow
 def test_a_pack_is_unpacked_once_for_all_workers_of_a_host(client: Client, own_folders: Path) -> None:
     log = own_folders / "unpacking"
     client.run(show_unpacking, str(log))
@@ -160,6 +163,7 @@ def test_a_pack_is_unpacked_once_for_all_workers_of_a_host(client: Client, own_f
     assert sorted(unpacked) == sorted(f"unpacked layer {ref.digest}" for ref in manifest.layers)
 
 
+@pytest.mark.slow
 def test_a_shared_pack_comes_once_to_a_host_that_does_not_see_the_client(client: Client, own_folders: Path) -> None:
     log, store = own_folders / "fetching", own_folders / "store-of-the-client"
     client.run(show_unpacking, str(log))
@@ -177,6 +181,7 @@ def test_a_shared_pack_comes_once_to_a_host_that_does_not_see_the_client(client:
     assert sorted(fetched) == sorted(f"fetched layer {ref.digest} from Dask's scheduler" for ref in manifest.layers)
 
 
+@pytest.mark.slow
 def test_a_pack_that_nobody_shared_is_an_error_where_the_plugin_is_registered(
     client: Client, own_folders: Path
 ) -> None:
@@ -188,6 +193,7 @@ def test_a_pack_that_nobody_shared_is_an_error_where_the_plugin_is_registered(
     client.unregister_worker_plugin(plugin.name)
 
 
+@pytest.mark.slow
 def test_one_environment_is_discovered_for_all_tasks_of_a_function(client: Client, own_folders: Path) -> None:
     plugging = plug(client, own_folders, "auto")
     next(plugging)
@@ -202,6 +208,7 @@ def test_one_environment_is_discovered_for_all_tasks_of_a_function(client: Clien
     assert list(one.values()) == [1]
 
 
+@pytest.mark.slow
 def test_plugins_of_other_names_stand_beside_each_other_and_leave_when_asked(plugged: Client, tmp_path: Path) -> None:
     other = EnvpackPlugin(executor="other", store=str(tmp_path / "other"), history=None, max_workers=3)
     plugged.register_plugin(other)
