@@ -24,10 +24,11 @@ def node(**fields: Any) -> NodeRecord:
     return NodeRecord(NodeId("n"), "n", slots=1, resident=8, **fields)
 
 
-def function(estimate_s: float | None = None, timeout_s: float = 0.0, has_bytecode: bool = False) -> FunctionRecord:
-    return FunctionRecord(
-        1, b"", "f", "f", None, estimate_s, CallOptions(timeout_s=timeout_s), has_bytecode=has_bytecode
-    )
+def function(
+    estimate_s: float | None = None, timeout_s: float = 0.0, has_bytecode: bool = False, least_s: float = 0.0
+) -> FunctionRecord:
+    options = CallOptions(timeout_s=timeout_s, least_s=least_s)
+    return FunctionRecord(1, b"", "f", "f", None, estimate_s, options, has_bytecode=has_bytecode)
 
 
 def context(environment: Environment = INHERIT, has_bytecode: bool = False) -> ContextRecord:
@@ -50,6 +51,8 @@ def make_call(
         (function(timeout_s=50.0), False),
         (function(estimate_s=9.0, timeout_s=5.0), True),
         (function(estimate_s=1.0, timeout_s=50.0), True),
+        (function(least_s=5.0), True),
+        (function(estimate_s=1.0, least_s=50.0), False),
     ],
 )
 def test_nothing_is_begun_that_is_likely_to_outlast_its_node(function_: FunctionRecord, is_taken: bool) -> None:

@@ -50,13 +50,15 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """Load a configuration of Parsl with our executor alone, whose strategy looks ten times a second."""
     with contextlib.ExitStack() as stack:
 
-        def start(provider: LocalProvider | None = None, **options: Any) -> ContextReuseExecutor:
+        def start(
+            provider: LocalProvider | None = None, strategy: str = "simple", **options: Any
+        ) -> ContextReuseExecutor:
             provider = provider or QuickProvider(init_blocks=1, min_blocks=1, max_blocks=1)
             executor = ContextReuseExecutor(label="ours", provider=provider, max_workers_per_node=1, **options)
             config = Config(
                 executors=[executor],
                 run_dir=str(tmp_path / "runs"),
-                strategy="simple",
+                strategy=strategy,
                 strategy_period=0.1,
                 max_idletime=0.2,
                 initialize_logging=False,
@@ -156,6 +158,60 @@ def test_blocks_come_with_calls_and_idle_ones_leave(start: Start) -> None:
     assert pid().result(GENEROUS_S) not in workers
 
 
+@python_app
+def wait_for(path: str) -> int:
+    """Return which worker has waited for a file."""
+    import os
+    import time
+
+    while not os.path.exists(path):
+        time.sleep(0.01)
+    return os.getppid()
+
+
+@pytest.mark.slow
+def test_an_idle_block_leaves_while_another_works(start: Start, tmp_path: Path) -> None:
+    executor = start(QuickProvider(init_blocks=0, min_blocks=0, max_blocks=2), strategy="htex_auto_scale")
+    short, long = wait_for(str(tmp_path / "short")), wait_for(str(tmp_path / "long"))
+    wait_until(lambda: sum(node["tasks"] for node in executor.connected_managers()) == 2, "both calls run")
+    (tmp_path / "short").touch()
+    idle = short.result(GENEROUS_S)
+    wait_until(lambda: len(executor.connected_managers()) == 1, "the idle block leaves")
+    (tmp_path / "long").touch()
+
+    assert long.result(GENEROUS_S) != idle
+    wait_until(lambda: are_gone([idle]), "its worker ends")
+
+
+@pytest.mark.slow
+def test_workers_leave_before_their_wall_time_and_calls_go_on_in_other_blocks(start: Start) -> None:
+    executor = start(QuickProvider(init_blocks=1, min_blocks=1, max_blocks=2), worker_wall_time_s=4.0)
+
+    @python_app
+    def nap(number: int) -> int:
+        import time
+
+        time.sleep(0.5)
+        return number
+
+    assert [future.result(GENEROUS_S) for future in [nap(number) for number in range(14)]] == list(range(14))
+    assert len(executor.connected_blocks()) >= 2
+    ended = [status for status in executor.status_facade.values() if status.terminal]
+    assert {status.state for status in ended} <= {JobState.COMPLETED, JobState.SCALED_IN}
+
+
+def test_allocations_are_learned_by_app(start: Start) -> None:
+    executor = start(allocations="auto", memory="2GB")
+
+    @python_app
+    def add(one: int, other: int) -> int:
+        return one + other
+
+    assert [add(number, 1).result(GENEROUS_S) for number in range(3)] == [1, 2, 3]
+    (category,) = executor.stats().categories
+    assert category.endswith("test_allocations_are_learned_by_app.<locals>.add")
+
+
 @pytest.mark.slow
 def test_a_lost_worker_costs_no_call_while_blocks_can_come(start: Start, tmp_path: Path) -> None:
     # By Parsl's own handler of errors, one block that fails is one too many when there was no other.
@@ -165,15 +221,6 @@ def test_a_lost_worker_costs_no_call_while_blocks_can_come(start: Start, tmp_pat
         heartbeat_period=0.2,
         heartbeat_threshold=2,
     )
-
-    @python_app
-    def wait_for(path: str) -> int:
-        import os
-        import time
-
-        while not os.path.exists(path):
-            time.sleep(0.01)
-        return os.getppid()
 
     future = wait_for(str(tmp_path / "go"))
     wait_until(lambda: any(node["tasks"] for node in executor.connected_managers()), "the call runs")

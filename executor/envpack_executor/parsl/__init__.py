@@ -1,10 +1,10 @@
 """What stands on Parsl.
 
 - `executor`: `ContextReuseExecutor`, an executor of its data-flow kernel; `apps` says what an app is to us, `registry`
-  which workers there are.
+  which workers there are, `monitoring` what Parsl's monitoring is told, `serializing` when its serializers are used.
 - `provider_nodes`: `ProviderNodes`, nodes of any provider and launcher without the data-flow kernel; `provider_source`
   is the provider as a source of blocks.
-- `wall_time`: how long workers of a provider may stay.
+- `allocated`: what a provider allocates for each worker.
 
 The public names are loaded when they are first used.
 """

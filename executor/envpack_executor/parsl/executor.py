@@ -32,11 +32,11 @@ from envpack_executor.blocks.source import PROGRAM
 from envpack_executor.errors import ExecutorError, ShutdownError
 from envpack_executor.executor import MAX_TRIES, SETUP_TIMEOUT_S, ContextExecutor
 from envpack_executor.nodes import Heartbeat, RemoteNodes
-from envpack_executor.parsl import serializing
+from envpack_executor.parsl.allocated import gpus_of, memory_of, wall_time_s
 from envpack_executor.parsl.apps import Apps, without_objects
 from envpack_executor.parsl.monitoring import NoRadio, Reporter, without_wrapper
 from envpack_executor.parsl.registry import Registry
-from envpack_executor.parsl.wall_time import wall_time_s
+from envpack_executor.parsl.serializing import is_asked_for, packed
 from envpack_executor.tasks import Task
 
 if TYPE_CHECKING:
@@ -68,10 +68,11 @@ class ContextReuseExecutor(BlockProviderExecutor, RepresentationMixin, UsageInfo
         bulk: how these travel, see `RemoteNodes`.
         max_workers_per_node: how many calls run at once on a node; what the provider's `cores_per_node` says, or else
             as many as the node has cores.
-        memory: what calls may have on a node together, in bytes or as `"16GB"`.
+        memory: what calls may have on a node together, in bytes or as `"16GB"`; nine tenths of what the provider's
+            `mem_per_node` says, or else of what there is, by default.
         context_memory: what warm processes may keep there between calls, likewise.
         disk: what calls that ask for disk may write there, likewise.
-        gpus: how many GPUs of a node calls may use.
+        gpus: how many GPUs of a node calls may use; what the provider's `gpus_per_node` says, or else none, by default.
         environment: where apps run that do not say so themselves: None for the Python of the worker, `"auto"` for what
             is discovered for each app, the path of a pack or of a prefix, or a manifest.
         initializer: called once in each context process before its set-up.
@@ -111,7 +112,7 @@ class ContextReuseExecutor(BlockProviderExecutor, RepresentationMixin, UsageInfo
         memory: int | str | None = None,
         context_memory: int | str | None = None,
         disk: int | str | None = None,
-        gpus: int = 0,
+        gpus: int | None = None,
         environment: Any = None,
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
@@ -144,10 +145,10 @@ class ContextReuseExecutor(BlockProviderExecutor, RepresentationMixin, UsageInfo
         self.bulk_port = bulk_port
         self.bulk = bulk
         self.max_workers_per_node = max_workers_per_node or getattr(provider, "cores_per_node", None)
-        self.memory = memory
+        self.memory = memory_of(provider) if memory is None else memory
         self.context_memory = context_memory
         self.disk = disk
-        self.gpus = gpus
+        self.gpus = gpus_of(provider) if gpus is None else gpus
         self.environment = environment
         self.initializer = initializer
         self.initargs = initargs
@@ -241,8 +242,8 @@ class ContextReuseExecutor(BlockProviderExecutor, RepresentationMixin, UsageInfo
     ) -> Future[Any]:
         inner = self._started()
         future: Any
-        if serializing.is_asked_for():
-            opener, data = serializing.packed(func, task, args, kwargs)
+        if is_asked_for():
+            opener, data = packed(func, task, args, kwargs)
             future = inner.submit(opener, data)
         else:
             try:
@@ -257,7 +258,7 @@ class ContextReuseExecutor(BlockProviderExecutor, RepresentationMixin, UsageInfo
     ) -> Future[Any]:
         """Submit by Parsl's serializers what ours cannot pickle; raise `error` where these cannot, either."""
         try:
-            opener, data = serializing.packed(func, task, args, kwargs)
+            opener, data = packed(func, task, args, kwargs)
         except Exception:
             raise error from None
         return self._started().submit(opener, data)

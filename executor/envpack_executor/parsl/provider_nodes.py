@@ -16,14 +16,11 @@ from envpack_executor.blocks.nodes import BlockNodes
 from envpack_executor.blocks.scaling import Scaling
 from envpack_executor.blocks.source import PROGRAM, WorkerOptions
 from envpack_executor.nodes import Heartbeat, RemoteNodes
+from envpack_executor.parsl.allocated import gpus_of, memory_of, wall_time_s
 from envpack_executor.parsl.provider_source import ProviderSource
-from envpack_executor.parsl.wall_time import wall_time_s
 
 if TYPE_CHECKING:
     from envpack_executor.manager.loop import ManagerLoop
-
-# Of a job's memory; the rest is the worker's, and for calls that take more before anybody has seen it.
-USABLE_SHARE = 0.9
 
 
 class ProviderNodes(BlockNodes):
@@ -85,10 +82,10 @@ class ProviderNodes(BlockNodes):
         cores = cores or getattr(provider, "cores_per_node", None)
         options = WorkerOptions(
             cores,
-            _memory_of(provider) if memory is None else memory,
+            memory_of(provider) if memory is None else memory,
             context_memory,
             disk,
-            (getattr(provider, "gpus_per_node", None) or 0) if gpus is None else gpus,
+            gpus_of(provider) if gpus is None else gpus,
             None if store is None else str(store),
             wall_time_s=wall_time_s(provider),
             program=tuple(program),
@@ -144,12 +141,6 @@ def _private_folder(chosen: str | Path | None) -> Path:
     """Return the folder of a run; it is made when it is needed."""
     base = settings.runs_folder() if chosen is None else Path(chosen).absolute()
     return base / f"run-{secrets.token_hex(4)}"
-
-
-def _memory_of(provider: ExecutionProvider) -> int | None:
-    """Return what calls may have of the memory of a node's job; None where the provider says nothing about it."""
-    per_node_gb = getattr(provider, "mem_per_node", None)
-    return None if per_node_gb is None else int(USABLE_SHARE * per_node_gb * 1e9)
 
 
 def _advice(bind: str, folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""How long workers may stay on what a Parsl provider has allocated."""
+"""What a Parsl provider allocates for each worker: for how long, and how much of a node."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from parsl.providers.base import ExecutionProvider
 # From the beginning of a job to that of its workers: `worker_init`, the launcher, Python. The scheduler counts it.
 START_SHARE = 0.05
 MOST_START_S = 60.0
+# The rest is for the worker, and for calls that take more before anybody has seen it.
+USABLE_SHARE = 0.9
 
 
 def wall_time_s(provider: ExecutionProvider) -> float | None:
@@ -28,3 +30,14 @@ def wall_time_s(provider: ExecutionProvider) -> float | None:
     # Slurm is told whole minutes only.
     wall_s = 60.0 * (60 * hours + minutes) or float(seconds)
     return wall_s - min(START_SHARE * wall_s, MOST_START_S)
+
+
+def memory_of(provider: ExecutionProvider) -> int | None:
+    """Return what calls may have of the memory of a node's job; None where the provider says nothing about it."""
+    per_node_gb = getattr(provider, "mem_per_node", None)
+    return None if per_node_gb is None else int(USABLE_SHARE * per_node_gb * 1e9)
+
+
+def gpus_of(provider: ExecutionProvider) -> int:
+    """Return how many GPUs of a node a job has; 0 where the provider says nothing about it."""
+    return getattr(provider, "gpus_per_node", None) or 0
