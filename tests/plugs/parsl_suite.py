@@ -103,7 +103,7 @@ def run(
     done = subprocess.run(
         [*command, *nothing_of_ours, *options, *chosen],
         cwd=folder,
-        env={**environ(), "PATH": path, **variables},
+        env={**environ(), "PATH": path, **_own(folder), **variables},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -115,6 +115,11 @@ def run(
     if not report.exists():
         raise AssertionError(f"no report, exit status {done.returncode}: {done.stdout[-3000:]}")
     return _outcome(ElementTree.parse(report).getroot(), wall_s, done.stdout)
+
+
+def _own(folder: Path) -> dict[str, str]:
+    """Return variables that keep what a run leaves with the run."""
+    return {"ENVPACK_STORE": str(folder / "store"), "ENVPACK_HISTORY": str(folder / "history.sqlite")}
 
 
 def _outcome(root: ElementTree.Element, wall_s: float, printed: str) -> Outcome:

@@ -3,6 +3,8 @@
     with Slurm() as slurm:
         slurm.run("sbatch", "--wrap", "hostname")
 
+    python -m tests.plugs.slurm COMMAND...  # runs a command, a shell by default, that finds such a Slurm
+
 Every daemon runs in the foreground as a child of this process: munge with a key of its own, slurmctld, and a slurmd per
 node, all on loopback and on free ports, in a folder of their own. Beside a Slurm that is installed and running they
 disturb nothing: `SLURM_CONF` chooses between the two. What jobs have started is found by that variable in the end,
@@ -20,6 +22,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -308,3 +311,17 @@ def _free_ports(count: int) -> list[int]:
         for each in sockets:
             each.bind(("127.0.0.1", 0))
         return [each.getsockname()[1] for each in sockets]
+
+
+def main() -> int:
+    """Run a command beside a Slurm of two nodes; return its exit status."""
+    if (reason := why_not()) is not None:
+        raise SystemExit(reason)
+    with Slurm() as slurm:
+        variables = {**os.environ, "SLURM_CONF": str(slurm.configuration)}
+        command = sys.argv[1:] or [os.environ.get("SHELL", "/bin/sh")]
+        return subprocess.run(command, env=variables, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
