@@ -49,7 +49,7 @@ class Run:
             )
 
     def _worker(self, name: str, address: str) -> list[str]:
-        options = ["--cores", "1", "--store", str(self._folder / f"store-{name}"), "--join-within", "3s"]
+        options = ["--cores", "1", "--store", str(self._folder / f"store-{name}"), "--join-within", "5s"]
         key_file = str(self._folder / "worker.key")
         return ["-m", "envpack", "worker", "--connect", address, "--key", key_file, *options]
 
