@@ -189,7 +189,7 @@ class ContextExecutor(Executor):
         self._resolver = Resolver(
             environment, boot, preparer, is_sized=sizer is not None, on_memory_asked=on_memory_asked
         )
-        self._loop.teller = _teller(on_usage)
+        self._loop.reception.teller = _teller(on_usage)
         preparer.answer_to(self._loop)
         self._loop.add_closer(preparer.close)
         if log is not None:
@@ -199,7 +199,7 @@ class ContextExecutor(Executor):
             self._loop.add_local_node(offer)
             if context_memory is None:
                 # Found out when it is first needed, in another thread: it takes milliseconds.
-                self._loop.on_first_kept = functools.partial(preparer.run, _bound_contexts(self._loop))
+                self._loop.reception.on_first_kept = functools.partial(preparer.run, _bound_contexts(self._loop))
         if nodes is not None:
             try:
                 nodes.open(self._loop, _resident)

@@ -14,20 +14,16 @@ import functools
 import itertools
 import logging
 import os
-import pickle
-import selectors
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, TypeVar, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 from envpack_executor.bulk.stored import StoredLayer
-from envpack_executor.errors import ContextSetupError, ExecutorError, InitializerError, InternalError, ShutdownError
+from envpack_executor.errors import ExecutorError, InitializerError, InternalError, ShutdownError
 from envpack_executor.futures import CallFuture
 from envpack_executor.manager import events
-from envpack_executor.manager.arrivals import Arrivals
 from envpack_executor.manager.events import (
     AskBack,
     CallsCancelled,
@@ -46,8 +42,9 @@ from envpack_executor.manager.loans import Lender, Loan, SendNow, frame_of, take
 from envpack_executor.manager.nodes import LocalNode, NodePort
 from envpack_executor.manager.outbox import Outbox
 from envpack_executor.manager.overview import NodeStatus, may_drain, node_status, node_statuses, waiting_calls
-from envpack_executor.manager.printer import OnPrint, tell
+from envpack_executor.manager.printer import OnPrint
 from envpack_executor.manager.reactor import ManagerReactor
+from envpack_executor.manager.reception import Reception
 from envpack_executor.manager.settling import (
     cancel,
     claim,
@@ -66,37 +63,19 @@ from envpack_executor.manager.state import (
     Preparation,
     ProcessRecord,
 )
-from envpack_executor.manager.usage import UsageSink, call_at, killed_figures
+from envpack_executor.manager.thread import SelectorThread
+from envpack_executor.manager.usage import UsageSink
 from envpack_executor.messages import (
-    CallEnded,
-    Draining,
     EndCall,
     Environment,
     Farewell,
     FromWorker,
     Goodbye,
-    Hello,
-    LayerAway,
-    LayersHere,
-    MemoryKept,
-    MemorySeen,
-    NeedChunk,
-    NeedLayer,
     NodeId,
-    ProcessFrame,
-    ProcessGone,
     ProcessId,
-    ProcessPrinted,
-    ProcessStarted,
-    ResultComing,
-    ResultPiece,
-    Sharing,
     StopProcess,
     TakeBack,
-    WorkerBeat,
 )
-from envpack_executor.pickling import load_failure
-from envpack_executor.process import frames
 from envpack_executor.values.blobs import BLOBS
 from envpack_monitor.errors import LimitExceeded
 
@@ -105,21 +84,16 @@ if TYPE_CHECKING:
     from envpack_executor.manager.journal import Journal
     from envpack_executor.manager.sized import SizedReactor
     from envpack_executor.manager.sizing import Sizer
-    from envpack_executor.manager.told import UsageTeller
 
 _log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
 _numbers = itertools.count()
 Prepare = Callable[[ContextRecord], None]
-# How long whoever asks about a call waits for an answer.
-ANSWER_WITHIN_S = 10.0
 # How often the memory of processes is looked at where calls are promised memory.
 WATCH_EVERY_S = 0.05
 
 
-class ManagerLoop:
+class ManagerLoop(SelectorThread):
     """Runs the reactor in a thread of its own.
 
     Args:
@@ -144,7 +118,7 @@ class ManagerLoop:
         log: LineWriter | None = None,
         on_print: OnPrint | None = None,
     ) -> None:
-        self.selector = selectors.DefaultSelector()
+        super().__init__("envpack-manager")
         self.state = state
         self._journal = None if log is None else _journal(self.state, log)
         may_begin = claim if self._journal is None else functools.partial(claim_and_tell, self._journal)
@@ -157,32 +131,23 @@ class ManagerLoop:
         self._local: LocalNode | None = None
         self._calls: deque[CallFuture[Any]] = deque()
         self._lender = Lender(self._sender)
-        self._jobs: deque[Callable[[], None]] = deque()
         self._tickets: set[Future[None]] = set()
         self._preparing: set[int] = set()
         self._timers: list[Callable[[float], float | None]] = []
         self._node_watchers: list[Callable[[NodeStatus, bool], None]] = []
         self._call_watcher: Callable[[NodeId, Sequence[Call]], None] | None = None
         self._closers: list[Callable[[], None]] = [BLOBS.forget_recent]
-        self._on_print = on_print
         self._outbox = Outbox(self.call_soon, is_streamed=on_print is not None)
-        self.arrivals = Arrivals()
-        self._closers.append(self.arrivals.close)
-        self.on_first_kept: Callable[[], None] | None = None
+        self.reception = Reception(
+            state, self._handle, self._outbox, self._lender, usage, self.sized, on_broken, on_print, store
+        )
+        self._closers.append(self.reception.arrivals.close)
         self.about_nodes: Callable[[], str] | None = None
-        self.teller: UsageTeller | None = None
-        self._wake_descriptor = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._is_asleep = False
         self._has_withdrawn = False
         self._is_finished = False
         self._is_over = False
-        self._thread = threading.Thread(target=self._run, name="envpack-manager", daemon=True)
 
     # --- from any thread
-
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
 
     def submit(self, call: CallFuture[Any]) -> None:
         """Take a call."""
@@ -223,17 +188,6 @@ class ManagerLoop:
         self.call_soon(functools.partial(self._request, preparation))
         if self._is_over:
             self._refuse_late_tickets()
-
-    def call_soon(self, job: Callable[[], None]) -> None:
-        """Run `job` in the loop's thread."""
-        self._jobs.append(job)
-        if self._is_asleep:
-            self._wake()
-
-    def join(self) -> None:
-        """Wait until the loop has ended and nothing of it is left."""
-        if self._thread.is_alive() and threading.current_thread() is not self._thread:
-            self._thread.join()
 
     def note_cancel(self) -> None:
         """Note, from any thread, that a queued call was cancelled; when the executor closes, nobody waits for it."""
@@ -291,30 +245,6 @@ class ManagerLoop:
             return True
 
         return self.ask(drain)
-
-    def ask(self, question: Callable[[], T]) -> T:
-        """Return, in any thread, what a function says in the loop's thread; in the caller's when the loop has ended.
-
-        Raises:
-            TimeoutError: the loop does not answer: a callback of the user holds it up.
-        """
-        if not self._thread.is_alive() or threading.current_thread() is self._thread:
-            return question()
-        answer: Future[T] = Future()
-
-        def tell() -> None:
-            try:
-                answer.set_result(question())
-            except Exception as error:
-                answer.set_exception(error)
-
-        self.call_soon(tell)
-        try:
-            return answer.result(ANSWER_WITHIN_S)
-        except TimeoutError:
-            if self._thread.is_alive():
-                raise
-            return question()  # the loop has ended meanwhile
 
     def _reason(self, call: CallFuture[Any]) -> str:
         from envpack_executor.manager.reasons import reason
@@ -421,7 +351,7 @@ class ManagerLoop:
         """Forget a node; what ran there is run again elsewhere."""
         if self._outbox.ports.pop(node, None) is not None:
             self._outbox.blobs.forget(node)
-            self.arrivals.forget(node)
+            self.reception.arrivals.forget(node)
             self._tell_of(node, is_there=False)
             self._handle(events.NodeLost(node, reason, is_blameless))
 
@@ -433,39 +363,15 @@ class ManagerLoop:
 
     def receive(self, node: NodeId, message: FromWorker) -> None:
         """Take a message of a node."""
-        match message:
-            case ProcessFrame():
-                self._frame(message)
-            case ProcessGone() | ProcessStarted() | CallEnded() | MemorySeen():
-                self._handle(message)
-            case MemoryKept():
-                if self.on_first_kept is not None:
-                    self.on_first_kept()
-                    self.on_first_kept = None
-                self._handle(message)
-            case ProcessPrinted():
-                process = self.state.processes.get(message.process)
-                if self._on_print is not None and process is not None:
-                    tell(self._on_print, process, message.pieces)
-            case ResultComing():
-                self.arrivals.expect(node, message)
-            case ResultPiece():
-                self.arrivals.take(node, message)
-            case NeedChunk():
-                self._send_chunk(node, message)
-            case Draining():
-                self._handle(events.NodeDraining(node, message.reason))
-            case Goodbye():
-                self.node_lost(node, message.reason, message.is_blameless)
-            case Hello() | WorkerBeat() | Sharing() | NeedLayer() | LayersHere() | LayerAway():
-                pass  # the connection's own business
-            case _:
-                assert_never(message)
+        if isinstance(message, Goodbye):
+            self.node_lost(node, message.reason, message.is_blameless)
+        else:
+            self.reception.take(node, message)
 
     # --- the thread
 
     def _run(self) -> None:
-        self.selector.register(self._wake_descriptor, selectors.EVENT_READ, self._on_wake)
+        self._listen_for_wake()
         self.state.now_s = time.monotonic()
         try:
             while not self._is_finished:
@@ -533,10 +439,6 @@ class ManagerLoop:
             due.append(deadline)
         return max(0.0, min(due) - now) if due else None
 
-    def _wake(self) -> None:
-        self._is_asleep = False
-        os.eventfd_write(self._wake_descriptor, 1)
-
     def _request(self, preparation: Preparation) -> None:
         self._handle(events.PreparationRequested(preparation))
         if not self.state.is_closing:
@@ -546,9 +448,6 @@ class ManagerLoop:
         ticket = instruction.preparation.ticket
         self._tickets.discard(ticket)
         end_ticket(ticket, instruction.error)
-
-    def _on_wake(self, mask: int) -> None:
-        os.eventfd_read(self._wake_descriptor)
 
     def _handle(self, event: events.Event) -> None:
         instructions = self._reactor.handle(event)
@@ -582,7 +481,7 @@ class ManagerLoop:
                 if isinstance(instruction.error, InitializerError):
                     self._on_broken(instruction.error)
                 if isinstance(instruction.error, LimitExceeded):
-                    self._note_killed(instruction.calls)
+                    self.reception.note_killed(instruction.calls)
                 fail_all(instruction.calls, instruction.error)
             case CallsCancelled():
                 for call in instruction.calls:
@@ -595,73 +494,6 @@ class ManagerLoop:
                 self._is_finished = True
             case _:
                 assert_never(instruction)
-
-    def _frame(self, message: ProcessFrame) -> None:
-        match message.kind:
-            case frames.RESULTS:
-                self._results(message.process, *pickle.loads(message.body))
-                if self.sized is None and (process := self.state.processes.get(message.process)) is not None:
-                    self._lender.note_idle(process)
-            case frames.ANSWERS:
-                self._results(message.process, *pickle.loads(message.body))
-            case frames.RETURNED:
-                self._handle(events.CallsReturned(message.process, int.from_bytes(message.body, "little")))
-            case frames.READY:
-                self._handle(events.ProcessReady(message.process))
-            case frames.SETUP_FAILED:
-                self._setup_failed(message.process, *pickle.loads(message.body))
-
-    def _results(
-        self,
-        process: ProcessId,
-        outcomes: list[Any],
-        times: list[tuple[int, int, int]],
-        usages: list[tuple[int, int, Mapping[str, Any], int]],
-        irregular: list[tuple[int, str, Any]],
-        numbers: Sequence[int] = (),
-    ) -> None:
-        if usages:
-            self._usages(process, usages)
-        durations = [(number, wall_ns / calls / 1e9) for number, calls, wall_ns in times]
-        self._handle(events.ResultsArrived(process, outcomes, durations, irregular, numbers))
-
-    def _usages(self, process: ProcessId, usages: list[tuple[int, int, Mapping[str, Any], int]]) -> None:
-        """Remember usages; this happens before the calls are done, so that it is known which calls they are of."""
-        functions = self._outbox.functions
-        if self.sized is None and self.teller is None:
-            self._usage.add((functions[number], calls, figures, None) for number, calls, figures, _ in usages)
-            return
-        for number, calls, figures, call_number in usages:
-            function, features = functions[number], None
-            if self.sized is not None:
-                features = self.sized.learn(process, call_number, function, calls, figures)
-            self._usage.add([(function, calls, figures, features)])
-            if self.teller is not None:
-                call = call_at(self.state.processes.get(process), call_number)
-                self.teller.tell(function, calls, figures, features, call)
-
-    def _note_killed(self, calls: Iterable[Call]) -> None:
-        for call in calls:
-            figures = killed_figures(call)
-            self._usage.add([(call.function, 1, figures, call.features)])
-            if self.teller is not None:
-                self.teller.tell(call.function, 1, figures, call.features, call)
-
-    def _setup_failed(self, process_id: ProcessId, stage: str, failure: tuple[bytes | None, str, str, str]) -> None:
-        process = self.state.processes.get(process_id)
-        if process is None:
-            return
-        cause = load_failure(failure)
-        summary = f"{failure[1]}: {failure[2]}"
-        error: BaseException
-        if stage == "initializer":
-            error = InitializerError(f"initializer failed in a context process: {summary}")
-            error.__cause__ = cause
-            self._on_broken(error)
-        else:
-            error = ContextSetupError(f"set-up of context {process.context.name!r} failed: {summary}")
-            error.__cause__ = cause
-        self._handle(events.ContextFailed(process.context.number, error))
 
     def _sender(self, node: NodeId, process: ProcessId) -> SendNow | None:
         port = self._outbox.ports.get(node)
@@ -677,11 +509,6 @@ class ManagerLoop:
             OSError: the client's store has it not.
         """
         return StoredLayer.of(self._store, digest)
-
-    def _send_chunk(self, node: NodeId, message: NeedChunk) -> None:
-        from envpack_executor.manager.layers import read_chunk
-
-        self._outbox.send(node, read_chunk(self._store, message.digest, message.offset))
 
     def _after_preparing(self, context: ContextRecord, event: events.ContextPrepared | events.ContextFailed) -> None:
         def tell() -> None:
@@ -742,8 +569,7 @@ class ManagerLoop:
                 step()
             except Exception:
                 _log.exception("while the executor closed")
-        self.selector.close()
-        os.close(self._wake_descriptor)
+        self._free()
 
 
 def _journal(state: ManagerState, log: LineWriter) -> Journal:

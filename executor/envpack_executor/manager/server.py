@@ -144,7 +144,7 @@ class Server:
             self._context.destroy(linger=0)
             self.key_file.unlink(missing_ok=True)
             raise ExecutorError(f"cannot listen at port {port} for bulk connections: {error}") from error
-        return BulkServer(listener, self._token, self._loop.layer, self._loop.arrivals)
+        return BulkServer(listener, self._token, self._loop.layer, self._loop.reception.arrivals)
 
     def turn(self, now_s: float) -> float:
         """Take what has come, send signs of life; return when that must happen next.
