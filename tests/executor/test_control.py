@@ -24,7 +24,7 @@ from envpack_executor.worker.context_process import ContextProcess, spawn
 from tests.executor import functions
 from tests.executor.helpers import wait_until
 
-SETTINGS = {"limits": {}, "mode": "direct", "timeout_s": 0.0}
+SETTINGS = {"limits": {}, "mode": "direct", "timeout_s": 0.0, "is_alone": False}
 
 
 @given(st.lists(st.integers(1, 5), max_size=8), st.data())

@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from envpack_executor.errors import ProcessExitedError, ProcessLostError, ProcessStartError
 from envpack_executor.manager import events as manager
+from envpack_executor.manager import misfits
 from envpack_executor.manager.events import (
     AskBack,
     CallsCancelled,
@@ -68,11 +69,13 @@ HERE = NodeId("here")
 def check_invariants(state: ManagerState) -> None:
     """Assert what must be true between any two events."""
     check_places(state)
-    has_free_slot = any(node.busy < node.slots and not node.is_draining for node in state.nodes.values())
+    nodes = state.nodes.values()
+    free = [node for node in nodes if node.busy < node.slots and not node.is_draining]
     for context in state.waiting.values():
+        has_free_slot = any(not misfits.is_avoided(node, context, nodes, state.now_s) for node in free)
         if context.environment is not None and has_free_slot and context.resources is None:
             phases = {process.phase for process in context.processes.values()}
-            is_short = any(node.is_short and node.busy for node in state.nodes.values())
+            is_short = any(node.is_short and node.busy for node in nodes)
             assert phases & {Phase.STARTING, Phase.READY} or is_short, f"context {context.number} is forgotten"
 
 
