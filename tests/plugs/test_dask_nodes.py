@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import dask
 import pytest
 from distributed import Client, LocalCluster
 
 from envpack_executor import ContextExecutor, task
 from envpack_executor.blocks import WorkerCommand, WorkerOptions
-from envpack_executor.dask import DaskNodes, leases
+from envpack_executor.dask import DaskNodes, EnvpackPlugin, leases
 from envpack_executor.errors import BlocksError, LeaseError
 from tests.executor import functions
 from tests.executor.helpers import GENEROUS_S, are_gone, descendants, wait_until
@@ -142,3 +143,20 @@ def test_a_lease_that_was_ended_before_it_began_starts_no_worker(client: Client)
 def test_numbers_out_of_range_are_refused(client: Client, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         DaskNodes(client, **options)
+
+
+@pytest.mark.slow
+def test_workers_in_the_process_of_the_client_retain_and_lend_as_others_do(tmp_path: Path) -> None:
+    plugin = EnvpackPlugin(store=str(tmp_path / "store"), history=None)
+    with (
+        LocalCluster(2, threads_per_worker=1, processes=False, dashboard_address=":0", silence_logs=50) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        client.register_plugin(plugin)
+        with dask.annotate(executor="envpack"):
+            plugged = client.gather(client.map(plugs.where, range(10), pure=False))
+        with ContextExecutor(nodes=DaskNodes(client), history=None) as executor:
+            lent = list(executor.map(plugs.where, range(10)))
+    pids = {pid for pid, _ in [*plugged, *lent]}
+    assert os.getpid() not in pids
+    wait_until(lambda: are_gone(pids), "the processes of all contexts have ended")
