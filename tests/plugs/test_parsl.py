@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import queue
 import stat
@@ -25,14 +24,16 @@ from parsl.monitoring.message_type import MessageType
 from parsl.monitoring.remote import monitor_wrapper
 from parsl.providers import LocalProvider, SlurmProvider
 from parsl.serialize import facade
-from parsl.serialize.base import SerializerBase
+from parsl.serialize.concretes import DillSerializer
 
 from envpack_executor import ContextExecutor, task
 from envpack_executor.errors import ExecutorError, ShutdownError, TaskError
 from envpack_executor.parsl import ContextReuseExecutor
 from envpack_executor.parsl.apps import Apps, unwrapped
 from envpack_executor.parsl.registry import Registry
+from envpack_executor.parsl.serializing import packed
 from tests.executor.helpers import GENEROUS_S, are_gone, wait_until
+from tests.plugs.parsl_functions import Backwards, load
 
 Start = Callable[..., ContextReuseExecutor]
 
@@ -67,10 +68,6 @@ def start(tmp_path: Path) -> Iterator[Start]:
             return executor
 
         yield start
-
-
-def load(start: int) -> dict[str, int]:
-    return {"offset": start, "process": os.getpid()}
 
 
 def test_apps_run_and_raise_as_in_other_executors_of_parsl(start: Start, tmp_path: Path) -> None:
@@ -359,16 +356,6 @@ def test_only_those_that_ended_and_never_joined_are_missing(start: Start) -> Non
     }
 
 
-class Backwards(SerializerBase):  # type: ignore[misc]
-    """Text travels backwards, everything else not at all."""
-
-    def serialize(self, data: Any) -> bytes:
-        return json.dumps(data)[::-1].encode()
-
-    def deserialize(self, body: bytes) -> Any:
-        return json.loads(body.decode()[::-1])
-
-
 @pytest.mark.slow
 def test_serializers_that_somebody_has_registered_are_used(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     executor = start()
@@ -380,12 +367,23 @@ def test_serializers_that_somebody_has_registered_are_used(start: Start, monkeyp
 
     backwards = Backwards()
     monkeypatch.setattr(facade, "methods_for_data", {backwards.identifier: backwards})
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
 
     assert join("ab").result(GENEROUS_S) == "ab100"
     assert executor.stats().categories[f"{__name__}.{join.func.__qualname__}"].calls >= 0
     with pytest.raises(TypeError, match="set is not JSON"):
         join({1}).result(GENEROUS_S)
+
+
+def test_an_app_goes_by_a_serializer_for_code_where_somebody_has_registered_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    function = python_app(load).func
+    opener, data = packed(function, Apps(None, is_strict=False).task(function, {}), (3,), {})
+    assert (b"load" in data, opener.function(data)["offset"]) == (False, 3)
+
+    monkeypatch.setattr(facade, "methods_for_code", {DillSerializer.identifier: DillSerializer()})
+    opener, data = packed(function, Apps(None, is_strict=False).task(function, {}), (3,), {})
+    assert (b"load" in data, opener.function(data)["offset"]) == (True, 3)
 
 
 def test_what_only_parsls_serializers_take_goes_by_these(start: Start) -> None:
@@ -466,7 +464,6 @@ def test_an_app_needs_parsl_only_where_it_raises(start: Start) -> None:
 
     @python_app
     def has_parsl() -> bool:
-        import sys
 
         return "parsl" in sys.modules
 
