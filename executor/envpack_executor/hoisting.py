@@ -3,7 +3,7 @@
 | function | imported when it is loaded, or called |
 |---|---|
 | sent by its name | its own module |
-| sent by value | the modules that its globals name, and those of functions and classes that travel by name |
+| sent by value | modules that it, or functions that travel with it, name or capture, or that own what goes by name |
 | either | absolute `import` statements that stand first in its body, before anything else is done |
 
 A module that a condition, a loop or a call stands before is left out: nothing is imported that the call would not
@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from envpack_executor.manager.state import Imports
-from envpack_executor.pickling import names_of, travels_by_name
+from envpack_executor.pickling import taken_along, travels_by_name
 
 MOST_IMPORTS = 64
 # Instructions of which import statements consist, and that do nothing else.
@@ -52,12 +52,16 @@ def imports_of(function: Any, by_value: str | None, is_forked: bool = False) -> 
 
 def _named_modules(function: types.FunctionType, by_value: str | None) -> Iterator[str]:
     """Yield the modules that a process imports when it loads a function that travels by value."""
-    for name in names_of(function.__code__):
-        value = function.__globals__.get(name)
-        if isinstance(value, types.ModuleType):
-            yield value.__name__
-        elif isinstance(value, types.FunctionType | type) and travels_by_name(value, by_value):
-            yield value.__module__
+    waiting, known = [function], {function}
+    while waiting:
+        for value in taken_along(waiting.pop()):
+            if isinstance(value, types.ModuleType):
+                yield value.__name__
+            elif isinstance(value, types.FunctionType | type) and travels_by_name(value, by_value):
+                yield value.__module__
+            elif isinstance(value, types.FunctionType) and value not in known:
+                known.add(value)
+                waiting.append(value)
 
 
 def _first_imports(code: types.CodeType) -> Iterator[tuple[str, tuple[str, ...]]]:

@@ -298,13 +298,13 @@ def _snapshot(function: Callable[..., Any], by_value: str | None) -> tuple[Any, 
     """Return everything that a plain function takes along, functions that it takes along included."""
     if not isinstance(function, types.FunctionType):
         return None
-    found = _captured(function)
+    found = taken_along(function)
     seen = {id(function)}
     for value in found:  # grows while it is read
         if type(value) is types.FunctionType and id(value) not in seen:
             seen.add(id(value))
             if not travels_by_name(value, by_value):
-                found += _captured(value)
+                found += taken_along(value)
         elif type(value) is Task:
             found.append(value.function)  # travels in its place
     return tuple(found)
@@ -354,7 +354,7 @@ def names_of(code: types.CodeType) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*code.co_names, *inner]))
 
 
-def _captured(function: types.FunctionType) -> list[Any]:
+def taken_along(function: types.FunctionType) -> list[Any]:
     """Return what a function sent by value takes along: code, attributes, defaults, closure, the globals it names."""
     found: list[Any] = [function.__code__]
     if function.__dict__:

@@ -63,6 +63,17 @@ def names_a_function(path: str) -> str:
     return os.path.basename(path) + str(functions.double(path))
 
 
+def wraps(function: Callable[..., Any]) -> Callable[..., Any]:
+    def call(*args: Any) -> Any:
+        return function(*args)
+
+    return call
+
+
+def names_another_by_value(value: Any) -> str:
+    return names_a_module(value) if value else names_another_by_value(1)
+
+
 @pytest.mark.parametrize(
     ("function", "expected"),
     [
@@ -76,6 +87,9 @@ def names_a_function(path: str) -> str:
         (imports_from_a_closure(1), [("colorsys", ())]),
         (names_a_function, [("os", ()), ("tests.executor.functions", ())]),
         (lambda: json, [("json", ())]),
+        (wraps(names_a_function), [("os", ()), ("tests.executor.functions", ())]),
+        (wraps(functions.double), [("tests.executor.functions", ())]),
+        (names_another_by_value, [("json", ())]),
         (len, [("builtins", ())]),
     ],
 )
