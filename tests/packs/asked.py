@@ -90,6 +90,7 @@ ASKED = {
     ),
     "tests/plugs/test_dask_ssh.py": Asked("runs a program that it holds as text", include=("distributed", "asyncssh")),
     "tests/plugs/test_profile.py": Asked("makes objects of classes that it names in texts", include=("parsl",)),
+    "tests/plugs/test_notebooks.py": Asked("starts a kernel, which is a program of its own", include=("ipykernel",)),
     "tests/plugs/test_one_script.py": Asked("starts a program of the checkout", left_out=True),
     "tests/packs/test_lists.py": Asked("compares these lists with the files of the checkout", left_out=True),
     "tests/packs/test_offline.py": Asked("runs programs of the checkout in packs of their own", left_out=True),

@@ -1,8 +1,10 @@
+import subprocess
 import sys
 
 import pytest
 
 from envpack_executor.extras import need
+from tests.executor.helpers import environ
 
 
 def test_missing_extra_is_named_with_what_to_install():
@@ -25,3 +27,12 @@ def test_module_that_lacks_something_itself_raises_its_own_error(tmp_path, monke
 
     with pytest.raises(ModuleNotFoundError, match="no_such_part_anywhere"):
         need("half_installed_module", "envpack_executor.dask")
+
+
+@pytest.mark.parametrize(("plug", "module"), [("parsl", "parsl"), ("joblib", "joblib"), ("dask", "distributed")])
+def test_plug_without_its_extra_says_what_to_install(plug, module):
+    program = f"import sys; sys.modules[{module!r}] = None; import envpack_executor; import envpack_executor.{plug}"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environ(), check=False)
+
+    wanted = f"ImportError: envpack_executor.{plug} needs {module}: pip install 'envpack-hpc[{plug}]'"
+    assert done.stderr.splitlines()[-1] == wanted
