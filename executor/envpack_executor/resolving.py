@@ -66,7 +66,7 @@ class Resolver:
         is_sized: bool,
         on_memory_asked: Callable[[], None],
     ) -> None:
-        self._environment = environment
+        self.environment = environment
         self._initializer = initializer
         self._preparer = preparer
         self._is_sized = is_sized
@@ -106,7 +106,7 @@ class Resolver:
         """Find out the function of a call as bytes, its context, and the module that travels by value."""
         options = fn.options if isinstance(fn, Task) else _NO_OPTIONS
         bare, category, limits = _unwrapped(fn, options)
-        environment = self._environment if options.environment is INHERIT else options.environment
+        environment = self.environment if options.environment is INHERIT else options.environment
         by_value = module_by_value(bare, environment)
         pickled = self._pickler.pickle(bare, by_value)
         setup = None

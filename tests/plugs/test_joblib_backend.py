@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -27,7 +28,7 @@ from tests.plugs import joblib_suite as suite
 @pytest.fixture(scope="module", autouse=True)
 def warm() -> Iterator[None]:
     """Two processes that all tests here share; those that end processes bring an executor of their own."""
-    run((delayed(time.sleep)(0.3) for _ in range(4)), batch_size=1)
+    wait_until(lambda: len(set(run((delayed(slow_pid)() for _ in range(4)), batch_size=1))) == 2, "both processes run")
     wait_until(lambda: "envpack-looker" in {thread.name for thread in threading.enumerate()}, "all threads run")
     yield
     envpack_executor.joblib.shutdown()
@@ -78,10 +79,19 @@ def mark(folder: str, seconds: float) -> None:
     path.unlink()
 
 
+def prefix_and_sum(array: Any) -> tuple[str, float]:
+    return sys.prefix, float(np.sum(array))
+
+
 def fail(index: int, seconds: float) -> None:
     if index == 0:
         raise LookupError("not here")
     time.sleep(seconds)
+
+
+def slow_pid() -> int:
+    time.sleep(0.2)
+    return os.getpid()
 
 
 def leave_mark(text: str) -> None:
@@ -316,6 +326,18 @@ def test_a_search_brings_its_training_data_to_a_node_once(start_worker: Any) -> 
     assert held < 1.1 * features.nbytes
     assert search.best_params_ == GridSearchCV(Ridge(), {"alpha": [0.1, 1.0]}, cv=2).fit(features, target).best_params_
     assert np.allclose(scores, cross_val_score(Ridge(), features, target, cv=2))
+
+
+@pytest.mark.slow
+def test_tasks_run_in_an_environment_that_was_discovered_for_them(array: Any) -> None:
+    with (
+        ContextExecutor(max_workers=1, environment="auto") as executor,
+        parallel_config(backend="envpack", executor=executor, n_jobs=2),
+    ):
+        found = Parallel()(delayed(prefix_and_sum)(array) for _ in range(2))
+
+    assert {total for _, total in found} == {float(array.sum())}
+    assert sys.prefix not in {prefix for prefix, _ in found}
 
 
 # --- joblib's own tests

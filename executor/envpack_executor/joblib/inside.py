@@ -30,8 +30,18 @@ def _make_prepare() -> Callable[..., dict[str, Any]]:
     return prepare
 
 
-def _make_run_batch() -> Callable[..., list[Any]]:
-    def run_batch(pickled: bytes, buffers: list[Any], arrays: tuple[Any, ...]) -> list[Any]:
+def make_run_batch(*needs: Any) -> Callable[..., list[Any]]:
+    """Return a function that runs a pickled batch.
+
+    Its `arrays` are the kept values that the batch names: as arguments, so that they are brought to its node.
+
+    Args:
+        *needs: functions and classes that it takes along, so that its environment is made with what they need.
+    """
+
+    def run_batch(
+        pickled: bytes, buffers: list[Any], arrays: tuple[Any, ...], needs: tuple[Any, ...] = needs
+    ) -> list[Any]:
         import copyreg
         import pickle
         import sys
@@ -50,5 +60,5 @@ def _make_run_batch() -> Callable[..., list[Any]]:
 prepare = _make_prepare()
 """Set up a process: environment variables before anything that reads them is imported, then the user's initializer."""
 
-run_batch = _make_run_batch()
-"""Run a pickled batch. `arrays` are the kept values that it names: as arguments, so that they are brought here."""
+run_batch = make_run_batch()
+"""Run a batch where everything is there."""

@@ -10,6 +10,7 @@ pickles and submits them) is done in a thread of the session, never in the manag
 from __future__ import annotations
 
 import functools
+import inspect
 import logging
 import pickle
 import threading
@@ -20,9 +21,10 @@ from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Any
 
+from envpack_executor.environments import module_by_value
 from envpack_executor.executor import ContextExecutor
 from envpack_executor.joblib.arrays import Arrays
-from envpack_executor.joblib.inside import prepare, run_batch
+from envpack_executor.joblib.inside import make_run_batch, prepare, run_batch
 from envpack_executor.pickling import dump
 from envpack_executor.process.frames import LARGE_BYTES
 from envpack_executor.process.kept import Buffers, references
@@ -64,6 +66,7 @@ class Session:
     def __init__(self, executor: ContextExecutor, n_jobs: int, arrays: Arrays, setup: tuple[Any, ...] | None) -> None:
         self.executor = executor
         self.arrays = arrays
+        self._environment = executor._resolver.environment
         self._context = None if setup is None else (prepare, *setup)
         self._tasks: dict[str, Task[..., list[Any]]] = {}
         self._most = n_jobs
@@ -113,7 +116,7 @@ class Session:
     def _pickled(self, calls: Any) -> Callable[[], Future[list[Any]]]:
         buffers = Buffers(LARGE_BYTES)
         with noting_needs() as needed:
-            stream = dump(calls, None, buffers, self.arrays.reducers())
+            stream = dump(calls, self._by_value(calls), buffers, self.arrays.reducers())
         views = [pickle.PickleBuffer(view) for view in buffers.views]
         # The references themselves, so that the call brings what they stand for to its node.
         named = tuple(references[name]() for name in needed)
@@ -126,8 +129,13 @@ class Session:
         name = getattr(function, "__qualname__", None) or getattr(function, "__name__", type(function).__qualname__)
         category = f"{module}.{name}"
         if category not in self._tasks:
-            self._tasks[category] = task(context=self._context, category=category)(run_batch)
+            runner = make_run_batch(*_needs(calls)) if self._environment == "auto" else run_batch
+            self._tasks[category] = task(context=self._context, category=category)(runner)
         return self._tasks[category]
+
+    def _by_value(self, calls: Any) -> str | None:
+        """Return the user's own module that is not in the environment of the calls."""
+        return module_by_value(inspect.unwrap(calls.items[0][0]), self._environment)
 
     def _send(self) -> None:
         """Submit what has room."""
@@ -163,6 +171,13 @@ class Session:
                 except Exception:
                     _log.exception("joblib could not take the result of a batch")
             del batch
+
+
+def _needs(calls: Any) -> list[Any]:
+    """Return what tells what a batch needs: joblib, the function of its tasks, and the types of their arguments."""
+    function, args, kwargs = calls.items[0]
+    types = {type(value) for value in (*args, *kwargs.values())}
+    return [type(calls), inspect.unwrap(function), *(kind for kind in types if kind.__module__ != "builtins")]
 
 
 def _not_pickled(error: Exception) -> Exception:
