@@ -11,6 +11,7 @@ from tests.plugs.slurm import Slurm, why_not
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.timeout(600),
     pytest.mark.skipif(not parsl_suite.interpreter().exists(), reason="needs an environment: make parsl-suite"),
 ]
 

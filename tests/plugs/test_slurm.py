@@ -7,7 +7,7 @@ import pytest
 from tests.executor.helpers import is_alive, wait_until
 from tests.plugs.slurm import Slurm
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 def test_a_job_of_two_nodes_has_both_and_its_steps_run_on_each(slurm: Slurm) -> None:

@@ -22,7 +22,7 @@ from tests.executor.helpers import GENEROUS_S, descendants, wait_until
 from tests.plugs import functions as plugs
 from tests.plugs.slurm import Slurm
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 JOBS = 2
 

@@ -11,7 +11,7 @@ from tests.executor.helpers import GENEROUS_S, wait_until
 from tests.plugs import slurm_nodes
 from tests.plugs.slurm import Slurm
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 def test_jobs_come_with_calls_and_end_when_there_are_none(slurm: Slurm, tmp_path: Path) -> None:
