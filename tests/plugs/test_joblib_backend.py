@@ -193,6 +193,7 @@ def test_an_array_stays_on_its_node_until_it_is_gone_or_changed(array: Any) -> N
     assert run(delayed(seen)(array) for _ in range(2)) == [("memmap", False, float(array.sum()))] * 2
 
     del array
+    BLOBS.forget_recent()
     wait_until(lambda: not names & set(BLOBS.live), "the array has left the memory")
 
 
@@ -323,7 +324,8 @@ def test_a_search_brings_its_training_data_to_a_node_once(start_worker: Any) -> 
             scores = cross_val_score(Ridge(), features, target, cv=2)
             held = sum(BLOBS.live[name].size for name in set(BLOBS.live) - before)
 
-    assert held < 1.1 * features.nbytes
+    # With the target, and the indices of two folds.
+    assert held < 1.3 * features.nbytes
     assert search.best_params_ == GridSearchCV(Ridge(), {"alpha": [0.1, 1.0]}, cv=2).fit(features, target).best_params_
     assert np.allclose(scores, cross_val_score(Ridge(), features, target, cv=2))
 

@@ -10,12 +10,15 @@ from typing import Any
 
 from envpack_executor import settings
 from envpack_executor.executor import ContextExecutor
+from envpack_executor.values.blobs import BLOBS
 from envpack_executor.values.references import Kept
 
 # As loky does it.
 IDLE_TIMEOUT_S = 300.0
 # The share of the machine's memory in which arrays are kept that no call needs at the moment.
 _RETAINED_SHARE = 8
+# Smaller ones are kept as large arguments are: the indices of folds are made anew for each search, and are the same.
+_SMALL_BYTES = 1 << 24
 
 
 def has_slots_of_ours(options: dict[str, Any]) -> bool:
@@ -97,6 +100,8 @@ class Retained:
     def note(self, array: Any, kept: Kept[Any]) -> None:
         """Keep what stands for `array`; what was used longest ago goes when it is too much."""
         key = id(array)
+        if kept.size_bytes < _SMALL_BYTES:
+            BLOBS.note_use(kept._blob)
         with self._lock:
             self._kept[key] = weakref.ref(array, lambda gone: self._forget(key, gone)), kept
             self._kept.move_to_end(key)
