@@ -8,7 +8,6 @@ import queue
 import stat
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
@@ -459,20 +458,25 @@ def test_an_app_gets_the_environment_that_is_discovered_for_it(start: Start) -> 
     assert executor.get_usage_information()["environment"] == "auto"
 
 
-def test_an_app_needs_parsl_only_where_it_raises(start: Start) -> None:
-    start()
+def test_a_plain_app_needs_no_parsl_and_its_exceptions_are_seen(start: Start, tmp_path: Path) -> None:
+    executor = start()
+
+    @python_app
+    @task(retries=2)
+    def fail(path: str) -> None:
+        with open(path, "a") as file:
+            file.write("tried ")
+        raise LookupError("nothing there")
 
     @python_app
     def has_parsl() -> bool:
 
         return "parsl" in sys.modules
 
-    @python_app
-    def fail() -> None:
-        raise LookupError("nothing there")
+    error = fail(str(tmp_path / "tries")).exception(GENEROUS_S)
 
-    assert has_parsl().result(GENEROUS_S) is False
-    error = fail().exception(GENEROUS_S)
     assert isinstance(error, LookupError)
-    assert "fail" in "".join(traceback.format_tb(error.__traceback__))
-    assert has_parsl().result(GENEROUS_S) is True
+    assert "in fail" in str(error.__cause__)
+    assert (tmp_path / "tries").read_text().split() == ["tried"] * 3
+    assert has_parsl().result(GENEROUS_S) is False
+    assert executor.stats().set_ups == 1

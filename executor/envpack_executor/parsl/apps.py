@@ -2,8 +2,8 @@
 
     wrap_error(timeout(monitor(... @task function))) + resource specification ──▶ Task (the same one each time)
 
-Parsl's wrappers run where the app runs; everything else that is found out about an app (its name, its environment, its
-context) is that of the function below them.
+Parsl's wrappers run where the app runs, but for the outermost; everything that is found out about an app (its name, its
+environment, its context) is that of the function below them.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Apps:
         for asked, found in known[1]:
             if _is_same(asked, specification):
                 return found
-        found = Task(_light(function), self._options(function, self._checked(specification)))
+        found = Task(_bare(function), self._options(function, self._checked(specification)))
         known[1][_MOST_SPECIFICATIONS - 1 :] = []
         known[1].insert(0, (dict(specification), found))
         return found
@@ -136,32 +136,16 @@ def unwrapped(function: Callable[..., Any]) -> Any:
     return function
 
 
-def _light(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return an app that hands exceptions over as Parsl's `wrap_error` does, but needs Parsl only when there is one.
+def _bare(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return an app without Parsl's `wrap_error`, which turns exceptions into results.
 
-    To import Parsl takes a second and 50 MB in each process. Where it is not installed, exceptions travel as those of
-    other calls do.
+    Here exceptions arrive as such, with their traceback. So whoever counts failures and tries again sees them, and a
+    process needs no Parsl for a plain app: to import it takes a second and 50 MB.
     """
     if getattr(function, "__code__", None) is not _WRAPS_ERRORS:
         return function
-    inner = function.__wrapped__  # type: ignore[attr-defined]
-
-    @functools.wraps(inner)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return inner(*args, **kwargs)
-        except Exception:
-            import sys
-
-            try:
-                from parsl.app.errors import RemoteExceptionWrapper
-            except ImportError:
-                pass
-            else:
-                return RemoteExceptionWrapper(*sys.exc_info())
-            raise
-
-    return call
+    inner: Callable[..., Any] = function.__wrapped__  # type: ignore[attr-defined]
+    return inner.function if isinstance(inner, Task) else inner
 
 
 def _is_parsls(function: Any) -> bool:
