@@ -15,7 +15,7 @@ from envpack_monitor.errors import CommandNotFoundError, FormatError, MechanismE
 from envpack_monitor.trees.births import why_not
 from envpack_monitor.trees.cgroup import POOL
 from envpack_monitor.trees.order import Mechanism
-from envpack_monitor.trees.tree import peak_kib
+from envpack_monitor.trees.tree import adopting_orphans, is_subreaper, peak_kib
 from tests.monitor.helpers import MB, is_alive, wait_until
 
 SPIKE = "import mmap; m = mmap.mmap(-1, {size})\nfor i in range(0, {size}, 4096): m[i] = 1\nm.close()"
@@ -186,3 +186,12 @@ def test_group_is_used_again_and_none_is_left() -> None:
     # Those of this process: another run of the tests may have its own beside them.
     assert f"-{os.getpid()}-" in group.folder.name
     assert list(group.folder.parent.glob(mine)) == []
+
+
+def test_who_supervises_alone_adopts_orphans_no_longer_than_that() -> None:
+    assert not is_subreaper()
+    assert run_command(["true"], is_alone=True, history=False).exit_code == 0
+    assert not is_subreaper()
+    with adopting_orphans():
+        assert is_subreaper()
+    assert not is_subreaper()

@@ -46,10 +46,10 @@ def supervise(order: Order, group: Cgroup | None) -> Report:
         CommandNotFoundError: there is no such command.
         FormatError: the file of the series cannot be written.
     """
-    tree.become_subreaper()
     if group is not None:
         group.begin(order.limits.memory_bytes)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(tree.adopting_orphans())
         series = stack.enter_context(Series(order.series, order.interval_s)) if order.series is not None else None
         births = None
         with contextlib.suppress(MechanismError):

@@ -11,11 +11,12 @@ import ctypes
 import functools
 import os
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+_PR_GET_CHILD_SUBREAPER = 37
 _P_ALL = 0
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -180,6 +181,24 @@ def kill_tree(root: int, *, spare_root: bool = False) -> int:
 def become_subreaper() -> None:
     """Let orphans below this process become its own children."""
     _prctl()(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+@contextlib.contextmanager
+def adopting_orphans() -> Iterator[None]:
+    """Let orphans below this process become its own children for as long as this lasts."""
+    before = is_subreaper()
+    become_subreaper()
+    try:
+        yield
+    finally:
+        _prctl()(_PR_SET_CHILD_SUBREAPER, before, 0, 0, 0)
+
+
+def is_subreaper() -> bool:
+    """Tell whether orphans below this process become its own children."""
+    answer = ctypes.c_int()
+    _prctl()(_PR_GET_CHILD_SUBREAPER, ctypes.addressof(answer), 0, 0, 0)
+    return bool(answer.value)
 
 
 def die_with_parent(parent: int, with_signal: int = signal.SIGKILL) -> None:
