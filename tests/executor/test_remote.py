@@ -270,7 +270,8 @@ def test_a_worker_whose_greeting_was_lost_greets_again(start_worker: StartWorker
             while has_input(socket):
                 identity, *parts = socket.recv_multipart()
                 message = messages.decode_from_worker(b"".join(parts))
-                assert isinstance(message, messages.Hello)
+                if not isinstance(message, messages.Hello):
+                    continue  # its farewell
                 greetings.append(message)
                 if len(greetings) == 2:  # the first is lost
                     farewell = messages.encode(messages.Farewell("it has come twice"))

@@ -128,8 +128,8 @@ def test_an_error_that_many_calls_share_tells_each_its_own_story(tmp_path: Path)
         for error in (told, spared):
             assert isinstance(error, ContextSetupError)
             assert isinstance(error.__cause__, FileExistsError)
-        assert "earlier tries: 1" in told.__notes__[0]
-        assert not getattr(spared, "__notes__", [])
+        assert any("earlier tries: 1" in note for note in told.__notes__)
+        assert not any("earlier tries" in note for note in getattr(spared, "__notes__", []))
 
 
 def test_a_call_that_ends_its_process_is_tried_again_only_if_told() -> None:
