@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copyreg
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,17 +11,6 @@ import pytest
 from tests.fuzzing import load_profile
 
 load_profile()
-
-
-def pytest_collection_finish() -> None:
-    """Let exceptions be pickled as Python does it: Dask, which tests of plugs import, changes that everywhere.
-
-    It lets tblib pickle every exception, which loses what an exception does not keep in `args`, such as the status of a
-    `SystemExit`. Tests of other parts are about programs that have not imported Dask.
-    """
-    for kind, reduce in list(copyreg.dispatch_table.items()):
-        if reduce.__module__.startswith("tblib"):
-            del copyreg.dispatch_table[kind]
 
 
 @pytest.fixture(scope="session", autouse=True)

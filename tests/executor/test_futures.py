@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from envpack_executor import ContextExecutor
+from envpack_executor import ContextExecutor, task
 from envpack_executor.errors import InitializerError, RemoteError, RemoteTraceback, ResultError
 from tests.executor import functions
 from tests.executor.helpers import GENEROUS_S, MB, are_gone, wait_until
@@ -114,6 +114,20 @@ def test_system_exit_and_keyboard_interrupt_of_a_call_are_its_exceptions_and_the
         assert exited.code == 3
         assert isinstance(interrupted, KeyboardInterrupt)
         assert executor.submit(functions.pid).result(GENEROUS_S) == before
+
+
+@pytest.mark.parametrize("mode", ["direct", "fork", "thread", "fresh"])
+def test_what_other_libraries_tell_all_picklers_takes_nothing_from_an_error(mode: Any) -> None:
+    def leave(status: int) -> None:
+        from tblib import pickling_support
+
+        pickling_support.install()
+        raise SystemExit(status)
+
+    with ContextExecutor(max_workers=1) as executor:
+        exited = executor.submit(task(mode=mode)(leave), 7).exception(GENEROUS_S)
+    assert isinstance(exited, SystemExit)
+    assert exited.code == 7
 
 
 def test_arguments_and_results_of_50_mb_pass_in_both_directions_at_once() -> None:

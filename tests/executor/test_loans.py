@@ -12,7 +12,8 @@ import pytest
 
 from envpack_executor import ContextExecutor
 from envpack_executor.manager.events import CallSentAhead, ResultsArrived
-from envpack_executor.manager.loans import Lender, take
+from envpack_executor.manager.loans import LENT_BELOW_S, Lender, Loan, take
+from envpack_executor.manager.state import Call
 from envpack_executor.messages import ProcessGone
 from tests.executor.functions import add, pid
 from tests.executor.helpers import wait_until
@@ -20,19 +21,35 @@ from tests.executor.test_manager_reactor import Manager, kinds, make_context
 
 
 def lent(executor: ContextExecutor, fn: Callable[..., Any]) -> Any:
-    """Return the loans of the context of `fn`, once the executor has had time to lend."""
-    loans = executor._resolver.resolve(fn).context.loans
+    """Return the loans of the context of `fn`, once its calls count as short and the executor has had time to lend.
+
+    On a busy machine a call of microseconds takes milliseconds now and then: the mean becomes small when others follow.
+    """
+    resolved = executor._resolver.resolve(fn)
+    while (resolved.function.estimate_s or 0.0) >= LENT_BELOW_S / 2:
+        executor.submit(fn, 0, 0).result()
+    loans = resolved.context.loans
     wait_until(lambda: bool(loans), "an idle process is lent")
     return loans
 
 
-def test_a_call_that_follows_a_result_goes_straight_to_its_process() -> None:
+def test_a_call_that_follows_a_result_goes_straight_to_its_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[Loan | None] = []
+
+    def take_and_note(call: Call) -> Loan | None:
+        taken.append(take(call))
+        return taken[-1]
+
+    monkeypatch.setattr("envpack_executor.manager.loop.take", take_and_note)
     with ContextExecutor(1, history=None) as executor:
         assert executor.submit(add, 1, 0).result() == 1
-        loans = lent(executor, add)
-        future = executor.submit(add, 2, 0)
-        assert not loans, "the submitting thread did not take the process that was lent"
-        assert future.result() == 2
+        # The loop may recall what it has lent, and lend it again, whenever anything else wakes it.
+        for number in range(100):
+            lent(executor, add)
+            assert executor.submit(add, number, 0).result() == number
+            if any(taken):
+                break
+        assert any(taken), "the submitting thread never took the process that was lent"
         assert executor.stats().set_ups == 1
 
 

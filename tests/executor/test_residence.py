@@ -142,7 +142,7 @@ def test_contexts_that_do_not_fit_together_take_turns_and_those_that_fit_stay() 
     with ContextExecutor(max_workers=1, context_memory="110MB") as executor:
         executor.submit(small, 1).result(GENEROUS_S)
         executor.submit(large, 1).result(GENEROUS_S)
-        wait_until(lambda: uses(executor)[1].memory_bytes > 0, "the node has looked")
+        wait_until(lambda: all(each.memory_bytes for each in uses(executor)), "the node has looked at both")
         executor.submit(small, 1).result(GENEROUS_S)
         assert [each.evictions for each in uses(executor)] == [0, 0]
         executor.submit(other, 1).result(GENEROUS_S)

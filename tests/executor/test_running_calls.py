@@ -19,6 +19,7 @@ from envpack_executor.errors import (
 )
 from tests.executor import functions
 from tests.executor.helpers import GENEROUS_S, are_gone, wait_until
+from tests.tblib_installed import exceptions_by_tblib
 
 
 def running(executor: ContextExecutor, mode: Literal["direct", "fork"], folder: Path) -> Future[str]:
@@ -122,7 +123,7 @@ def _set_up_once(path: str) -> None:
 
 def test_an_error_that_many_calls_share_tells_each_its_own_story(tmp_path: Path) -> None:
     context = task(context=(_set_up_once, str(tmp_path / "set-up")), retries=1)
-    with ContextExecutor(max_workers=1) as executor:
+    with exceptions_by_tblib(), ContextExecutor(max_workers=1) as executor:
         lost, behind = executor.submit(context(functions.leave), 3), executor.submit(context(functions.double), 3)
         told, spared = lost.exception(GENEROUS_S), behind.exception(GENEROUS_S)
         for error in (told, spared):

@@ -188,6 +188,12 @@ def test_group_is_used_again_and_none_is_left() -> None:
     assert list(group.folder.parent.glob(mine)) == []
 
 
+def test_who_says_that_it_is_alone_and_is_not_loses_no_other_child() -> None:
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as other:
+        assert run_command(["true"], is_alone=True, history=False).left_behind == 0
+        assert other.poll() is None
+
+
 def test_who_supervises_alone_adopts_orphans_no_longer_than_that() -> None:
     assert not is_subreaper()
     assert run_command(["true"], is_alone=True, history=False).exit_code == 0

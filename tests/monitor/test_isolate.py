@@ -16,6 +16,7 @@ import pytest
 from envpack_monitor import LimitExceeded, Limits, ProcessExited, ProcessKilled, Usage, monitor
 from envpack_monitor.errors import MonitorError, RemoteTraceback, ResultNotPicklable
 from tests.monitor.helpers import MB, is_alive, touch, wait_until
+from tests.tblib_installed import exceptions_by_tblib
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -69,6 +70,25 @@ def test_system_exit_comes_back_as_system_exit() -> None:
     with pytest.raises(SystemExit) as caught:
         isolated(leave)()
     assert caught.value.code == 7
+
+
+def test_what_other_libraries_tell_all_picklers_takes_nothing_from_an_error() -> None:
+    class Local(Exception):
+        """Of no module: cloudpickle carries it."""
+
+    def leave(error: BaseException) -> None:
+        raise error
+
+    with exceptions_by_tblib():
+        for error, kind in ((SystemExit(7), SystemExit), (OSError(2, "none", "file"), FileNotFoundError)):
+            with pytest.raises(kind) as caught:
+                isolated(leave)(error)
+            assert vars(caught.value) == vars(error)
+            assert str(caught.value) == str(error)
+            assert getattr(caught.value, "code", None) == getattr(error, "code", None)
+        with pytest.raises(Exception, match=r"^why$") as caught_by_value:
+            isolated(leave)(Local("why"))
+        assert type(caught_by_value.value).__name__ == "Local"
 
 
 def test_result_that_cannot_be_pickled_is_an_error_that_names_its_type() -> None:

@@ -5,7 +5,6 @@ All of it runs in the manager's thread, but for a call that its caller withdraws
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from envpack_executor.futures import CallFuture
 from envpack_executor.manager.state import Call
 from envpack_executor.manager.usage import load_limited
-from envpack_executor.pickling import load_outcome
+from envpack_executor.pickling import PROTOCOL, load_outcome
 
 if TYPE_CHECKING:
     from envpack_executor.manager.journal import Journal
@@ -82,8 +81,16 @@ def fail(call: CallFuture[Any], error: BaseException) -> None:
 
 
 def _twin(error: BaseException) -> BaseException:
-    """Return another error that says the same."""
-    twin = copy.copy(error)
+    """Return another error that says the same, or the error itself where it cannot be made again."""
+    # By its own words: `copy.copy` would ask `copyreg`, where other libraries tell how all exceptions are made again.
+    try:
+        reduced: Any = error.__reduce_ex__(PROTOCOL)
+        make, args, *state = reduced
+        twin: BaseException = make(*args)
+    except Exception:
+        return error  # it cannot be taken apart, or asks for other arguments than it remembers
+    if state and state[0]:
+        twin.__setstate__(dict(state[0]))
     twin.__cause__ = error.__cause__
     if notes := getattr(error, "__notes__", None):
         twin.__notes__ = list(notes)

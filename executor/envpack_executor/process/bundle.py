@@ -25,6 +25,7 @@ _OURS = (
     "envpack_monitor.calls.counters",
     "envpack_monitor.calls.bracket",
     "envpack_monitor.isolated.forked",
+    "envpack_monitor.isolated.pickled_errors",
     "envpack_executor.process.meter",
     "envpack_executor.process.functions",
     "envpack_executor.process.output",

@@ -23,6 +23,7 @@ from envpack_executor.process.frames import (
 )
 from envpack_executor.process.functions import Function
 from envpack_executor.process.output import printed
+from envpack_monitor.isolated.pickled_errors import dumps as dumps_error
 
 PROTOCOL = 5
 # The outcome of a call with limits: what else would be its outcome, its figures, the pid.
@@ -150,6 +151,18 @@ def dumps(value: Any, buffer_callback: Any = None) -> bytes:
     return by_value
 
 
+def _dump_error(error: BaseException) -> bytes:
+    try:
+        data = dumps_error(error, PROTOCOL)
+        if b"__main__" not in data:
+            return data
+    except (pickle.PicklingError, AttributeError, TypeError):
+        pass  # as above
+    import cloudpickle
+
+    return dumps_error(error, PROTOCOL, cloudpickle.Pickler)
+
+
 def failure(error: BaseException) -> Failure:
     """Return what the client is told about an exception."""
     import traceback
@@ -162,7 +175,7 @@ def failure(error: BaseException) -> Failure:
     except Exception as unprintable:
         message = f"<unprintable: {type(unprintable).__name__}>"
     try:
-        payload = dumps(error.with_traceback(None))
+        payload = _dump_error(error.with_traceback(None))
     except BaseException:
         payload = None  # the client is told type, text and traceback instead
     return payload, type_name(error), message, text

@@ -19,6 +19,7 @@ from typing import Any, NoReturn, Protocol
 
 from envpack_monitor.calls.bracket import Bracket
 from envpack_monitor.errors import ResultNotPicklable
+from envpack_monitor.isolated.pickled_errors import dumps as dumps_error
 from envpack_monitor.trees import tree
 from envpack_monitor.trees.marks import Mark
 
@@ -123,6 +124,15 @@ def dumps(value: Any, *, by_value: bool = False) -> bytes:
         return bytes(cloudpickle.dumps(value, pickle.HIGHEST_PROTOCOL))
 
 
+def _dump_error(error: BaseException) -> bytes:
+    try:
+        return dumps_error(error, pickle.HIGHEST_PROTOCOL)
+    except Exception:
+        if (cloudpickle := _cloudpickle()) is None:
+            raise
+        return dumps_error(error, pickle.HIGHEST_PROTOCOL, cloudpickle.Pickler)
+
+
 def flush_all() -> None:
     """Write what this process has buffered: its history, if it kept one, and its standard streams."""
     # Whoever has recorded anything has imported it.
@@ -173,7 +183,7 @@ def _packed(kind: str, text: str, value: Any) -> tuple[str, str, bytes]:
     if type(value) in _PLAIN:
         return "plain", text, marshal.dumps(value)
     try:
-        return kind, text, dumps(value)
+        return kind, text, _dump_error(value) if kind == "error" else dumps(value)
     except Exception as error:
         what = f"the {kind} of type {type(value).__name__!r} cannot be pickled"
         return "error", text, pickle.dumps(ResultNotPicklable(f"{what}: {error}"))

@@ -96,8 +96,9 @@ def run_command(
         series: a file that gets a time series while the command runs: `.csv` or `.jsonl`.
         interval_s: seconds between its rows.
         shared_out: measure memory with shared pages shared out too; it takes milliseconds for each large process.
-        is_alone: the caller has no other child process and does not mind to adopt orphans, as a command-line tool; it
-            supervises by itself then. Otherwise a forked child does.
+        is_alone: the caller does not mind to adopt orphans, as a command-line tool; it supervises by itself then.
+            Otherwise a forked child does, and so it does where the caller has another child process: whatever a
+            supervisor has below it is of the command, and ends with it.
 
     Returns:
         What it used; an exceeded limit stands in `error` and is not raised.
@@ -124,7 +125,7 @@ def run_command(
     )
     _check(order)
     with group_for(mechanism) as group:
-        if is_alone:
+        if is_alone and not tree.has_children():
             with termination_as_exception():
                 report = supervise(order, group)
         else:
