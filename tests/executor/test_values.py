@@ -32,7 +32,9 @@ def random_bytes() -> bytes:
 @pytest.fixture(scope="module")
 def executor() -> Iterator[ContextExecutor]:
     with ContextExecutor(max_workers=1, history=None) as executor:
-        executor.submit(functions.pid).result(GENEROUS_S)  # its process belongs to no test
+        executor.submit(functions.pid).result(GENEROUS_S)
+        # Its process belongs to no test, nor does the thread that looks at it for the first time a moment later.
+        wait_until(lambda: executor.stats().contexts[0].memory_bytes > 0, "the node has looked")
         yield executor
 
 
