@@ -15,8 +15,8 @@ import pytest
 from dask_jobqueue import SLURMCluster
 from distributed import Client
 
-from envpack_executor import task
-from envpack_executor.dask import EnvpackPlugin
+from envpack_executor import ContextExecutor, task
+from envpack_executor.dask import DaskNodes, EnvpackPlugin
 from tests.executor import functions
 from tests.executor.helpers import GENEROUS_S, descendants, wait_until
 from tests.plugs import functions as plugs
@@ -54,9 +54,6 @@ def client(slurm: Slurm, own_folders: Path) -> Iterator[Client]:
     with cluster, Client(cluster) as client:
         cluster.scale(jobs=JOBS)
         client.wait_for_workers(JOBS, timeout=GENEROUS_S)
-        client.register_plugin(
-            EnvpackPlugin(store=str(own_folders / "store"), history=str(own_folders / "history.sqlite"))
-        )
         yield client
 
 
@@ -72,6 +69,7 @@ def test_tasks_share_the_contexts_of_each_job_and_run_elsewhere_when_one_is_canc
     client: Client, slurm: Slurm, tmp_path: Path
 ) -> None:
     assert sorted(client.run(node_of).values()) == ["n1", "n2"]
+    client.register_plugin(EnvpackPlugin(store=str(tmp_path / "store"), history=str(tmp_path / "history.sqlite")))
     log = tmp_path / "log"
     logged = task(context=(functions.log_set_up, str(log)))(plugs.where)
     with dask.annotate(executor="envpack"):
@@ -88,3 +86,28 @@ def test_tasks_share_the_contexts_of_each_job_and_run_elsewhere_when_one_is_canc
         wait_until(lambda: busy not in client.scheduler_info()["workers"], "its worker is gone")
         release.touch()
         assert held.result(GENEROUS_S) == str(release)
+
+
+def test_jobs_lend_their_workers_to_an_executor_whose_calls_outlive_a_job(
+    client: Client, slurm: Slurm, tmp_path: Path
+) -> None:
+    started, release = tmp_path / "started", tmp_path / "release"
+
+    def node() -> str:
+        return os.environ["SLURMD_NODENAME"]
+
+    def hold() -> str:
+        started.write_text(os.environ["SLURM_JOB_ID"])
+        return functions.wait_for(str(release))
+
+    nodes = DaskNodes(client, max_leases=JOBS, min_leases=JOBS, store=tmp_path / "worker-store")
+    with ContextExecutor(nodes=nodes) as executor:
+        wait_until(lambda: len(executor.nodes()) == JOBS, "both jobs have lent their worker")
+        held = executor.submit(hold)
+        wait_until(lambda: started.exists() and started.read_text(), "the call runs")
+        slurm.run("scancel", started.read_text())
+        assert executor.submit(node).result(GENEROUS_S) in ("n1", "n2")
+        release.touch()
+        assert held.result(GENEROUS_S) == str(release)
+        assert executor.stats().open_calls == 0
+    wait_until(lambda: not any(client.processing().values()), "Dask has nothing to do any more")
