@@ -22,6 +22,11 @@ MADE := $(VENV)/.made
 KEY := $(firstword $(shell { cat pyproject.toml; echo '$(CURDIR)'; } | cksum))
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
+# uv installs in seconds what takes pip minutes. It asks the index that pip is configured with, as where packs are made;
+# where there is none for this machine, or it fails, pip does it. $(call install,ARGUMENTS)
+AS_PIP := import os, sys; sys.path.insert(0, "envpack/pack/sources"); import registry; os.execve(sys.argv[1], sys.argv[1:], {"UV_LINK_MODE": "copy", **registry.uv_environ(os.environ)})
+install = { $(PIP) uv && $(BIN)/python -c '$(AS_PIP)' $(BIN)/uv pip install --quiet --python $(BIN)/python $(1) || $(PIP) $(1); }
+
 # $(call find,NAMES): the first that runs, is new enough and can make environments. A name on PATH proves nothing: version
 # managers put names there that only print an error. The answer is the real file behind a shim or an environment.
 PROBE := import sys, venv, ensurepip; sys.version_info >= (3, 11) or sys.exit(1); print(sys._base_executable)
@@ -48,14 +53,14 @@ endef
 define project
 [ -e $(MADE)/project-$(KEY) ] || { \
     echo "make: $(VENV): installing the project"; \
-    mkdir -p $(MADE) && rm -f $(MADE)/* && $(PIP) 'pip>=25.1' && $(PIP) --editable . && touch $(MADE)/project-$(KEY); \
+    mkdir -p $(MADE) && rm -f $(MADE)/* && $(PIP) 'pip>=25.1' && $(call install,--editable .) && touch $(MADE)/project-$(KEY); \
 } || exit 1
 endef
 
 define group
 [ -e $(MADE)/$(1)-$(KEY) ] || { \
     echo "make: $(VENV): installing what '$(1)' needs"; \
-    $(PIP) --group $(1) && touch $(MADE)/$(1)-$(KEY); \
+    $(call install,--group $(1)) && touch $(MADE)/$(1)-$(KEY); \
 } || exit 1
 endef
 
@@ -103,8 +108,8 @@ test-packs: ## run each test file and example where nothing but its pack is inst
 	$(BIN)/python -m pytest -q tests/packs/check_tests.py tests/packs/check_examples.py $(ARGS)
 
 .PHONY: test-packs-short
-test-packs-short: ## the same without slow tests where there are others, each with one set of parameters, none by itself
-	@$(MAKE) --no-print-directory test-packs ARGS="--alone 0 --without-slow --one-variant $(ARGS)"
+test-packs-short: ## the same with two functions of each file, those marked slow only where there are no others
+	@$(MAKE) --no-print-directory test-packs ARGS="--alone 0 --without-slow --most 2 $(ARGS)"
 
 # What checks the repository, and whole examples, is the same under each of them. Under the one between the oldest and the
 # newest run those of processes, threads and measures, whose Python changes most from version to version.

@@ -3,7 +3,8 @@
 Collected only where it is named (`make test-packs`), as it runs all other tests once more.
 
 What is exact, and what is a sample:
-- each file, whole, runs with nothing but what is listed for it and for its `conftest.py` files: exact;
+- each file, whole, runs with nothing but what is listed for it and for its `conftest.py` files: exact (a sample of its
+  functions with `--most N`);
 - each test function, with its fixtures, lists no more than its file, and what it is the first of its file to import:
   exact;
 - a few functions of each file (`--alone N`) run alone in a process, with all calls noted: a sample of functions, and

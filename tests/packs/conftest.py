@@ -19,7 +19,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     help_text = "how many functions of each test file are run alone (default: 1)"
     parser.addoption("--alone", type=int, default=1, metavar="N", help=help_text)
     parser.addoption("--without-slow", action="store_true", help="leave out slow tests of files that have others")
-    parser.addoption("--one-variant", action="store_true", help="run each test function with one set of parameters")
+    help_text = "run N functions of each test file, each with one set of its parameters (default: 0, all with all sets)"
+    parser.addoption("--most", type=int, default=0, metavar="N", help=help_text)
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +34,7 @@ def runs(request: pytest.FixtureRequest, store: Store, tmp_path_factory: pytest.
     wanted = {item.callspec.params.get("file") for item in request.session.items if hasattr(item, "callspec")}
     files = [file for file in RUN_FILES if file in wanted]
     has_slow = not request.config.getoption("--without-slow")
-    has_variants = not request.config.getoption("--one-variant")
-    made = Runs(tmp_path_factory.mktemp("packs"), store, files, has_slow=has_slow, has_variants=has_variants)
+    most = request.config.getoption("--most")
+    made = Runs(tmp_path_factory.mktemp("packs"), store, files, has_slow=has_slow, most=most)
     yield made
     made.close()

@@ -69,15 +69,13 @@ class Runs:
         store: holds the environments.
         files: the test files, relative to the project.
         has_slow: whether slow tests run where a file has others.
-        has_variants: whether a test function runs with all sets of its parameters, or with the first alone.
+        most: so many test functions of a file run, each with one set of its parameters; 0: all, with all sets.
     """
 
-    def __init__(
-        self, folder: Path, store: Store, files: list[str], *, has_slow: bool = True, has_variants: bool = True
-    ) -> None:
+    def __init__(self, folder: Path, store: Store, files: list[str], *, has_slow: bool = True, most: int = 0) -> None:
         self._folder = folder
         self._has_slow = has_slow
-        self._has_variants = has_variants
+        self._most = most
         self._store = store
         self._pool = ThreadPoolExecutor(2, "packs")
         self._whole: dict[str, Future[Run]] = {file: self._pool.submit(self._run, file) for file in files}
@@ -115,7 +113,7 @@ class Runs:
             "tests": tests,
             "is_alone": is_alone,
             "has_slow": self._has_slow or is_alone,
-            "has_variants": self._has_variants or is_alone,
+            "most": 0 if is_alone else self._most,
             "report": str(report),
             "forbidden": [f"{folder}/" for folder in (ROOT, sys.prefix, *(copied / name for name in _SOURCES))],
         }
