@@ -1,7 +1,7 @@
 """When the host looks at what its context processes keep in memory, so that the manager knows what to evict.
 
     READY, RESULTS ──note──▶ due ──tick──▶ between calls? ──yes──▶ thread: PSS of the tree ──emit──▶ MemoryKept
-                               ▲                └──no──▶ after its next results
+                               ▲                └──no──▶ again, ever later; after a second of that, after its next results
                                └── a second later at the earliest, and 1 % of the time at most
 
 The kernel goes through all pages of a process for this (about 15 ms for each GB), so another thread asks it, and never
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 LOOK_EVERY_S = 1.0
 # Looks take this share of the time of a processor at most, for each process.
 LOOK_SHARE = 0.01
-# Results come a moment before the process says that it is between calls.
+# Results come a moment before the process says that it is between calls; on a machine that has much to do, that may be
+# a long one, and no other results may follow.
 SETTLES_WITHIN_S = 0.02
 
 
@@ -42,7 +43,8 @@ class Looks:
         self._call_soon = call_soon
         self._emit = emit
         self._thread: BackgroundThread | None = None
-        self._due: dict[ProcessId, tuple[float, ContextProcess]] = {}
+        # When, who, and after how much longer again where that is too early.
+        self._due: dict[ProcessId, tuple[float, ContextProcess, float]] = {}
         self._not_before_s: dict[ProcessId, float] = {}
         self.next_s: float | None = None
 
@@ -51,7 +53,7 @@ class Looks:
         if process.process in self._due:
             return
         at_s = max(time.monotonic() + SETTLES_WITHIN_S, self._not_before_s.get(process.process, 0.0))
-        self._due[process.process] = at_s, process
+        self._due[process.process] = at_s, process, 2 * SETTLES_WITHIN_S
         self.next_s = at_s if self.next_s is None else min(at_s, self.next_s)
 
     def forget(self, process: ProcessId) -> None:
@@ -64,12 +66,16 @@ class Looks:
         """Look at what is due."""
         if self.next_s is None or now_s < self.next_s:
             return
-        for process_id, (at_s, process) in list(self._due.items()):
-            if at_s <= now_s:
-                del self._due[process_id]
-                self._not_before_s[process_id] = now_s + LOOK_EVERY_S
-                if process.running_call < 0:
-                    self._look(process_id, process.popen.pid)
+        for process_id, (at_s, process, patience_s) in list(self._due.items()):
+            if at_s > now_s:
+                continue
+            if process.running_call >= 0 and patience_s < LOOK_EVERY_S:
+                self._due[process_id] = now_s + patience_s, process, 2 * patience_s
+                continue
+            del self._due[process_id]
+            self._not_before_s[process_id] = now_s + LOOK_EVERY_S
+            if process.running_call < 0:
+                self._look(process_id, process.popen.pid)
         self._find_next()
 
     def close(self) -> None:
@@ -97,4 +103,4 @@ class Looks:
             self._emit(events.MemoryKept(process, kept_bytes))
 
     def _find_next(self) -> None:
-        self.next_s = min((at_s for at_s, _ in self._due.values()), default=None)
+        self.next_s = min((at_s for at_s, _, _ in self._due.values()), default=None)
