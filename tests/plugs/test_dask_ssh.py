@@ -84,13 +84,19 @@ def test_contexts_and_packs_come_to_the_hosts_of_an_ssh_cluster(tmp_path: Path) 
         name: {"ENVPACK_STORE": store, "ENVPACK_HISTORY": store + ".sqlite"} for name, store in stores.items()
     }
     with hosts.laid(NAMES, MBIT) as net, sshd.served(net, environments, tmp_path) as key:
-        servers = {name: sshd.pids_on(net, name) for name in NAMES}
+        servers = {name: set(sshd.pids_on(net, name)) for name in NAMES}  # with what answers a knock, for a moment
+
+        def rest(name: str) -> dict[int, str]:
+            return {pid: words_of(pid) for pid in sshd.pids_on(net, name) if pid not in servers[name]}
+
         by_plugin, by_nodes, unpacked = client(net, tmp_path, key, file)
         for name in NAMES:
             try:
-                wait_until(lambda name=name: sshd.pids_on(net, name) == servers[name], f"nothing runs on {name!r}")
+                wait_until(
+                    lambda name=name: rest(name) == {}, lambda name=name: f"nothing runs on {name!r}: {rest(name)}"
+                )
             finally:
-                for pid in set(sshd.pids_on(net, name)) - set(servers[name]):
+                for pid in rest(name):
                     os.kill(pid, signal.SIGKILL)
     assert by_plugin["results"] == by_nodes["results"] == list(range(CALLS))
     assert (by_plugin["set_ups"], by_plugin["dask"], by_nodes["dask"]) == (2, False, False)
@@ -100,6 +106,13 @@ def test_contexts_and_packs_come_to_the_hosts_of_an_ssh_cluster(tmp_path: Path) 
     assert len(by_plugin["prefixes"]) == 2
     assert set(by_nodes["prefixes"]) <= set(by_plugin["prefixes"])
     assert unpacked == [1, 1]
+
+
+def words_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+    except OSError:
+        return "ended"
 
 
 def client(net: hosts.Hosts, folder: Path, key: Path, file: Path) -> Any:

@@ -1,7 +1,7 @@
 """When the host looks at what its context processes keep in memory, so that the manager knows what to evict.
 
     READY, RESULTS ──note──▶ due ──tick──▶ between calls? ──yes──▶ thread: PSS of the tree ──emit──▶ MemoryKept
-                               ▲                └──no──▶ again, ever later; after a second of that, after its next results
+                               ▲                └──no──▶ again, ever later; then after its next results
                                └── a second later at the earliest, and 1 % of the time at most
 
 The kernel goes through all pages of a process for this (about 15 ms for each GB), so another thread asks it, and never
