@@ -76,16 +76,21 @@ demo: ## run the main job on real data: examples/inference
 	$(call setup,demo)
 	$(BIN)/python examples/inference/run.py $(ARGS)
 
-# The tests in their packs run beside the others and give way to them: most tests wait, for processes and for disks.
+# Most tests wait, for processes and for disks: half of them run beside the others, and those in their packs give way to
+# both. What talks to processes stays together: these tests need each other's cores least.
+TALKING := tests/executor tests/monitor tests/plugs
 .PHONY: test
 test: ## run all tests, then their short form under other Pythons; beside them, those in their packs
 	$(call setup,test)
 	$(suite)
 	@trap 'trap - INT TERM; kill 0' INT TERM; \
-	echo "make: tests in their packs run beside the others, shown when they are done"; \
+	echo "make: tests of $(TALKING); the others, and some in their packs, run beside them and are shown when they are done"; \
 	nice -n 10 $(MAKE) --no-print-directory test-packs-short >$(VENV)-packs.log 2>&1 & packs=$$!; \
+	$(MAKE) --no-print-directory test-main ARGS="tests $(TALKING:%=--ignore %) $(ARGS)" >$(VENV)-others.log 2>&1 & others=$$!; \
 	status=0; \
-	$(MAKE) --no-print-directory test-main || status=1; \
+	$(MAKE) --no-print-directory test-main ARGS="$(TALKING) $(ARGS)" || status=1; \
+	wait $$others || status=1; \
+	echo "make: the other tests"; cat $(VENV)-others.log; \
 	$(MAKE) --no-print-directory test-pythons || status=1; \
 	wait $$packs || status=1; \
 	echo "make: tests in their packs"; cat $(VENV)-packs.log; \
@@ -378,4 +383,4 @@ clean: ## remove what the targets wrote, but not the environments
 
 .PHONY: distclean
 distclean: clean ## remove the environments too
-	rm -rf .venv .venv-corpus .venv-peers .venv-monitors .venv-executor .venv-parsl .venv-proof-* $(foreach version,$(PYTHONS),.venv-$(version) .venv-$(version).log)
+	rm -rf .venv .venv-corpus .venv-peers .venv-monitors .venv-executor .venv-parsl .venv-proof-* $(PYTHONS:%=.venv-%) .venv-*.log

@@ -17,7 +17,7 @@ import pytest
 from envpack_monitor import History, Limits, monitor
 from envpack_monitor.isolated.isolate import run_isolated
 
-CALLS = int(os.environ.get("SOAK_CALLS", "240"))
+CALLS = int(os.environ.get("SOAK_CALLS", "120"))
 
 
 def give(value: Any) -> Any:
