@@ -161,6 +161,17 @@ class ProcessExitedError(ExecutorError):
         self.name = name
         self.exit_status = exit_status
 
+    @classmethod
+    def caused_by(cls, error: BaseException, name: str) -> ProcessExitedError:
+        """Return it for a call that raised what a process ends by, such as `SystemExit`.
+
+        Args:
+            error: what was raised.
+            name: the function that was called.
+        """
+        code = error.code if isinstance(error, SystemExit) else 1
+        return cls(name, 0 if code is None else code if isinstance(code, int) else 1)
+
     def __reduce__(self) -> tuple[type[ProcessExitedError], tuple[str, int]]:
         return type(self), (self.name, self.exit_status)
 

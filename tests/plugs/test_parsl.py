@@ -26,7 +26,7 @@ from parsl.serialize import facade
 from parsl.serialize.concretes import DillSerializer
 
 from envpack_executor import ContextExecutor, task
-from envpack_executor.errors import ExecutorError, ShutdownError, TaskError
+from envpack_executor.errors import ExecutorError, ProcessExitedError, ShutdownError, TaskError
 from envpack_executor.parsl import ContextReuseExecutor
 from envpack_executor.parsl.apps import Apps, unwrapped
 from envpack_executor.parsl.registry import Registry
@@ -91,6 +91,45 @@ def test_apps_run_and_raise_as_in_other_executors_of_parsl(start: Start, tmp_pat
     assert (tmp_path / "said").read_text() == "block 0\n"
     with pytest.raises(LookupError, match="nothing there"):
         fail().result(GENEROUS_S)
+
+
+def test_an_app_that_exits_ends_with_an_error_and_others_go_on(start: Start) -> None:
+    start()
+
+    @python_app
+    def leave(status: object) -> None:
+        sys.exit(status)  # type: ignore[arg-type]
+
+    @python_app
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    @python_app
+    def one() -> int:
+        return 1
+
+    ends = [future.exception(GENEROUS_S) for future in (leave(3), leave(None), leave("no such option"), interrupt())]
+    assert [type(end) for end in ends] == [ProcessExitedError] * 4
+    assert [end.exit_status for end in ends] == [3, 0, 1, 1]
+    assert [type(end.__cause__) for end in ends] == [SystemExit] * 3 + [KeyboardInterrupt]
+    assert "leave" in str(ends[0])
+    assert one().result(GENEROUS_S) == 1
+
+
+def test_a_future_for_parsl_has_no_error_that_ends_a_process() -> None:
+    from envpack_executor.parsl.calls import AppCall
+
+    with ContextExecutor(max_workers=1) as executor:
+        failed, exited = executor.submit(int, "a"), executor.submit(sys.exit, 4)
+        assert executor.submit(abs, -2).result(GENEROUS_S) == 2
+        failed.__class__ = exited.__class__ = AppCall
+        assert isinstance(failed.exception(0), ValueError)
+        with pytest.raises(ValueError, match="invalid literal"):
+            failed.result(0)
+        with pytest.raises(ProcessExitedError, match="exit status 4"):
+            exited.result(0)
+        assert isinstance(exited.exception(0), ProcessExitedError)
+        assert "exit status 4" in executor.why(exited)
 
 
 def test_a_task_below_a_python_app_brings_its_context(start: Start) -> None:

@@ -104,7 +104,7 @@ class Bridge(futures.Executor):
             raise Reschedule from error
         if isinstance(error, SystemExit | KeyboardInterrupt):
             # Dask would take them for its own end.
-            raise ProcessExitedError(getattr(function, "__qualname__", repr(function)), _status(error)) from error
+            raise ProcessExitedError.caused_by(error, getattr(function, "__qualname__", repr(function))) from error
         raise error
 
     def _end(self, future: futures.Future[Any], key: object, failure: str) -> None:
@@ -135,9 +135,3 @@ class _Away:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._run(self._node, args, kwargs)
-
-
-def _status(error: BaseException) -> int:
-    """Return what a process would have exited with."""
-    code = error.args[0] if isinstance(error, SystemExit) and error.args else 1
-    return code if isinstance(code, int) else 1

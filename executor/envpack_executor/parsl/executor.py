@@ -34,6 +34,7 @@ from envpack_executor.executor import MAX_TRIES, SETUP_TIMEOUT_S, ContextExecuto
 from envpack_executor.nodes import Heartbeat, RemoteNodes
 from envpack_executor.parsl.allocated import gpus_of, memory_of, wall_time_s
 from envpack_executor.parsl.apps import Apps, without_objects
+from envpack_executor.parsl.calls import AppCall
 from envpack_executor.parsl.monitoring import NoRadio, Reporter, without_wrapper
 from envpack_executor.parsl.registry import Registry
 from envpack_executor.parsl.serializing import is_asked_for, packed
@@ -250,6 +251,8 @@ class ContextReuseExecutor(BlockProviderExecutor, RepresentationMixin, UsageInfo
                 future = inner.submit(task, *args, **kwargs)
             except (PicklingError, TypeError, AttributeError) as error:
                 future = self._submitted_otherwise(error, func, task, args, kwargs)
+        # Nobody else has it yet. A second future would cost more, and its callbacks another change between threads.
+        future.__class__ = AppCall
         future.parsl_executor_task_id = future.number
         return future  # type: ignore[no-any-return]
 
