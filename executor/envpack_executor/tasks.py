@@ -68,7 +68,8 @@ class TaskOptions:
         retries: how often a call that raises is run again.
         priority: calls with a larger one go first.
         resources: what a call needs of its node at least; None for one slot.
-        least_s: a call is not begun on a node that leaves within this time; 0 to judge by earlier calls alone.
+        least_s: a call is not begun on a node that leaves within this time, unless it has just come and no other stays
+            longer; 0 to judge by earlier calls alone.
         is_measured_alone: what a call uses is told of each, however short it is; otherwise the sum of several.
     """
 

@@ -86,6 +86,10 @@ def started(todo: list[Any]) -> list[events.StartContext]:
     return [step for step in todo if isinstance(step, events.StartContext)]
 
 
+def sent(todo: list[Any]) -> list[Call]:
+    return [call for step in todo if isinstance(step, events.SendCalls) for call in step.calls]
+
+
 def test_a_node_that_drains_ends_what_is_idle_and_is_let_go_with_its_last_process(reactor: ManagerReactor) -> None:
     reactor.handle(events.NodeJoined(NodeId("n"), "n", 2, 8))
     kind = context()
@@ -119,11 +123,81 @@ def test_a_node_that_drains_while_its_process_starts_gives_the_call_to_another(r
 def test_a_call_that_would_outlast_one_node_begins_on_the_other(reactor: ManagerReactor) -> None:
     reactor.state.now_s = 100.0
     reactor.handle(events.NodeJoined(NodeId("brief"), "brief", 4, 8, leaves_at_s=105.0))
+    reactor.state.now_s = 103.0
     long = make_call(context(), 0)
     long.function.estimate_s = 60.0
     assert not started(reactor.handle(events.CallsQueued([long])))
     (start,) = started(reactor.handle(events.NodeJoined(NodeId("long"), "long", 1, 8, leaves_at_s=1000.0)))
     assert start.node == NodeId("long")
+
+
+@pytest.mark.parametrize(
+    "what", [function(estimate_s=9.0), function(timeout_s=50.0), function(least_s=50.0), function(timeout_s=10.0)]
+)
+def test_what_fits_on_no_node_begins_on_one_that_has_just_come_and_is_tried_so_often(
+    reactor: ManagerReactor, what: FunctionRecord
+) -> None:
+    call = make_call(context(), 0, what)
+    reactor.handle(events.CallsQueued([call]))
+    for number in range(reactor.state.max_tries):
+        reactor.state.now_s += 100.0
+        name, now_s = NodeId(f"n{number}"), reactor.state.now_s
+        (start,) = started(reactor.handle(events.NodeJoined(name, name, 1, 8, leaves_at_s=now_s + 10.0)))
+        reactor.state.now_s += 0.5
+        assert sent(reactor.handle(events.ProcessReady(start.process))) == [call]
+        todo = reactor.handle(events.NodeLost(name, "its wall time is over"))
+    assert [step.calls for step in todo if isinstance(step, events.CallsFailed)] == [[call]]
+
+
+def test_what_fits_on_no_node_waits_for_the_next_one_where_time_has_passed_already(reactor: ManagerReactor) -> None:
+    reactor.state.now_s = 100.0
+    reactor.handle(events.NodeJoined(NodeId("old"), "old", 1, 8, leaves_at_s=110.0))
+    reactor.handle(events.NodeJoined(NodeId("back"), "back", 1, 8, leaves_at_s=105.0, is_back=True))
+    reactor.state.now_s = 102.5
+    assert not started(reactor.handle(events.CallsQueued([make_call(context(), 0, function(estimate_s=7.0))])))
+    (start,) = started(reactor.handle(events.NodeJoined(NodeId("new"), "new", 1, 8, leaves_at_s=112.5)))
+    assert start.node == NodeId("new")
+
+
+@pytest.mark.parametrize(
+    ("stay_s", "fields", "is_waited_for"),
+    [
+        (None, {}, True),
+        (60.0, {}, True),
+        (25.0, {}, False),
+        (None, {"is_foreign": True}, False),
+        (None, {"draining": "it is idle"}, False),
+        (None, {"slots": 0}, False),
+    ],
+)
+def test_a_node_that_stays_long_enough_is_waited_for_if_it_may_ever_take_the_call(
+    stay_s: float | None, fields: dict[str, Any], is_waited_for: bool
+) -> None:
+    call = make_call(context(has_bytecode=True), what=function(estimate_s=20.0))
+    brief = node(joined_at_s=100.0, leaves_at_s=110.0)
+    other = node(joined_at_s=50.0, leaves_at_s=None if stay_s is None else 50.0 + stay_s)
+    for name, value in fields.items():
+        setattr(other, name, value)
+    nodes = [brief, other]
+    assert admission.may_begin(brief, call, 101.0, nodes) is not is_waited_for
+    assert (brief in admission.takers(nodes, call, 101.0)) is not is_waited_for
+    assert admission.takers(nodes, call, 101.0) == [each for each in (other, brief) if may(each, call, nodes)]
+
+
+def may(node: NodeRecord, call: Call, nodes: list[NodeRecord]) -> bool:
+    return admission.may_begin(node, call, 101.0, nodes)
+
+
+def test_the_time_that_a_set_up_takes_does_not_make_a_node_old(reactor: ManagerReactor) -> None:
+    reactor.state.now_s = 100.0
+    reactor.handle(events.NodeJoined(NodeId("n"), "n", 1, 8, leaves_at_s=110.0))
+    calls = [make_call(context(), number, function(estimate_s=4.5)) for number in range(2)]
+    calls[1].context, calls[1].function = calls[0].context, calls[0].function
+    (start,) = started(reactor.handle(events.CallsQueued(calls)))
+    reactor.state.now_s = 104.0
+    assert sent(reactor.handle(events.ProcessReady(start.process))) == [calls[0]]
+    reactor.state.now_s = 108.5
+    assert not sent(reactor.handle(events.ResultsArrived(start.process, [b"1"], [])))
 
 
 def test_of_a_mixed_queue_a_choosy_node_is_sent_only_what_comes_first_and_may_begin() -> None:
@@ -156,8 +230,9 @@ def test_a_call_that_no_node_may_begin_says_why_of_each(reactor: ManagerReactor)
     reactor.handle(events.NodeDraining(NodeId("gone")))
     call = make_call(context(has_bytecode=True))
     call.function.estimate_s = 20.0
+    reactor.state.now_s = 102.0
     reactor.handle(events.CallsQueued([call]))
     assert reason(reactor.state, call) == (
-        "brief leaves in 5 s, and it may take 30 s; other runs another minor version of Python, and functions travel "
+        "brief leaves in 3 s, and it may take 30 s; other runs another minor version of Python, and functions travel "
         "by value; gone is about to leave"
     )

@@ -64,6 +64,7 @@ class NodeJoined:
     memory_bytes: int | None = None
     context_bytes: int | None = None
     leaves_at_s: float | None = None
+    is_back: bool = False
     is_foreign: bool = False
     disk_bytes: int | None = None
     gpus: int = 0

@@ -8,7 +8,7 @@ Only when no other node is left is the context given up, with the story of all i
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from envpack_executor.manager import admission, resources
 from envpack_executor.manager.state import ContextRecord, NodeRecord
@@ -41,7 +41,7 @@ def forgive(node: NodeRecord, context: ContextRecord) -> None:
         context.misfits.pop(node.node, None)
 
 
-def has_other(node: NodeRecord, context: ContextRecord, nodes: Iterable[NodeRecord], now_s: float) -> bool:
+def has_other(node: NodeRecord, context: ContextRecord, nodes: Collection[NodeRecord], now_s: float) -> bool:
     """Tell whether a context may be had on another node.
 
     Args:
@@ -51,15 +51,12 @@ def has_other(node: NodeRecord, context: ContextRecord, nodes: Iterable[NodeReco
         now_s: on the clock of the events.
     """
     return any(
-        other is not node
-        and not _is_misfit(other, context, now_s)
-        and admission.may_host(other, context, now_s)
-        and resources.could_hold(other, context.resources)
-        for other in nodes
+        other is not node and not _is_misfit(other, context, now_s) and resources.could_hold(other, context.resources)
+        for other in admission.hosts(nodes, context, now_s)
     )
 
 
-def is_avoided(node: NodeRecord, context: ContextRecord, nodes: Iterable[NodeRecord], now_s: float) -> bool:
+def is_avoided(node: NodeRecord, context: ContextRecord, nodes: Collection[NodeRecord], now_s: float) -> bool:
     """Tell whether a context is not started on a node for now; arguments as of `has_other`."""
     return _is_misfit(node, context, now_s) and has_other(node, context, nodes, now_s)
 

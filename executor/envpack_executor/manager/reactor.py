@@ -280,7 +280,7 @@ class ManagerReactor(CallEnds):
         node.cores, node.memory_bytes = event.cores or event.slots, event.memory_bytes
         node.context_bytes, node.disk_bytes = event.context_bytes, event.disk_bytes
         node.gpus, node.loads = event.gpus, [0.0] * event.gpus
-        node.leaves_at_s, node.is_foreign = event.leaves_at_s, event.is_foreign
+        node.leaves_at_s, node.is_back, node.is_foreign = event.leaves_at_s, event.is_back, event.is_foreign
         node.host, node.pid, node.block, node.python = event.host, event.pid, event.block, event.python
         node.joined_at_s = node.quiet_since_s = self.state.now_s
         self.state.nodes[event.node] = node
@@ -393,10 +393,10 @@ class ManagerReactor(CallEnds):
     def _send(self, process: ProcessRecord, count: int, todo: list[Instruction]) -> None:
         node = process.node
         if node.is_choosy:
-            count = admission.leading(node, itertools.islice(process.context.queue, count), self.state.now_s)
-        calls = self._take(process.context, count)
-        if calls:
-            self._dispatch(process, calls, todo)
+            calls = itertools.islice(process.context.queue, count)
+            count = admission.leading(node, calls, self.state.now_s, self.state.nodes.values())
+        if taken := self._take(process.context, count):
+            self._dispatch(process, taken, todo)
 
     def _dispatch(self, process: ProcessRecord, calls: list[Call], todo: list[Instruction]) -> None:
         if not process.outstanding:
@@ -461,7 +461,7 @@ class ManagerReactor(CallEnds):
             starting += 1
 
     def _may_begin(self, node: NodeRecord, context: ContextRecord) -> bool:
-        return admission.may_begin(node, context.queue[0], self.state.now_s)
+        return admission.may_begin(node, context.queue[0], self.state.now_s, self.state.nodes.values())
 
     def _has_other(self, context: ContextRecord, node: NodeRecord) -> bool:
         """Tell whether a context that a node cannot host may be hosted by another one."""
@@ -470,7 +470,7 @@ class ManagerReactor(CallEnds):
     def _node_for(self, context: ContextRecord, todo: list[Instruction]) -> NodeRecord | None:
         """Return the node with most free slots of those where fewest processes must leave; and let those leave."""
         nodes = self.state.nodes.values()
-        free = [node for node in nodes if self._may_begin(node, context)]
+        free = admission.takers(nodes, context.queue[0], self.state.now_s)
         free = [node for node in free if resources.has_room(node, context.resources)]
         if context.misfits:
             free = [node for node in free if not misfits.is_avoided(node, context, nodes, self.state.now_s)]

@@ -66,7 +66,8 @@ def _queued(state: ManagerState, call: Call, waits: Sequence[Wait], about_nodes:
     for wait in waits:
         if wait.category == group_of(call):
             return wait.reason
-    if all(objections := [admission.objection(node, call, state.now_s) for node in state.nodes.values()]):
+    nodes = state.nodes.values()
+    if all(objections := [admission.objection(node, call, state.now_s, nodes) for node in nodes]):
         return "; ".join(objections)
     if context.resources is not None and (lacks := resources.reason(context, list(state.nodes.values()))):
         return lacks

@@ -102,6 +102,7 @@ class Server:
         self._loop = loop
         self._resident = resident
         self._peers: dict[bytes, _Peer] = {}
+        self._met: set[str] = set()  # all memberships there ever were
         self._shares_layers = peers > 0
         self._spread = Spread(peers)
         self._last_beat_s = 0.0
@@ -226,6 +227,7 @@ class Server:
         welcome = messages.Welcome(*beats, self._loop.watch_every_s, port, self._token, self._shares_layers)
         peer.send(welcome)
         self._loop.node_joined(self._offer(_node(identity), name, hello, now_s), peer)
+        self._met.add(hello.membership)
 
     def _objection(self, hello: Hello) -> str:
         """Say why a worker cannot be used; empty if it can."""
@@ -256,6 +258,7 @@ class Server:
             memory_bytes=hello.memory_bytes or None,
             context_bytes=hello.context_bytes or None,
             leaves_at_s=now_s + hello.lasts_s if hello.lasts_s else None,
+            is_back=hello.formerly in self._met,
             is_foreign=_minor(hello.python) != _OURS,
             disk_bytes=hello.disk_bytes or None,
             gpus=hello.gpus,

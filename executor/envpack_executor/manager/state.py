@@ -53,7 +53,8 @@ class CallOptions:
         retries: how often a call that raises is run again.
         priority: calls with a larger one go first.
         resources: what a call needs of its node at least; None for one slot.
-        least_s: a call is not begun on a node that leaves within this time; 0 to judge by earlier calls alone.
+        least_s: a call is not begun on a node that leaves within this time, unless it has just come and no other stays
+            longer; 0 to judge by earlier calls alone.
         is_measured_alone: what a call uses is told of each, however short it is; otherwise the sum of several.
     """
 
@@ -232,6 +233,7 @@ class NodeRecord:
         context_bytes: what its processes may keep in memory between calls, all together; None for no bound.
         is_short: a process was wanted for which it has too little of something, as long as others work.
         leaves_at_s: from then on it takes no calls, on the clock of the events; None where it stays.
+        is_back: it was there before, so that it has stayed for longer than since `joined_at_s`.
         is_foreign: its Python is of another minor version than the client's.
         draining: why it will leave as soon as it can; empty while it stays.
         disk_bytes: what calls may write there, all together; None where nobody counts.
@@ -263,6 +265,7 @@ class NodeRecord:
     taken_bytes: int = 0
     taken_disk_bytes: int = 0
     leaves_at_s: float | None = None
+    is_back: bool = False
     is_foreign: bool = False
     draining: str = ""
     host: str = ""

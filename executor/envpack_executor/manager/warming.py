@@ -61,7 +61,7 @@ class Warming:
     def _hosts(self, context: ContextRecord) -> list[NodeRecord]:
         now_s = self._state.now_s
         nodes = self._state.nodes.values()
-        hosts = [node for node in nodes if admission.may_host(node, context, now_s)]
+        hosts = admission.hosts(nodes, context, now_s)
         if not context.misfits:
             return hosts
         return [node for node in hosts if not misfits.is_avoided(node, context, nodes, now_s)]
