@@ -31,6 +31,7 @@ from envpack_executor.parsl import ContextReuseExecutor
 from envpack_executor.parsl.apps import Apps, unwrapped
 from envpack_executor.parsl.registry import Registry
 from envpack_executor.parsl.serializing import packed
+from envpack_monitor.allocation import Allocation
 from tests.executor.helpers import GENEROUS_S, are_gone, wait_until
 from tests.plugs.parsl_functions import Backwards, load
 
@@ -338,6 +339,19 @@ def test_specifications_say_what_a_call_needs() -> None:
         apps.task(load, {"gpus": 1.5})
     with pytest.raises(TaskError, match="priority"):
         apps.task(load, {"priority": "high"})
+
+
+def test_a_specification_wins_over_what_it_names_and_leaves_the_rest() -> None:
+    apps = Apps("auto", is_strict=False)
+    declared = task(resources={"gpus": 1, "cores": 4, "memory": "1GB"}, environment="/usr", priority=3)(load)
+
+    more = apps.task(declared, {"memory": 4000, "gpus": None}).options
+    assert more.resources == Allocation(cores=4, gpus=1, memory_bytes=4000 << 20)
+    assert (more.priority, more.environment) == (3, "/usr")
+    assert apps.task(declared, {"cores": 2}).options.resources == Allocation(cores=2, gpus=1, memory_bytes=10**9)
+    assert apps.task(declared, {"environment": None}).options.environment is None
+    assert apps.task(load, {"env": None}).options.environment is None
+    assert apps.task(declared, {"environment": None}).options.resources == declared.options.resources
 
 
 def test_unknown_keys_are_warned_of_once_or_refused(caplog: pytest.LogCaptureFixture) -> None:

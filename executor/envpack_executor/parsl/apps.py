@@ -18,7 +18,9 @@ from parsl.app.errors import wrap_error
 from parsl.executors.errors import InvalidResourceSpecification
 
 from envpack_executor.environments import Discovered
+from envpack_executor.errors import TaskError
 from envpack_executor.tasks import INHERIT, Task, TaskOptions, task
+from envpack_monitor.allocation import Allocation
 
 _log = logging.getLogger(__name__)
 
@@ -28,7 +30,8 @@ Asked = tuple[dict[str, Any], Task[..., Any]]
 MEBIBYTE = 1 << 20
 _SPECIFICATION = "parsl_resource_specification"
 _SIZES = {"memory": MEBIBYTE, "disk": MEBIBYTE}
-_RESOURCES = ("cores", "memory", "disk", "gpus")
+# As an `Allocation` calls them.
+_RESOURCES = {"cores": "cores", "memory": "memory_bytes", "disk": "disk_bytes", "gpus": "gpus"}
 KEYS = (*_RESOURCES, "priority", "running_time_min", "environment", "context")
 _SYNONYMS = {"env": "environment"}
 # Values of these types are the same when they are equal; others, when they are one object.
@@ -89,7 +92,10 @@ class Apps:
         for key in sorted(map(str, unknown - self._warned)):
             _log.warning("resource specification has %r, which nobody knows: expected some of %s", key, ", ".join(KEYS))
         self._warned.update(unknown)
-        return {key: value for key, value in named.items() if key in KEYS and value is not None}
+        # None is an environment; of the other keys it says nothing.
+        return {
+            key: value for key, value in named.items() if key in KEYS and (value is not None or key == "environment")
+        }
 
     def _options(self, function: Callable[..., Any], asked: Mapping[str, Any]) -> TaskOptions:
         """Return what the executor should know about the calls of an app: as its `@task` and its specification say."""
@@ -155,13 +161,13 @@ def _is_parsls(function: Any) -> bool:
 
 
 def _with_specification(declared: TaskOptions, asked: Mapping[str, Any]) -> TaskOptions:
-    """Return options with what a resource specification says, which wins."""
+    """Return options with what a resource specification says, which wins over what it names alone."""
     if not asked:
         return declared
     changes: dict[str, Any] = {}
-    resources = {key: asked[key] * _SIZES.get(key, 1) for key in _RESOURCES if key in asked}
-    if resources:
-        changes["resources"] = task(resources=resources)(_nothing).options.resources
+    amounts = {key: asked[key] for key in _RESOURCES if key in asked}
+    if amounts:
+        changes["resources"] = _with_amounts(declared.resources, amounts)
     if "context" in asked:
         said = task(context=asked["context"])(_nothing).options
         changes.update(setup=said.setup, setup_args=said.setup_args)
@@ -172,6 +178,24 @@ def _with_specification(declared: TaskOptions, asked: Mapping[str, Any]) -> Task
     if "running_time_min" in asked:
         changes["least_s"] = float(asked["running_time_min"])
     return replace(declared, **changes)
+
+
+def _with_amounts(declared: Allocation | None, amounts: Mapping[str, Any]) -> Allocation | None:
+    """Return what a call takes of its node by these amounts, and by what is declared of the rest."""
+    # For Work Queue and TaskVine, 0 of what is counted beside cores is how to say "none".
+    positive = {key: amount for key, amount in amounts.items() if key == "cores" or amount != 0}
+    if declared is None and not positive:
+        return None
+    said = task(resources={key: _scaled(key, amount) for key, amount in positive.items()})(_nothing).options.resources
+    fields = [_RESOURCES[key] for key in amounts]
+    return replace(declared or Allocation(), **{field: getattr(said, field) for field in fields})
+
+
+def _scaled(key: str, amount: Any) -> Any:
+    """Return an amount in the unit that `@task` counts it in."""
+    if isinstance(amount, bool) or not isinstance(amount, int | float):
+        raise TaskError(f"resource specification: {key} is {amount!r}, expected a number")
+    return amount * _SIZES[key] if key in _SIZES else amount
 
 
 def _nothing() -> None:
