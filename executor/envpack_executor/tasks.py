@@ -81,7 +81,7 @@ class TaskOptions:
     setup_timeout_s: float = 0.0
     timeout_s: float = 0.0
     retries: int = 0
-    priority: int = 0
+    priority: float = 0
     resources: Allocation | None = None
     least_s: float = 0.0
     is_measured_alone: bool = False
@@ -179,7 +179,7 @@ def task(
     setup_timeout_s: float | None = None,
     timeout_s: float | None = None,
     retries: int = 0,
-    priority: int = 0,
+    priority: float = 0,
     resources: Mapping[str, Any] | None = None,
 ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
 
@@ -195,7 +195,7 @@ def task(
     setup_timeout_s: float | None = None,
     timeout_s: float | None = None,
     retries: int = 0,
-    priority: int = 0,
+    priority: float = 0,
     resources: Mapping[str, Any] | None = None,
 ) -> Any:
     """Declare what the executor should know about the calls of a function.
@@ -224,8 +224,8 @@ def task(
 
     Raises:
         TaskError: the context is no function or tuple that begins with one, the mode is unknown, a time is not
-            positive, `retries` is negative, `retries` or `priority` is no integer, or calls of mode `thread` have
-            limits or ask for resources.
+            positive, `retries` is negative or no integer, `priority` is no finite number, or calls of mode `thread`
+            have limits or ask for resources.
     """
     setup, setup_args = _split_context(context)
     if mode not in MODES:
@@ -240,7 +240,7 @@ def task(
         setup_timeout_s=limit_s,
         timeout_s=_positive("timeout_s", timeout_s),
         retries=_integer("retries", retries, 0),
-        priority=_integer("priority", priority),
+        priority=_number("priority", priority),
         resources=None if resources is None else _allocation(resources),
     )
     if function is not None:
@@ -283,11 +283,17 @@ def _bytes(name: str, size: int | str | None) -> int | None:
     return int(_positive(name, size_bytes)) or None
 
 
-def _integer(name: str, value: int, least: int | None = None) -> int:
+def _integer(name: str, value: int, least: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise TaskError(f"{name} is {value!r}, expected an integer")
-    if least is not None and value < least:
+    if value < least:
         raise TaskError(f"{name} is {value}, expected {least} or more")
+    return value
+
+
+def _number(name: str, value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise TaskError(f"{name} is {value!r}, expected a number")
     return value
 
 

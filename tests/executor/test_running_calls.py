@@ -149,11 +149,11 @@ def test_waiting_calls_of_larger_priority_go_first(tmp_path: Path) -> None:
     with ContextExecutor(max_workers=1) as executor:
         blocker = executor.submit(functions.announce_and_wait_for, str(tmp_path / "began"), str(tmp_path / "go"))
         wait_until((tmp_path / "began").exists, "the only process is busy")
-        for priority in (0, 2, -1, 1, 2):
+        for priority in (0, 2, -1, 1.5, 1.25, 2):
             executor.submit(task(priority=priority)(functions.note), str(journal), priority)
         (tmp_path / "go").touch()
         assert blocker.result(GENEROUS_S)
-    assert journal.read_text().split() == ["2", "2", "1", "0", "-1"]
+    assert journal.read_text().split() == ["2", "2", "1.5", "1.25", "0", "-1"]
 
 
 def test_calls_behind_one_that_takes_long_are_run_by_another_process(tmp_path: Path) -> None:
@@ -177,7 +177,8 @@ def test_calls_behind_one_that_takes_long_are_run_by_another_process(tmp_path: P
     [
         ({"retries": -1}, "retries is -1, expected 0 or more"),
         ({"retries": 1.5}, "retries is 1.5, expected an integer"),
-        ({"priority": "high"}, "priority is 'high', expected an integer"),
+        ({"priority": "high"}, "priority is 'high', expected a number"),
+        ({"priority": float("nan")}, "priority is nan, expected a number"),
         ({"timeout_s": 0}, "timeout_s is 0, expected more than 0"),
         ({"timeout_s": True}, "timeout_s is True, expected more than 0"),
         ({"timeout_s": "1 min"}, "timeout_s is '1 min', expected more than 0"),

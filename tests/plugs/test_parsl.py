@@ -354,6 +354,50 @@ def test_a_specification_wins_over_what_it_names_and_leaves_the_rest() -> None:
     assert apps.task(declared, {"environment": None}).options.resources == declared.options.resources
 
 
+@pytest.mark.parametrize(
+    ("said", "resources", "priority", "least_s"),
+    [
+        (None, None, 0, 0),
+        ({"gpus": 0, "disk": 0, "memory": 0.0}, None, 0, 0),
+        (
+            {"cores": 1, "memory": 1000, "disk": 10, "gpus": 0},
+            Allocation(memory_bytes=1000 << 20, disk_bytes=10 << 20),
+            0,
+            0,
+        ),
+        ({"priority": 1.0}, None, 1, 0),
+        ({"priority": -2.5, "running_time_min": 0}, None, -2.5, 0),
+        ({"running_time_min": 90}, None, 0, 90),
+    ],
+)
+def test_specifications_for_other_executors_of_parsl_are_taken(
+    said: Any, resources: Any, priority: float, least_s: float
+) -> None:
+    options = Apps(None, is_strict=True).task(load, said).options
+    assert (options.resources, options.priority, options.least_s) == (resources, priority, least_s)
+
+
+def test_a_specification_of_0_gpus_takes_back_what_was_declared() -> None:
+    declared = task(resources={"gpus": 1, "cores": 4})(load)
+    assert Apps(None, is_strict=True).task(declared, {"gpus": 0}).options.resources == Allocation(cores=4)
+
+
+@pytest.mark.parametrize(
+    ("said", "problem"),
+    [
+        ({"cores": 0}, "resources: cores is 0, expected more than 0"),
+        ({"memory": -1}, "resources: memory is -1048576, expected more than 0"),
+        ({"memory": "4GB"}, "memory is '4GB', expected a number"),
+        ({"priority": float("nan")}, "priority is nan, expected a number"),
+        ({"running_time_min": -5}, "running_time_min is -5, expected 0 seconds or more"),
+        ({"running_time_min": "10"}, "running_time_min is '10', expected 0 seconds or more"),
+    ],
+)
+def test_what_a_specification_cannot_say_is_an_error_that_names_it(said: dict[str, Any], problem: str) -> None:
+    with pytest.raises(TaskError, match=problem):
+        Apps(None, is_strict=True).task(load, said)
+
+
 def test_unknown_keys_are_warned_of_once_or_refused(caplog: pytest.LogCaptureFixture) -> None:
     apps = Apps(None, is_strict=False)
     for _ in range(3):

@@ -68,8 +68,8 @@ class PriorityQueue:
     """A queue whose calls of larger priority go first, and those of equal priority in their order."""
 
     def __init__(self, calls: Iterable[Call] = ()) -> None:
-        self._levels: dict[int, deque[Call]] = {}
-        self._order: list[int] = []  # the negative priorities of the levels that are not empty, sorted
+        self._levels: dict[float, deque[Call]] = {}
+        self._order: list[float] = []  # the negative priorities of the levels that are not empty, sorted
         self._size = 0
         self.extend(calls)
 
@@ -128,7 +128,7 @@ class PriorityQueue:
             bisect.insort(self._order, level)
         return self._levels[level]
 
-    def _took_from(self, level: int) -> None:
+    def _took_from(self, level: float) -> None:
         self._size -= 1
         if not self._levels[level]:
             del self._levels[level]

@@ -537,6 +537,6 @@ def _is_under_way(process: ProcessRecord) -> bool:
     return bool(process.outstanding) or process.phase is Phase.STARTING
 
 
-def _rank(call: Call) -> tuple[int, int]:
+def _rank(call: Call) -> tuple[float, int]:
     """Return the place of a call among those that wait, the smallest first."""
     return -call.function.options.priority, call.number

@@ -61,7 +61,7 @@ class CallOptions:
     mode: str = "direct"
     timeout_s: float = 0.0
     retries: int = 0
-    priority: int = 0
+    priority: float = 0
     resources: Allocation | None = None
     least_s: float = 0.0
     is_measured_alone: bool = False

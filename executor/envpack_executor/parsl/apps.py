@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -59,17 +60,18 @@ class Apps:
         self._known: dict[int, tuple[Callable[..., Any], list[Asked]]] = {}
         self._warned: set[Any] = set()
 
-    def task(self, function: Callable[..., Any], specification: Mapping[str, Any]) -> Task[..., Any]:
+    def task(self, function: Callable[..., Any], specification: Mapping[str, Any] | None) -> Task[..., Any]:
         """Return the task that an app is; the same one as before for the same app and specification.
 
         Args:
             function: as Parsl hands it over.
-            specification: `parsl_resource_specification` of the call.
+            specification: `parsl_resource_specification` of the call; None for nothing.
 
         Raises:
             InvalidResourceSpecification: a key is not known, and that is an error here.
             TaskError: a value is none that its key can have.
         """
+        specification = {} if specification is None else specification
         known = self._known.get(id(function))
         if known is None:
             known = self._known[id(function)] = (function, [])
@@ -176,7 +178,7 @@ def _with_specification(declared: TaskOptions, asked: Mapping[str, Any]) -> Task
     if "environment" in asked:
         changes["environment"] = asked["environment"]
     if "running_time_min" in asked:
-        changes["least_s"] = float(asked["running_time_min"])
+        changes["least_s"] = _seconds("running_time_min", asked["running_time_min"])
     return replace(declared, **changes)
 
 
@@ -196,6 +198,12 @@ def _scaled(key: str, amount: Any) -> Any:
     if isinstance(amount, bool) or not isinstance(amount, int | float):
         raise TaskError(f"resource specification: {key} is {amount!r}, expected a number")
     return amount * _SIZES[key] if key in _SIZES else amount
+
+
+def _seconds(key: str, value: Any) -> float:
+    if isinstance(value, bool) or not (isinstance(value, int | float) and 0 <= value < math.inf):
+        raise TaskError(f"resource specification: {key} is {value!r}, expected 0 seconds or more")
+    return float(value)
 
 
 def _nothing() -> None:

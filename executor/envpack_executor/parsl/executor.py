@@ -211,7 +211,7 @@ class ContextReuseExecutor(BlockProviderExecutor, RepresentationMixin, UsageInfo
         return False
 
     def submit(
-        self, func: Callable[..., Any], resource_specification: dict[str, Any], *args: Any, **kwargs: Any
+        self, func: Callable[..., Any], resource_specification: dict[str, Any] | None, *args: Any, **kwargs: Any
     ) -> Future[Any]:
         """Schedule a call of an app; the data-flow kernel calls it.
 

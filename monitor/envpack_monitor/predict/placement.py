@@ -36,7 +36,7 @@ Call = Hashable
 Ask = Callable[[Call, str], Allocation]
 """From a call and its category to what it should be promised now."""
 
-Rank = tuple[int, int, int, int]
+Rank = tuple[float, int, int, int]
 
 LOOK_AT = 64
 """How many categories that do not fit are looked at before a search for one that does is given up."""
@@ -79,7 +79,7 @@ class _Running:
 class _Category:
     """The waiting calls of a category, and what is known of its time."""
 
-    def __init__(self, name: str, number: int, priority: int) -> None:
+    def __init__(self, name: str, number: int, priority: float) -> None:
         self.name = name
         self.priority = priority
         self.number = number
@@ -138,7 +138,7 @@ class Placement:
         """The nodes as they are now."""
         return tuple(self._rooms.nodes.values())
 
-    def put(self, call: Call, category: str, wanted: Allocation | None = None, priority: int = 0) -> None:
+    def put(self, call: Call, category: str, wanted: Allocation | None = None, priority: float = 0) -> None:
         """Let a call wait.
 
         Args:
