@@ -43,6 +43,21 @@ KINDS = {
 # Arguments that are tables of one class only, which need not be named.
 CLASSES = {"heartbeat": "envpack_executor.nodes.Heartbeat"}
 SECTIONS = ("executor", "nodes")
+# What an executor inside of Parsl or Dask must say, so that no profile does: that speaks of the program's own executor,
+# of what runs in its calls, and of what these may have of the machine of the program.
+OF_THE_PROGRAM: Mapping[str, Any] = {
+    "max_workers": None,
+    "environment": None,
+    "initializer": None,
+    "initargs": (),
+    "cores": None,
+    "memory": None,
+    "context_memory": None,
+    "disk": None,
+    "gpus": 0,
+    "allocations": None,
+    "nodes": None,
+}
 
 
 def profiled(init: Init) -> Init:

@@ -229,6 +229,23 @@ def test_what_runs_when_its_worker_closes_is_to_run_elsewhere(tmp_path: Path) ->
         future.result(GENEROUS_S)
 
 
+def test_a_profile_says_nothing_of_what_runs_on_a_worker_of_dask(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    profile = tmp_path / "profile.toml"
+    profile.write_text(
+        '[executor]\nmax_workers = 3\ngpus = 2\nmemory = "1MB"\ninitializer = { function = "sys.exit" }\n'
+    )
+    monkeypatch.setenv("ENVPACK_PROFILE", str(profile))
+    bridge = Bridge(1, print, {"history": None, "environment": None})
+    try:
+        (node,) = bridge.executor.nodes()
+        assert (node.cores, node.memory_bytes) == (1, None)
+        assert bridge.executor.submit(os.getenv, "CUDA_VISIBLE_DEVICES").result(GENEROUS_S) is None
+    finally:
+        bridge.close()
+
+
 def test_an_unknown_option_is_refused_where_the_plugin_is_made() -> None:
     with pytest.raises(TypeError, match=r"unknown option 'max_wrokers', expected one of: .*max_workers"):
         EnvpackPlugin(max_wrokers=3)

@@ -302,6 +302,31 @@ def test_shutdown_ends_calls_that_are_open(tmp_path: Path) -> None:
     assert list((tmp_path / "ours").iterdir()) == []
 
 
+def test_a_profile_is_for_the_program_and_lets_no_app_run_beside_the_blocks(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    profile = tmp_path / "profile.toml"
+    profile.write_text("""
+        [executor]
+        max_workers = 2
+        memory = "1MB"
+        environment = "/nowhere"
+        initializer = { function = "sys.exit" }
+
+        [nodes]
+        kind = "nobody knows"
+        """)
+    monkeypatch.setenv("ENVPACK_PROFILE", str(profile))
+    executor = start()
+
+    @python_app
+    def block() -> str | None:
+        return os.environ.get("PARSL_WORKER_BLOCK_ID")
+
+    assert {future.result(GENEROUS_S) for future in [block() for _ in range(4)]} == {"0"}
+    assert [node.block for node in executor._started().nodes()] == ["0"]
+
+
 def test_killing_an_executor_gives_open_calls_the_error_of_the_callers_choice() -> None:
     from envpack_executor import RemoteNodes
 

@@ -22,6 +22,7 @@ from distributed import Reschedule
 from envpack_executor.dask.calls import call_of
 from envpack_executor.errors import ProcessExitedError
 from envpack_executor.executor import ContextExecutor
+from envpack_executor.profile import OF_THE_PROGRAM
 
 if TYPE_CHECKING:
     from envpack_monitor import Usage
@@ -44,8 +45,7 @@ class Bridge(futures.Executor):
     # Not a thread pool by inheritance: to those Dask passes what cannot leave its process.
 
     def __init__(self, slots: int, on_event: OnEvent, options: dict[str, Any]) -> None:
-        # Said, so that it is not taken from a profile: it runs here, wherever the program lets its own calls run.
-        options = {"max_workers": slots, **options, "nodes": None}
+        options = {**OF_THE_PROGRAM, "max_workers": slots, **options, "nodes": None}
         self._executor = ContextExecutor(**options, on_usage=self._note)
         self._threads = futures.ThreadPoolExecutor(slots, "envpack-dask")
         self._on_event = on_event

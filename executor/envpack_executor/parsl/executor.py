@@ -38,6 +38,7 @@ from envpack_executor.parsl.calls import AppCall
 from envpack_executor.parsl.monitoring import NoRadio, Reporter, without_wrapper
 from envpack_executor.parsl.registry import Registry
 from envpack_executor.parsl.serializing import is_asked_for, packed
+from envpack_executor.profile import OF_THE_PROGRAM
 from envpack_executor.tasks import Task
 
 if TYPE_CHECKING:
@@ -194,17 +195,18 @@ class ContextReuseExecutor(BlockProviderExecutor, RepresentationMixin, UsageInfo
         self._nodes = RemoteNodes(
             f"tcp://{host}:{self.worker_port}", folder / "worker.key", heartbeat, self.bulk, self.bulk_port
         )
-        self._inner = ContextExecutor(
-            nodes=self._registry.watching(self._nodes),
-            initializer=self.initializer,
-            initargs=self.initargs,
-            allocations=self.allocations,
-            history=self.history,
-            max_tries=self.max_tries,
-            setup_timeout_s=self.setup_timeout_s,
-            idle_timeout_s=self.idle_timeout_s,
-            on_usage=None if self._reporter is None else self._reporter.usage_known,
-        )
+        options = {
+            "nodes": self._registry.watching(self._nodes),
+            "initializer": self.initializer,
+            "initargs": self.initargs,
+            "allocations": self.allocations,
+            "history": self.history,
+            "max_tries": self.max_tries,
+            "setup_timeout_s": self.setup_timeout_s,
+            "idle_timeout_s": self.idle_timeout_s,
+            "on_usage": None if self._reporter is None else self._reporter.usage_known,
+        }
+        self._inner = ContextExecutor(**{**OF_THE_PROGRAM, **options})
 
     def monitor_resources(self) -> bool:
         """Say that nobody has to watch the processes of calls: what they use is measured anyway."""
