@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import threading
 import weakref
 from typing import Protocol
 
 from envpack_executor.errors import ExecutorError
 from envpack_executor.mapping import Feeds
+from envpack_executor.pickling import twin
 
 
 class Closable(Protocol):
@@ -35,6 +35,11 @@ class Gate:
         self._closed_because = ""
         self._broken: ExecutorError | None = None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether calls may pass."""
+        return self._broken is None and not self._closed_because
+
     def check(self) -> None:
         """Let a call pass.
 
@@ -43,7 +48,7 @@ class Gate:
             BrokenExecutor: it is broken.
         """
         if self._broken is not None:
-            raise copy.copy(self._broken) from self._broken
+            raise twin(self._broken) from self._broken
         if self._closed_because:
             raise RuntimeError(f"cannot schedule new futures after {self._closed_because}")
 

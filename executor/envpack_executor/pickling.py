@@ -372,3 +372,20 @@ def taken_along(function: types.FunctionType) -> list[Any]:
     available = function.__globals__
     found += [available[name] for name in names_of(function.__code__) if name in available]
     return found
+
+
+def twin(error: BaseException) -> BaseException:
+    """Return another error that says the same, or the error itself where it cannot be made again."""
+    # By its own words: `copy.copy` would ask `copyreg`, where other libraries tell how all exceptions are made again.
+    try:
+        reduced: Any = error.__reduce_ex__(PROTOCOL)
+        make, args, *state = reduced
+        twin: BaseException = make(*args)
+    except Exception:
+        return error  # it cannot be taken apart, or asks for other arguments than it remembers
+    if state and state[0]:
+        twin.__setstate__(dict(state[0]))
+    twin.__cause__ = error.__cause__
+    if notes := getattr(error, "__notes__", None):
+        twin.__notes__ = list(notes)
+    return twin

@@ -43,3 +43,8 @@ def uses_packaging(text: str) -> tuple[str, str, bool]:
 def nap(seconds: float, number: int) -> int:
     time.sleep(seconds)
     return number
+
+
+def sleep_a_little(number: int) -> int:
+    time.sleep(0.1)
+    return number

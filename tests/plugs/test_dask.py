@@ -19,7 +19,7 @@ from envpack import pack
 from envpack.pack import Store
 from envpack_executor import task
 from envpack_executor.dask import EnvpackPlugin, share
-from envpack_executor.dask.bridge import Bridge
+from envpack_executor.dask.bridge import Bridge, Coming
 from envpack_executor.errors import EnvironmentPreparationError, ProcessExitedError, ProcessLostError
 from tests.executor import functions
 from tests.executor.helpers import GENEROUS_S, descendants, wait_until
@@ -217,6 +217,39 @@ def test_plugins_of_other_names_stand_beside_each_other_and_leave_when_asked(plu
     plugged.unregister_worker_plugin(other.name)
     names = plugged.run(lambda dask_worker: sorted(dask_worker.executors))
     assert all("other" not in known and "envpack" in known for known in names.values())
+
+
+def test_a_plugin_that_is_registered_again_fails_no_task(plugged: Client, tmp_path: Path) -> None:
+    with dask.annotate(executor="envpack"):
+        futures = plugged.map(plugs.sleep_a_little, range(30), pure=False)
+        futures[0].result(GENEROUS_S)
+        again = EnvpackPlugin(store=str(tmp_path / "store"), history=None)
+        plugged.register_plugin(again)
+        assert plugged.gather(futures) == list(range(30))
+
+
+def test_tasks_that_come_before_their_executor_wait_for_it() -> None:
+    coming, bridge = Coming(), Bridge(1, print, {"history": None})
+    node = Task("key", functions.double, 4)
+    early, unwanted = (coming.submit(lambda node, data: node(data), node, {}) for _ in range(2))
+    unwanted.cancel()
+    coming.go_on(bridge)
+    assert early.result(GENEROUS_S) == 8
+    bridge.close()
+    late = coming.submit(print)
+    coming.shutdown()
+    with pytest.raises(Reschedule):
+        late.result(GENEROUS_S)
+
+
+def test_calls_of_a_worker_have_its_threads_and_its_memory_together(plugged: Client) -> None:
+    def limits(dask_worker: Any) -> tuple[float, int, int]:
+        node = dask_worker.executors["envpack"].executor.nodes()[0]
+        return node.cores, node.memory_bytes, dask_worker.memory_manager.memory_limit
+
+    for cores, memory_bytes, limit_bytes in plugged.run(limits).values():
+        assert cores == 1
+        assert memory_bytes == limit_bytes
 
 
 def test_what_runs_when_its_worker_closes_is_to_run_elsewhere(tmp_path: Path) -> None:

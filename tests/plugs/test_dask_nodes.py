@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -160,3 +161,32 @@ def test_workers_in_the_process_of_the_client_retain_and_lend_as_others_do(tmp_p
     pids = {pid for pid, _ in [*plugged, *lent]}
     assert os.getpid() not in pids
     wait_until(lambda: are_gone(pids), "the processes of all contexts have ended")
+
+
+def test_workers_that_come_later_count_for_how_many_leases_there_may_be(client: Client) -> None:
+    nodes = DaskNodes(client)
+    assert nodes._limits().max_blocks == THREADS
+    client.cluster.scale(2)
+    try:
+        wait_until(lambda: nodes._limits().max_blocks == 2 * THREADS, "another worker has come")
+        assert DaskNodes(client, max_leases=1)._limits().max_blocks == 1
+    finally:
+        client.cluster.scale(1)
+        wait_until(lambda: len(client.scheduler_info()["workers"]) == 1, "it has left again")
+
+
+@pytest.mark.slow
+def test_leaving_waits_for_no_worker_of_dask_that_is_silent(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("envpack_executor.dask.nodes.ANSWER_WITHIN_S", 0.5)
+    (worker,) = client.run(os.getpid).values()
+    with ContextExecutor(nodes=DaskNodes(client)) as executor:
+        assert executor.submit(functions.double, 4).result(GENEROUS_S) == 8
+        os.kill(worker, signal.SIGSTOP)
+        try:
+            leaving = threading.Thread(target=executor.shutdown)
+            leaving.start()
+            leaving.join(GENEROUS_S)
+            has_left = not leaving.is_alive()
+        finally:
+            os.kill(worker, signal.SIGCONT)
+    assert has_left

@@ -11,6 +11,7 @@ from pathlib import Path
 from pickle import PicklingError
 from typing import Any
 
+import dateutil.tz
 import joblib
 import numpy as np
 import pytest
@@ -340,6 +341,17 @@ def test_tasks_run_in_an_environment_that_was_discovered_for_them(array: Any) ->
 
     assert {total for _, total in found} == {float(array.sum())}
     assert sys.prefix not in {prefix for prefix, _ in found}
+
+
+@pytest.mark.slow
+def test_an_environment_has_what_any_argument_of_any_task_names() -> None:
+    with (
+        ContextExecutor(max_workers=1, environment="auto") as executor,
+        parallel_config(backend="envpack", executor=executor, n_jobs=1),
+    ):
+        found = Parallel()(delayed(repr)(each) for each in (1, [dateutil.tz.tzutc()], {"deep": (dateutil.tz.tzutc(),)}))
+
+    assert found == ["1", "[tzutc()]", "{'deep': (tzutc(),)}"]
 
 
 # --- joblib's own tests

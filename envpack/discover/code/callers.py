@@ -118,7 +118,7 @@ class Callers:
         if around is None or around.kind != "module":
             return
         full = f"{self._file.module}.{name}"
-        for file in self._files:
+        for file in list(self._files):  # what follows from a call may read more files
             # A module that is imported from another one may be named as that gives it on: `pkg.load` for `pkg.io.load`.
             seen = [*file.scopes.calls.get(name, ())[:_MAX_CALLS], *_handed_calls(file, name)]
             for call, place in seen if file is not self._file else ():

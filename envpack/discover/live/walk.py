@@ -152,7 +152,7 @@ class LiveWalk:
         name = module.__name__
         is_made = sys.modules.get(name) is not module and getattr(module, "__spec__", None) is None
         if is_made:  # by the program: it travels by value
-            self._pending += [value for key, value in vars(module).items() if key != "__builtins__"]
+            self._pending += [value for key, value in list(vars(module).items()) if key != "__builtins__"]
         else:
             self._module(name)
 

@@ -276,12 +276,16 @@ class BlockNodes:
             is_troubled=self._book.failures > 0,
         )
         self._has_planned = True
-        todo = plan(demand, self._book.views(), self._book.slots_per_block, self._scaling)
+        todo = plan(demand, self._book.views(), self._book.slots_per_block, self._limits())
         for _ in range(todo.submit):
             if self._book.may_try(now_s):
                 self._submit()
         self._give_up_pending(todo.cancel)
         self._drain(todo.drain)
+
+    def _limits(self) -> Scaling:
+        """Return between which limits blocks come and go now; called in the thread."""
+        return self._scaling
 
     def _submit(self) -> None:
         name = f"{self._run}-{next(self._numbers)}"

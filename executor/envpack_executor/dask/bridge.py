@@ -11,6 +11,7 @@ once, and all that they do is wait.
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 from collections.abc import Callable
@@ -124,6 +125,45 @@ class Bridge(futures.Executor):
     def _tell(self, usage: Usage, about: dict[str, Any], failure: str) -> None:
         told = {"failure": failure} if failure else {}
         self._on_event({**about, **usage.to_dict(), **told})
+
+
+class Coming(futures.Executor):
+    """Stands where a bridge will be: what is submitted meanwhile waits for it."""
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[futures.Future[Any], Callable[..., futures.Future[Any]]]] = []
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> futures.Future[Any]:
+        """Keep a task for the bridge."""
+        future: futures.Future[Any] = futures.Future()
+        self._waiting.append((future, lambda bridge: bridge.submit(fn, *args, **kwargs)))
+        return future
+
+    def go_on(self, bridge: Bridge) -> None:
+        """Hand all to the bridge; called in the loop of the worker, as `submit` is."""
+        for future, submit in self._waiting:
+            if future.set_running_or_notify_cancel():
+                submit(bridge).add_done_callback(functools.partial(_pass_on, future))
+        self._waiting.clear()
+
+    def fail(self, error: BaseException) -> None:
+        """End all: there will be no bridge."""
+        for future, _ in self._waiting:
+            if future.set_running_or_notify_cancel():
+                future.set_exception(error)
+        self._waiting.clear()
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Let what waits run elsewhere, because the Dask worker ends."""
+        self.fail(Reschedule())
+
+
+def _pass_on(to: futures.Future[Any], done: futures.Future[Any]) -> None:
+    error = done.exception()
+    if error is None:
+        to.set_result(done.result())
+    else:
+        to.set_exception(error)
 
 
 class _Away:

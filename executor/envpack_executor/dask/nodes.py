@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import logging
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +18,10 @@ from envpack_executor.blocks import BlockNodes, JobState, JobStatus, Scaling, Wo
 from envpack_executor.dask import leases
 from envpack_executor.nodes import Heartbeat, RemoteNodes
 
+_log = logging.getLogger(__name__)
+
 POLL_EVERY_S = 0.5
+ROOM_EVERY_S = 1.0
 ANSWER_WITHIN_S = 10.0
 _LOOPBACK = "127.0.0.1"
 
@@ -30,7 +37,8 @@ class DaskNodes(BlockNodes):
     Args:
         client: of the cluster, or the address of its scheduler.
         cores: calls at once in each lease.
-        max_leases: no more at once; as many as the threads that the cluster has now have room for by default.
+        max_leases: no more at once; by default as many as the cluster has threads for, also those that come later.
+            Where it grows only when tasks wait, say how many.
         min_leases: so many stay, with or without calls.
         idle_timeout_s: a lease without calls ends after so long, in seconds.
         lease_s: a lease ends after so long, and Dask decides anew who gets its slot; None for no bound. Calls that run
@@ -95,12 +103,14 @@ class DaskNodes(BlockNodes):
             asked = {"resources": dict(resources or {}) or None, "workers": workers, "priority": priority}
             scaling = Scaling(
                 min_blocks=min_leases,
-                max_blocks=max_leases or max(min_leases, _room(client, cores, resources)),
+                max_blocks=max_leases or max(min_leases, 1),
                 idle_s=idle_timeout_s,
             )
             options = WorkerOptions(
                 cores, memory, context_memory, disk, gpus, None if store is None else str(store), wall_time_s=lease_s
             )
+            self._is_bounded = max_leases is not None
+            self._room = _Room(client, cores, resources)
             super().__init__(
                 LeaseSource(client, cores, asked, is_own),
                 remote=RemoteNodes(bind, heartbeat=heartbeat, bulk=bulk, bulk_port=bulk_port),
@@ -114,6 +124,12 @@ class DaskNodes(BlockNodes):
             if is_own:
                 client.close()
             raise
+
+    def _limits(self) -> Scaling:
+        """Return the limits now: the workers of a cluster come one after another."""
+        if self._is_bounded:
+            return self._scaling
+        return replace(self._scaling, max_blocks=max(self._scaling.min_blocks, self._room.leases()))
 
 
 class LeaseSource:
@@ -151,8 +167,12 @@ class LeaseSource:
         """End leases: what waits is forgotten, the worker of one that runs is told to leave."""
         futures = [self._futures.pop(job) for job in jobs if job in self._futures]
         self._client.cancel(futures, force=True)
-        # Dask does not interrupt what runs.
-        self._client.run(leases.end, list(jobs), on_error="ignore")
+        # Dask does not interrupt what runs. A worker of it that is silent is no reason to wait: its lease ends with it.
+        told = functools.partial(self._client._run, leases.end, list(jobs), on_error="ignore")
+        try:
+            self._client.sync(told, callback_timeout=ANSWER_WITHIN_S)
+        except TimeoutError:
+            _log.warning("%s: a worker does not answer; its lease ends when it does, or with it", self.name)
 
     def close(self) -> None:
         """Forget all leases, and close the client if it is ours."""
@@ -188,10 +208,36 @@ def _own_address(client: Client) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _room(client: Client, cores: int, resources: Mapping[str, float] | None) -> int:
-    """Return how many leases the cluster has room for as it is now; at least one, which may make it grow."""
-    known = client.scheduler_info()["workers"].values()
-    return max(1, sum(_room_at(each["nthreads"], each.get("resources") or {}, cores, resources) for each in known))
+class _Room:
+    """How many leases a cluster has room for; asked anew now and then.
+
+    Args:
+        client: of the cluster.
+        cores: threads of each lease.
+        resources: what each takes of Dask's worker besides.
+    """
+
+    def __init__(self, client: Client, cores: int, resources: Mapping[str, float] | None) -> None:
+        self._client = client
+        self._cores = cores
+        self._resources = resources
+        self._leases = 1
+        self._ask_at_s = 0.0
+
+    def leases(self) -> int:
+        """Return how many; at least one, which may make the cluster grow."""
+        if time.monotonic() >= self._ask_at_s:
+            try:
+                known = self._client.scheduler_info(n_workers=-1)["workers"].values()
+            except Exception as error:  # what was known last is as good, until it answers again
+                _log.warning("Dask's scheduler does not say which workers it has: %s: %s", type(error).__name__, error)
+            else:
+                self._leases = max(1, sum(map(self._leases_at, known)))
+            self._ask_at_s = time.monotonic() + ROOM_EVERY_S
+        return self._leases
+
+    def _leases_at(self, worker: Mapping[str, Any]) -> int:
+        return _room_at(worker["nthreads"], worker.get("resources") or {}, self._cores, self._resources)
 
 
 def _room_at(threads: int, has: Mapping[str, float], cores: int, resources: Mapping[str, float] | None) -> int:

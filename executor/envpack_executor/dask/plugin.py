@@ -11,12 +11,13 @@ import asyncio
 import functools
 import inspect
 import os
+import threading
 from typing import Any
 
 from distributed import Worker, WorkerPlugin
 
 from envpack.pack import Manifest
-from envpack_executor.dask.bridge import Bridge
+from envpack_executor.dask.bridge import Bridge, Coming
 from envpack_executor.dask.layers import fetch
 from envpack_executor.executor import ContextExecutor
 
@@ -40,8 +41,8 @@ class EnvpackPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed has no t
         executor: the name by which tasks choose it. Plugins of other names stand beside each other, one of the same
             name takes the place of the former, whose calls run to their end.
         topic: of Dask's events under which the usage of tasks is logged: `client.get_events("envpack")`.
-        **options: of the `ContextExecutor` of each worker. By default `max_workers` is the number of threads of the
-            worker, and `context_memory` half of its memory limit.
+        **options: of the `ContextExecutor` of each worker. By default `max_workers` and `cores` are the number of
+            threads of the worker, `memory` is its memory limit, and `context_memory` half of that.
 
     Raises:
         TypeError: there is no such option.
@@ -62,17 +63,38 @@ class EnvpackPlugin(WorkerPlugin):  # type: ignore[misc]  # distributed has no t
 
     async def setup(self, worker: Worker) -> None:
         """Give the worker its executor; Dask calls this."""
-        if isinstance(self.environment, Manifest):
-            await fetch(worker, self.environment, self.options.get("store"))
-        slots = self.options.get("max_workers") or worker.state.nthreads
-        limit_bytes = worker.memory_manager.memory_limit
-        defaults = {"context_memory": limit_bytes // 2} if limit_bytes else {}
-        options = {**defaults, **self.options, "environment": self.environment}
-        worker.executors[self.executor] = Bridge(slots, functools.partial(worker.log_event, self.topic), options)
+        # Tasks may come while layers do.
+        coming = worker.executors[self.executor] = Coming()
+        try:
+            if isinstance(self.environment, Manifest):
+                await fetch(worker, self.environment, self.options.get("store"))
+            bridge = self._bridge(worker)
+        except BaseException as error:
+            if worker.executors.get(self.executor) is coming:
+                del worker.executors[self.executor]
+            coming.fail(error)
+            raise
+        worker.executors[self.executor] = bridge
+        coming.go_on(bridge)
 
     async def teardown(self, worker: Worker) -> None:
-        """End the worker's executor; Dask calls this. A worker that goes on lets its calls end first."""
+        """End the worker's executor; Dask calls this. In a worker that goes on, its calls run to their end.
+
+        They are not waited for: a plugin of the same name may be about to take the place, and a task that finds nobody
+        there would fail.
+        """
         bridge = worker.executors.pop(self.executor, None)
-        if isinstance(bridge, Bridge):
-            is_going_on = worker.status.name in _RUNNING
-            await asyncio.to_thread(bridge.close if is_going_on else bridge.shutdown)
+        if not isinstance(bridge, Bridge):
+            return
+        if worker.status.name in _RUNNING:
+            threading.Thread(target=bridge.close, name="envpack-dask-close", daemon=True).start()
+        else:
+            await asyncio.to_thread(bridge.shutdown)
+
+    def _bridge(self, worker: Worker) -> Bridge:
+        slots = self.options.get("max_workers") or worker.state.nthreads
+        defaults: dict[str, Any] = {"cores": slots}
+        if limit_bytes := worker.memory_manager.memory_limit:
+            defaults |= {"memory": limit_bytes, "context_memory": limit_bytes // 2}
+        options = {**defaults, **self.options, "environment": self.environment}
+        return Bridge(slots, functools.partial(worker.log_event, self.topic), options)

@@ -25,6 +25,7 @@ from envpack_executor.environments import module_by_value
 from envpack_executor.executor import ContextExecutor
 from envpack_executor.joblib.arrays import Arrays
 from envpack_executor.joblib.inside import make_run_batch, prepare, run_batch
+from envpack_executor.joblib.named import named_in
 from envpack_executor.pickling import dump
 from envpack_executor.process.frames import LARGE_BYTES
 from envpack_executor.process.kept import Buffers, references
@@ -69,6 +70,7 @@ class Session:
         self._environment = executor._resolver.environment
         self._context = None if setup is None else (prepare, *setup)
         self._tasks: dict[str, Task[..., list[Any]]] = {}
+        self._needed: dict[str, dict[str, Any]] = {}
         self._most = n_jobs
         self._waiting: deque[Batch] = deque()
         self._running: set[Batch] = set()
@@ -120,16 +122,27 @@ class Session:
         views = [pickle.PickleBuffer(view) for view in buffers.views]
         # The references themselves, so that the call brings what they stand for to its node.
         named = tuple(references[name]() for name in needed)
-        return functools.partial(self.executor.submit, self._task(calls), stream, views, named)
+        return functools.partial(self.executor.submit, self._task(calls, stream), stream, views, named)
 
-    def _task(self, calls: Any) -> Task[..., list[Any]]:
-        """Return what runs a batch, under the category of the function that its tasks call."""
+    def _task(self, calls: Any, stream: bytes) -> Task[..., list[Any]]:
+        """Return what runs a batch, under the category of the function that its tasks call.
+
+        Where its environment is discovered, it is made of all that batches of this function have named so far: only
+        one that names something new gets another one.
+        """
         function = calls.items[0][0]
         module = getattr(function, "__module__", None) or type(function).__module__
         name = getattr(function, "__qualname__", None) or getattr(function, "__name__", type(function).__qualname__)
         category = f"{module}.{name}"
-        if category not in self._tasks:
-            runner = make_run_batch(*_needs(calls)) if self._environment == "auto" else run_batch
+        new: dict[str, Any] = {}
+        if self._environment == "auto":
+            needed = self._needed.setdefault(category, {})
+            new = {name: value for name, value in named_in(stream).items() if name not in needed}
+            needed |= new
+        if new or category not in self._tasks:
+            runner = run_batch
+            if self._environment == "auto":
+                runner = make_run_batch(inspect.unwrap(function), *(needed[name] for name in sorted(needed)))
             self._tasks[category] = task(context=self._context, category=category)(runner)
         return self._tasks[category]
 
@@ -171,13 +184,6 @@ class Session:
                 except Exception:
                     _log.exception("joblib could not take the result of a batch")
             del batch
-
-
-def _needs(calls: Any) -> list[Any]:
-    """Return what tells what a batch needs: joblib, the function of its tasks, and the types of their arguments."""
-    function, args, kwargs = calls.items[0]
-    types = {type(value) for value in (*args, *kwargs.values())}
-    return [type(calls), inspect.unwrap(function), *(kind for kind in types if kind.__module__ != "builtins")]
 
 
 def _not_pickled(error: Exception) -> Exception:

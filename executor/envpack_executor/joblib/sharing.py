@@ -42,8 +42,8 @@ class SharedExecutor:
     def take(self, n_jobs: int, options: dict[str, Any]) -> ContextExecutor:
         """Return an executor with at least so many slots.
 
-        Another one than before is made where that has too few or was made with other options; the former ends when
-        whoever uses it has given it back.
+        Another one than before is made where that has too few, was made with other options, or has broken since; the
+        former ends when whoever uses it has given it back.
 
         Args:
             n_jobs: how many batches shall run at once.
@@ -52,7 +52,7 @@ class SharedExecutor:
         with self._lock:
             former = self._executor
             is_small = n_jobs > self._slots and has_slots_of_ours(options)
-            if former is None or is_small or options != self._options:
+            if former is None or not former._gate.is_open or is_small or options != self._options:
                 self._slots = max(n_jobs, settings.usable_cores())
                 self._executor, self._options = self._made(options), options
                 if former is not None and not self._users.get(former):

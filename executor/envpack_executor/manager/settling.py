@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from envpack_executor.futures import CallFuture
 from envpack_executor.manager.state import Call
 from envpack_executor.manager.usage import load_limited
-from envpack_executor.pickling import PROTOCOL, load_outcome
+from envpack_executor.pickling import load_outcome, twin
 
 if TYPE_CHECKING:
     from envpack_executor.manager.journal import Journal
@@ -66,7 +66,7 @@ def fail_all(calls: Sequence[Call], error: BaseException) -> None:
     """Let calls end with an error; those with a story of their own get an error of their own that tells it."""
     for call in calls:
         is_shared = len(calls) > 1 and call.troubles is not None
-        fail(future_of(call), _twin(error) if is_shared else error)
+        fail(future_of(call), twin(error) if is_shared else error)
 
 
 def fail(call: CallFuture[Any], error: BaseException) -> None:
@@ -78,23 +78,6 @@ def fail(call: CallFuture[Any], error: BaseException) -> None:
     if call.troubles is not None and call.troubles.last_words:
         error.add_note(f"stderr of the process that was lost ended with:\n{call.troubles.last_words}")
     call.set_exception(error)
-
-
-def _twin(error: BaseException) -> BaseException:
-    """Return another error that says the same, or the error itself where it cannot be made again."""
-    # By its own words: `copy.copy` would ask `copyreg`, where other libraries tell how all exceptions are made again.
-    try:
-        reduced: Any = error.__reduce_ex__(PROTOCOL)
-        make, args, *state = reduced
-        twin: BaseException = make(*args)
-    except Exception:
-        return error  # it cannot be taken apart, or asks for other arguments than it remembers
-    if state and state[0]:
-        twin.__setstate__(dict(state[0]))
-    twin.__cause__ = error.__cause__
-    if notes := getattr(error, "__notes__", None):
-        twin.__notes__ = list(notes)
-    return twin
 
 
 def end_ticket(ticket: Future[None], error: BaseException | None) -> None:
