@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 HANDSHAKE_S = 10.0
 STALL_S = 30.0
 MAX_STRANGERS = 64
-# Each is a thread that mostly waits, and a descriptor, of which a process may have a thousand. A worker opens four at most.
+# Each is a thread that mostly waits, and a descriptor; a worker opens four at most.
 MAX_CONNECTIONS = 256
 # A connection that asks for nothing is kept so long: a worker that has layers to fetch again soon need not knock.
 _IDLE_S = 60.0
