@@ -16,6 +16,7 @@ made under the same lock, and only while there is no condition; whoever ends the
 from __future__ import annotations
 
 import _thread
+import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
@@ -25,6 +26,8 @@ from typing import Any, TypeVar
 from envpack_executor.errors import CallCancelledError
 from envpack_executor.manager.state import Call, ContextRecord, FunctionRecord
 
+# The one of the base class, which says the same.
+_log = logging.getLogger("concurrent.futures")
 T = TypeVar("T")
 _OPEN = (PENDING, RUNNING)
 
@@ -63,12 +66,13 @@ class CallFuture(Call, Future[T]):
 
     def cancel(self) -> bool:
         """Cancel the call if it has not begun; return whether it is cancelled."""
-        is_cancelled = super().cancel()
-        if is_cancelled:
-            self._open_gate()
-            self.payload = b""
-            self._on_cancel()
-        return is_cancelled
+        try:
+            return super().cancel()
+        finally:  # a callback may have raised an interrupt
+            if self.cancelled():
+                self._open_gate()
+                self.payload = b""
+                self._on_cancel()
 
     @property
     def _condition(self) -> threading.Condition:  # type: ignore[override]  # the base class never assigns it again
@@ -139,6 +143,17 @@ class CallFuture(Call, Future[T]):
         """End the future with an exception."""
         super().set_exception(exception)
         self._open_gate()
+
+    def _invoke_callbacks(self) -> None:
+        """Call what wants to know of the end, as the base class does; but none of it ends the executor's thread."""
+        for callback in self._done_callbacks:
+            try:
+                callback(self)
+            except BaseException as error:
+                # `SystemExit`, say, which is what `result` raises of a call that ended by it. An interrupt is the user's.
+                if not isinstance(error, Exception) and threading.current_thread() is threading.main_thread():
+                    raise
+                _log.exception("exception calling callback for %r", self)
 
     def _wait_at_gate(self, timeout: float | None) -> None:
         """Wait for the end, if nobody else does.

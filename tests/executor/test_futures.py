@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import pickle
+import sys
 import threading
 import weakref
 from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
@@ -238,6 +239,40 @@ def test_done_callbacks_run_and_one_that_raises_disturbs_nobody(caplog: pytest.L
         assert called.wait(GENEROUS_S)
         assert executor.submit(functions.double, 2).result(GENEROUS_S) == 4
     assert "ZeroDivisionError" in caplog.text
+
+
+@pytest.mark.parametrize("failure", [SystemExit(3), KeyboardInterrupt(), GeneratorExit()])
+def test_a_callback_that_raises_no_exception_but_an_exit_does_not_end_the_executor(
+    failure: BaseException, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    def raise_it(_: Future[Any]) -> None:
+        raise failure
+
+    called = threading.Event()
+    release = tmp_path / "release"
+    with ContextExecutor(max_workers=1) as executor:
+        executor.submit(functions.wait_for, str(release))
+        ends_well, cancelled = executor.submit(functions.double, 1), executor.submit(functions.double, 1)
+        fails = executor.submit(functions.divide, 1, 0)
+        for future in (ends_well, cancelled, fails):
+            future.add_done_callback(raise_it)
+        fails.add_done_callback(lambda _: called.set())
+        with pytest.raises(type(failure)):
+            cancelled.cancel()
+        assert cancelled.cancelled()
+        release.touch()
+        assert called.wait(GENEROUS_S)
+        assert executor.submit(functions.double, 2).result(GENEROUS_S) == 4
+    told = [record for record in caplog.records if record.message.startswith("exception calling callback for ")]
+    assert [record.name for record in told] == ["concurrent.futures"] * 2
+
+
+def test_a_callback_may_ask_for_the_result_of_a_call_that_has_exited() -> None:
+    with ContextExecutor(max_workers=1) as executor:
+        future = executor.submit(sys.exit, 3)
+        future.add_done_callback(lambda done: done.result())
+        assert isinstance(future.exception(GENEROUS_S), SystemExit)
+        assert executor.submit(functions.double, 2).result(GENEROUS_S) == 4
 
 
 def test_a_callback_may_submit_further_calls() -> None:
