@@ -13,6 +13,7 @@ import functools
 import inspect
 import logging
 import pickle
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -111,7 +112,8 @@ class Session:
         """End the callback thread, when it has told of the batches that are done."""
         self._is_closed = True
         self._done.put(None)
-        if threading.current_thread() is not self._thread:
+        # While the interpreter ends, daemons are stopped where they are: who waits for one then waits for ever.
+        if threading.current_thread() is not self._thread and not sys.is_finalizing():
             self._thread.join()
         self.arrays.close()
 
