@@ -157,6 +157,55 @@ def test_a_task_below_a_python_app_brings_its_context(start: Start) -> None:
     assert executor.stats().categories["shifted"].calls >= 1
 
 
+def test_a_task_below_a_bash_app_brings_its_context(start: Start, tmp_path: Path) -> None:
+    executor = start()
+
+    @bash_app
+    @task(context=(load, 100))
+    def say(number: int, offset: int = 0, word: str = "has", stdout: str = str(tmp_path / "said")) -> str:
+        return f"echo {number} {word} {offset}"
+
+    @bash_app
+    @task(context=(load, 100))
+    def tell(number: int, stdout: str = "", *, offset: int) -> str:
+        return f"echo {number} {offset}"
+
+    @bash_app
+    def ask(offset: int = 0, stdout: str = "", parsl_resource_specification: dict[str, Any] | None = None) -> str:
+        return f"echo {offset}"
+
+    def said(future: Future[int]) -> str:
+        assert future.result(GENEROUS_S) == 0
+        return (tmp_path / "said").read_text().splitlines()[-1]  # Parsl appends
+
+    path = str(tmp_path / "said")
+    assert said(say(1)) == "1 has 100"
+    assert said(say(2, offset=5, word="got")) == "2 got 5"
+    assert said(tell(3, stdout=path)) == "3 100"
+    assert said(ask(stdout=path, parsl_resource_specification={"context": (load, 7)})) == "7"
+    assert said(ask(stdout=path)) == "0"
+    assert executor.stats().set_ups == 3
+
+
+def test_a_bash_app_gets_its_defaults_and_context_also_by_serializers_of_parsl(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start()
+
+    @bash_app
+    @task(context=(load, 100))
+    def say(number: int, offset: int = 0, stdout: str = str(tmp_path / "said")) -> str:
+        return f"echo {number} {offset}"
+
+    with monkeypatch.context() as of_data:
+        backwards = Backwards()
+        of_data.setattr(facade, "methods_for_data", {backwards.identifier: backwards})
+        assert say(1).result(GENEROUS_S) == 0
+    monkeypatch.setattr(facade, "methods_for_code", {DillSerializer.identifier: DillSerializer()})
+    assert say(2).result(GENEROUS_S) == 0
+    assert (tmp_path / "said").read_text() == "1 100\n2 100\n"
+
+
 def test_what_is_there_is_told_as_by_other_executors(start: Start) -> None:
     executor = start()
 

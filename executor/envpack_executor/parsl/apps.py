@@ -9,11 +9,12 @@ environment, its context) is that of the function below them.
 from __future__ import annotations
 
 import functools
+import inspect
 import logging
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeGuard
 
 from parsl.app.errors import wrap_error
 from parsl.executors.errors import InvalidResourceSpecification
@@ -38,6 +39,9 @@ _SYNONYMS = {"env": "environment"}
 # Values of these types are the same when they are equal; others, when they are one object.
 _PLAIN = (int, float, str, bytes, bool, type(None))
 
+
+# Where what runs a bash app keeps the defaults of the app.
+_DEFAULTS = "__envpack_defaults__"
 
 # So many apps are remembered: Parsl wraps one that has a walltime anew for each call.
 _MOST_APPS = 256
@@ -80,7 +84,11 @@ class Apps:
         for asked, found in known[1]:
             if _is_same(asked, specification):
                 return found
-        found = Task(_bare(function), self._options(function, self._checked(specification)))
+        options = self._options(function, self._checked(specification))
+        bare = _bare(function)
+        if options.setup is not None and _is_bash(bare):
+            bare = _with_parameters(bare)
+        found = Task(bare, options)
         known[1][_MOST_SPECIFICATIONS - 1 :] = []
         known[1].insert(0, (dict(specification), found))
         return found
@@ -129,13 +137,25 @@ def without_objects(kwargs: dict[str, Any]) -> dict[str, Any]:
     return {**kwargs, _SPECIFICATION: left}
 
 
+def without_defaults(task: Task[..., Any], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a call without those that Parsl, and not the caller, has given.
+
+    Parsl gives a bash app all its defaults. Where a set-up provides values, they must be left open for these; the app
+    gets them back where none is provided.
+    """
+    defaults = getattr(task, _DEFAULTS, None)
+    if defaults is None:
+        return kwargs
+    return {name: value for name, value in kwargs.items() if name not in defaults or value is not defaults[name]}
+
+
 def unwrapped(function: Callable[..., Any]) -> Any:
     """Return what is below the wrappers that Parsl has put around an app: a function, or a `Task`.
 
     Wrappers of the user's own stay: they are a part of the app.
     """
     while not isinstance(function, Task):
-        if isinstance(function, functools.partial) and function.args and _is_parsls(function.func):
+        if _is_bash(function):
             function = function.args[0]  # of a bash app, by what runs its command line
         elif _is_parsls(function) and (inner := getattr(function, "__wrapped__", None)) is not None:
             function = inner
@@ -154,6 +174,29 @@ def _bare(function: Callable[..., Any]) -> Callable[..., Any]:
         return function
     inner: Callable[..., Any] = function.__wrapped__  # type: ignore[attr-defined]
     return inner.function if isinstance(inner, Task) else inner
+
+
+def _is_bash(function: Any) -> TypeGuard[functools.partial[Any]]:
+    """Tell whether a function is what runs the command line of a bash app, with the app as its first argument."""
+    return isinstance(function, functools.partial) and bool(function.args) and _is_parsls(function.func)
+
+
+def _with_parameters(bash: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what runs a bash app, with the parameters of the app, so that its set-up can provide values for them."""
+    core = unwrapped(bash)
+    parameters = inspect.signature(core.function if isinstance(core, Task) else core).parameters.values()
+    defaults = {each.name: each.default for each in parameters if each.default is not each.empty}
+
+    # Without a name of its own, it travels by value to where this module is not installed.
+    def run(*args: Any, **kwargs: Any) -> Any:
+        return bash(*args, **{**defaults, **kwargs})
+
+    # As the signature of a wrapper is found out.
+    run.__wrapped__ = run  # type: ignore[attr-defined]
+    bare = [each.replace(default=each.empty, annotation=each.empty) for each in parameters]
+    run.__signature__ = inspect.Signature(bare)  # type: ignore[attr-defined]
+    setattr(run, _DEFAULTS, defaults)
+    return run
 
 
 def _is_parsls(function: Any) -> bool:

@@ -33,7 +33,7 @@ from envpack_executor.errors import ExecutorError, ShutdownError
 from envpack_executor.executor import MAX_TRIES, SETUP_TIMEOUT_S, ContextExecutor
 from envpack_executor.nodes import Heartbeat, RemoteNodes
 from envpack_executor.parsl.allocated import gpus_of, memory_of, wall_time_s
-from envpack_executor.parsl.apps import Apps, without_objects
+from envpack_executor.parsl.apps import Apps, without_defaults, without_objects
 from envpack_executor.parsl.calls import AppCall
 from envpack_executor.parsl.monitoring import NoRadio, Reporter, without_wrapper
 from envpack_executor.parsl.registry import Registry
@@ -233,6 +233,8 @@ class ContextReuseExecutor(BlockProviderExecutor, RepresentationMixin, UsageInfo
         task = self._apps.task(func, resource_specification)
         if resource_specification:
             kwargs = without_objects(kwargs)
+        if (left := without_defaults(task, kwargs)) is not kwargs:
+            func, kwargs = task.function, left  # which gives back the defaults, whoever pickles it
         if ids is None or self._reporter is None:
             return self._submitted(func, task, args, kwargs)
         with self._reporter.submitting:
