@@ -40,7 +40,14 @@ def test_blocks_on_their_way_and_slots_elsewhere_are_not_asked_for_again() -> No
 
 def test_parallelism_says_how_many_slots_a_call_is_worth() -> None:
     assert submitted(80, [], max_blocks=None, parallelism=0.5) == 10
-    assert submitted(80, [], max_blocks=None, parallelism=0) == 0
+
+
+def test_one_slot_is_wanted_while_there_is_a_call_and_no_more_at_parallelism_0() -> None:
+    assert submitted(0, [], max_blocks=None, parallelism=0) == 0
+    assert submitted(1, [], max_blocks=None, parallelism=0) == 1
+    assert submitted(80, [], max_blocks=None, parallelism=0) == 1
+    assert submitted(80, [up("a")], max_blocks=None, parallelism=0) == 0
+    assert plan(Demand(80, other_slots=1), [], 4, Scaling(max_blocks=None, parallelism=0)).submit == 0
 
 
 def test_the_first_blocks_come_before_any_call_and_the_fewest_stay() -> None:

@@ -23,6 +23,7 @@ class Scaling:
         min_blocks: no fewer are kept.
         max_blocks: no more are asked for; None for no bound.
         parallelism: slots per open call: 1 for a slot for each, less where calls are short and a queue is no harm.
+            One slot is always wanted while there is a call.
         idle_s: a block without calls leaves after so long, if it is not wanted.
         nodes_per_block: how many workers a block has.
 
@@ -108,7 +109,7 @@ def plan(demand: Demand, blocks: Sequence[BlockView], slots_per_block: int, scal
         slots_per_block: calls that run at once in a further block.
         scaling: the limits.
     """
-    wanted = math.ceil(demand.open_calls * scaling.parallelism) - demand.other_slots
+    wanted = max(math.ceil(demand.open_calls * scaling.parallelism), min(1, demand.open_calls)) - demand.other_slots
     there = sum(block.slots for block in blocks)
     if submit := _lacking(demand, blocks, wanted - there, max(1, slots_per_block), scaling):
         return Plan(submit)
