@@ -9,12 +9,13 @@ import pytest
 from parsl.jobs.states import JobState as ParslState
 from parsl.jobs.states import JobStatus as ParslStatus
 from parsl.launchers import SimpleLauncher, SingleNodeLauncher
-from parsl.providers import LocalProvider
+from parsl.providers import LocalProvider, SlurmProvider
 
 from envpack_executor import ContextExecutor
 from envpack_executor.blocks import JobState
 from envpack_executor.errors import BlocksError
 from envpack_executor.parsl import ProviderNodes
+from envpack_executor.parsl.allocated import gpus_of
 from envpack_executor.parsl.provider_source import ProviderSource
 from tests.executor import functions
 from tests.executor.helpers import GENEROUS_S, environ, wait_until
@@ -124,6 +125,29 @@ def test_what_a_provider_asks_for_is_what_its_workers_offer() -> None:
     assert " ".join(ProviderNodes(provider)._options.words()) == "--cores 4 --memory 14400000000 --gpus 2"
     said = ProviderNodes(provider, cores=1, memory="1GB", gpus=0)._options.words()
     assert " ".join(said) == "--cores 1 --memory 1GB"
+
+
+@pytest.mark.parametrize(
+    ("gres", "gpus"),
+    [
+        (None, 0),
+        ("", 0),
+        ("gpu", 1),
+        ("gpu:2", 2),
+        ("gpu:0", 0),
+        ("gpu:a100", 1),
+        ("gpu:a100:2", 2),
+        ("gpu:2(S:0-1)", 2),
+        ("gpu:a100:3(S:0,1)", 3),
+        ("craynetwork:1,gpu:4", 4),
+        ("gpu:a100:2, gpu:1g.5gb:1", 3),
+        ("craynetwork:1", 0),
+        ("gpumem:4", 0),
+    ],
+)
+def test_gpus_are_found_among_the_generic_resources_of_slurm(gres: str | None, gpus: int) -> None:
+    assert gpus_of(SlurmProvider(gres=gres)) == gpus
+    assert gpus_of(SlurmProvider(gres=gres, gpus_per_node=7)) == 7
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from parsl.providers.base import ExecutionProvider
 
 # From the beginning of a job to that of its workers: `worker_init`, the launcher, Python. The scheduler counts it.
@@ -9,6 +11,7 @@ START_SHARE = 0.05
 MOST_START_S = 60.0
 # The rest is for the worker, and for calls that take more before anybody has seen it.
 USABLE_SHARE = 0.9
+_SOCKETS = re.compile(r"\(.*?\)")
 
 
 def wall_time_s(provider: ExecutionProvider) -> float | None:
@@ -40,4 +43,15 @@ def memory_of(provider: ExecutionProvider) -> int | None:
 
 def gpus_of(provider: ExecutionProvider) -> int:
     """Return how many GPUs of a node a job has; 0 where the provider says nothing about it."""
-    return getattr(provider, "gpus_per_node", None) or 0
+    return getattr(provider, "gpus_per_node", None) or _gpus_in(getattr(provider, "gres", None) or "")
+
+
+def _gpus_in(gres: str) -> int:
+    """Return how many GPUs are among the generic resources that Slurm is asked for, such as `gpu:a100:2(S:0-1)`."""
+    gpus = 0
+    for each in _SOCKETS.sub("", gres).split(","):
+        name, *details = each.strip().split(":")
+        if name == "gpu":
+            count = details[-1] if details else ""
+            gpus += int(count) if count.isdecimal() else 1  # a type alone is one of it
+    return gpus
