@@ -150,7 +150,7 @@ class CallFuture(Call, Future[T]):
             try:
                 callback(self)
             except BaseException as error:
-                # `SystemExit`, say, which is what `result` raises of a call that ended by it. An interrupt is the user's.
+                # `SystemExit`, say, which `result` raises of a call that ended by it. Interrupts are the user's.
                 if not isinstance(error, Exception) and threading.current_thread() is threading.main_thread():
                     raise
                 _log.exception("exception calling callback for %r", self)

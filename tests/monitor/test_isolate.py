@@ -217,6 +217,29 @@ def test_isolated_calls_from_several_threads_do_not_mix() -> None:
     assert len({pid for _, pid in found} | {os.getpid()}) == 9
 
 
+def test_threads_fork_one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    busy, fork, overlaps = threading.Lock(), os.fork, []
+
+    def slow_fork() -> int:
+        if not busy.acquire(blocking=False):
+            overlaps.append(threading.get_ident())
+            return fork()
+        try:
+            time.sleep(0.01)
+            return fork()
+        finally:
+            busy.release()
+
+    monkeypatch.setattr(os, "fork", slow_fork)
+    work = isolated(os.getpid, history=False)
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert overlaps == []
+
+
 @pytest.mark.slow
 def test_hundred_isolated_calls_leave_no_descriptor() -> None:
     work = isolated(lambda: None, history=False)

@@ -20,7 +20,7 @@ from joblib import Parallel, delayed, parallel_config
 import envpack_executor.joblib
 from envpack_executor import ContextExecutor, RemoteNodes
 from envpack_executor.joblib import EnvpackBackend
-from envpack_executor.joblib.sharing import RETAINED
+from envpack_executor.joblib.sharing import RETAINED, SHARED
 from envpack_executor.values.blobs import BLOBS
 from tests.executor.helpers import GENEROUS_S, MB, run_script, wait_until
 from tests.plugs import joblib_suite as suite
@@ -30,7 +30,9 @@ from tests.plugs import joblib_suite as suite
 def warm() -> Iterator[None]:
     """Two processes that all tests here share; those that end processes bring an executor of their own."""
     wait_until(lambda: len(set(run((delayed(slow_pid)() for _ in range(4)), batch_size=1))) == 2, "both processes run")
-    wait_until(lambda: "envpack-looker" in {thread.name for thread in threading.enumerate()}, "all threads run")
+    executor = SHARED.take(2, {"history": None})
+    SHARED.give_back(executor)
+    wait_until(lambda: executor.stats().contexts[0].memory_bytes > 0, "the thread that looks at them runs")
     yield
     envpack_executor.joblib.shutdown()
 

@@ -22,6 +22,7 @@ import pickle
 import select
 import signal
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable
@@ -293,12 +294,23 @@ def _fork(
 
 
 def _plain_fork() -> int:
-    if sys.version_info >= (3, 12):
-        with warnings.catch_warnings():
-            # Python warns when threads run, and the history's writer is one. The child runs one function and leaves.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            return os.fork()
-    return os.fork()
+    # One thread at a time: filters of warnings are everybody's, and filelock refuses a fork while another thread forks.
+    with _forking[0]:
+        if sys.version_info >= (3, 12):
+            with warnings.catch_warnings():
+                # Python warns when threads run, such as the history's writer. The child runs one function and leaves.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                return os.fork()
+        return os.fork()
+
+
+def _renew_lock() -> None:
+    """Have another lock in a child: whoever may have held this one is not there."""
+    _forking[0] = threading.Lock()
+
+
+_forking = [threading.Lock()]
+os.register_at_fork(after_in_child=_renew_lock)
 
 
 def _add_rusage(figures: dict[str, Any], rusage: Any) -> None:
