@@ -131,6 +131,8 @@ class ContextExecutor(Executor):
         EventLogError: the file of `events` cannot be opened.
     """
 
+    _close_profile: Callable[[], None] | None = None
+
     @profiled
     def __init__(
         self,
@@ -206,6 +208,8 @@ class ContextExecutor(Executor):
             except BaseException:
                 self._loop.abandon()
                 raise
+        if self._close_profile is not None:
+            self._loop.add_closer(self._close_profile)  # the last: others may still use what it closes
         self._loop.start()
         close_at_end(self, self._loop, self._gate)
 

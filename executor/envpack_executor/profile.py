@@ -29,7 +29,6 @@ from envpack_executor import settings
 from envpack_executor.errors import ProfileError
 
 if TYPE_CHECKING:
-    from envpack_executor.manager.loop import ManagerLoop
     from envpack_executor.nodes import NodeSource
 
 Init = TypeVar("Init", bound=Callable[..., None])
@@ -61,12 +60,15 @@ OF_THE_PROGRAM: Mapping[str, Any] = {
 
 
 def profiled(init: Init) -> Init:
-    """Let a constructor take from the profile what it is not given; without a profile it costs one look."""
+    """Let a constructor take from the profile what it is not given; without a profile it costs one look.
+
+    The object gets `_close_profile`, and calls it when it has ended: that closes what was made for it.
+    """
     signature = inspect.signature(init)
     known = [name for name in signature.parameters if name != "self"]
 
     @functools.wraps(init)
-    def begin(self: object, *args: Any, **options: Any) -> None:
+    def begin(self: Any, *args: Any, **options: Any) -> None:
         path = settings.profile_path()
         if path is None:
             init(self, *args, **options)
@@ -75,6 +77,7 @@ def profiled(init: Init) -> Init:
         profile = Profile.read(path)
         try:
             said = profile.options(known, given)
+            self._close_profile = profile.close
             init(self, *args, **said, **options)
         except BaseException as error:
             profile.close()  # also where nodes were opened: what was closed is not closed again
@@ -159,8 +162,7 @@ class Profile:
         if where is None:
             self._check("nodes", arguments, ())
             return None
-        source = self._make("nodes", where, arguments, is_ours=False)
-        return _ClosingNodes(source, self) if self._made else cast("NodeSource", source)
+        return cast("NodeSource", self._make("nodes", where, arguments, is_ours=False))
 
     def _value(self, key: str, name: str, value: Any) -> Any:
         """Return what a value in the file stands for."""
@@ -210,19 +212,6 @@ class Profile:
 
     def _error(self, key: str, problem: str) -> ProfileError:
         return ProfileError(f"profile {self._path}: {key!r} {problem}")
-
-
-class _ClosingNodes:
-    """Nodes whose parts were made for a profile, and are closed when the executor has ended."""
-
-    def __init__(self, nodes: NodeSource, profile: Profile) -> None:
-        self._nodes = nodes
-        self._profile = profile
-
-    def open(self, loop: ManagerLoop, resident: Callable[[int], int]) -> None:
-        """Open the nodes; their parts are closed after them."""
-        self._nodes.open(loop, resident)
-        loop.add_closer(self._profile.close)
 
 
 def _arguments_of(kind: Callable[..., Any]) -> list[str] | None:

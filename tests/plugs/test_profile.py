@@ -30,6 +30,11 @@ class Thing:
         Thing.closed.append(self.name)
 
 
+class Teller(Thing):
+    def __call__(self, *said: Any) -> None:
+        assert Thing.closed == []
+
+
 class NodesOfThing(RemoteNodes):
     def __init__(self, thing: Thing) -> None:
         super().__init__()
@@ -121,6 +126,22 @@ def test_what_was_made_for_a_profile_is_closed_when_the_executor_has_ended(
     with pytest.raises(ValueError, match="max_workers"):
         ContextExecutor(max_workers=0)
     assert closed == ["outer", "inner"] * 2
+
+
+def test_what_was_made_for_an_option_is_closed_without_nodes_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, closed: list[str]
+) -> None:
+    thing = f'{{ class = "{__name__}.Teller", name = "teller" }}'
+    use(monkeypatch, tmp_path, f"[executor]\nmax_workers = 1\non_usage = {thing}\n")
+    with ContextExecutor() as executor:
+        assert executor.submit(functions.double, 2).result(GENEROUS_S) == 4
+        assert closed == []
+    assert closed == ["teller"]
+    with ContextExecutor(on_usage=None):
+        pass
+    with pytest.raises(ValueError, match="setup_timeout_s"):
+        ContextExecutor(setup_timeout_s=-1)
+    assert closed == ["teller"] * 2
 
 
 def test_a_profile_that_is_not_there_or_no_toml_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
