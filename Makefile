@@ -113,7 +113,7 @@ test-packs: ## run each test file and example where nothing but its pack is inst
 	$(BIN)/python -m pytest -q tests/packs/check_tests.py tests/packs/check_examples.py $(ARGS)
 
 .PHONY: test-packs-short
-test-packs-short: ## the same with two functions of each file, those marked slow only where there are no others
+test-packs-short: ## the same with two functions of each file, without those marked slow
 	@$(MAKE) --no-print-directory test-packs ARGS="--alone 0 --without-slow --most 2 $(ARGS)"
 
 # What checks the repository, and whole examples, is the same under each of them. Under the one between the oldest and the

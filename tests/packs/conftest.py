@@ -18,7 +18,7 @@ EXAMPLES = sorted(str(file.relative_to(ROOT)) for file in (ROOT / "examples").rg
 def pytest_addoption(parser: pytest.Parser) -> None:
     help_text = "how many functions of each test file are run alone (default: 1)"
     parser.addoption("--alone", type=int, default=1, metavar="N", help=help_text)
-    parser.addoption("--without-slow", action="store_true", help="leave out slow tests of files that have others")
+    parser.addoption("--without-slow", action="store_true", help="leave out slow tests")
     help_text = "run N functions of each test file, each with one set of its parameters (default: 0, all with all sets)"
     parser.addoption("--most", type=int, default=0, metavar="N", help=help_text)
 

@@ -68,7 +68,7 @@ class Runs:
         folder: the copies go there.
         store: holds the environments.
         files: the test files, relative to the project.
-        has_slow: whether slow tests run where a file has others.
+        has_slow: whether slow tests run.
         most: so many test functions of a file run, each with one set of its parameters; 0: all, with all sets.
     """
 
