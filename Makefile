@@ -113,8 +113,8 @@ test-packs: ## run each test file and example where nothing but its pack is inst
 	$(BIN)/python -m pytest -q tests/packs/check_tests.py tests/packs/check_examples.py $(ARGS)
 
 .PHONY: test-packs-short
-test-packs-short: ## the same with two functions of each file, without those marked slow
-	@$(MAKE) --no-print-directory test-packs ARGS="--alone 0 --without-slow --most 2 $(ARGS)"
+test-packs-short: ## the same with all examples, a third of the test files and two functions of each, without those marked slow
+	@$(MAKE) --no-print-directory test-packs ARGS="--alone 0 --without-slow --most 2 --share 0.34 $(ARGS)"
 
 # What checks the repository, and whole examples, is the same under each of them. Under the one between the oldest and the
 # newest run those of processes, threads and measures, whose Python changes most from version to version.
@@ -131,7 +131,7 @@ test-pythons: ## run the short form under each other Python found of 3.11, 3.12 
 	        echo "make: Python $$version: not found here, skipped"; continue; }; \
 	    echo "make: Python $$version: $$python, shown when it is done"; \
 	    which='$(OTHERS)'; [ "$$version" != 3.12 ] || which='$(BETWEEN)'; \
-	    $(MAKE) --no-print-directory test-short VENV=.venv-$$version PYTHON="$$python" ARGS="$$which $(ARGS)" >.venv-$$version.log 2>&1 & \
+	    FUZZ_TIMES=$${FUZZ_TIMES:-0.3} $(MAKE) --no-print-directory test-short VENV=.venv-$$version PYTHON="$$python" ARGS="$$which $(ARGS)" >.venv-$$version.log 2>&1 & \
 	    started="$$started $$version:$$!"; \
 	done; \
 	status=0; \

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 
 import pytest
@@ -19,8 +20,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     help_text = "how many functions of each test file are run alone (default: 1)"
     parser.addoption("--alone", type=int, default=1, metavar="N", help=help_text)
     parser.addoption("--without-slow", action="store_true", help="leave out slow tests")
+    help_text = "take this share of the test files, always the same ones (default: 1, all)"
+    parser.addoption("--share", type=float, default=1.0, metavar="X", help=help_text)
     help_text = "run N functions of each test file, each with one set of its parameters (default: 0, all with all sets)"
     parser.addoption("--most", type=int, default=0, metavar="N", help=help_text)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    share = config.getoption("--share")
+    chosen = {file for file in RUN_FILES if hashlib.sha256(file.encode()).digest()[0] < 256 * share}
+    kept = [item for item in items if _file_of(item) is None or _file_of(item) in chosen]
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = kept
+
+
+def _file_of(item: pytest.Item) -> str | None:
+    """Return which test file an item is about; None for examples and others."""
+    file = item.callspec.params.get("file") if hasattr(item, "callspec") else None
+    return file if file in RUN_FILES else None
 
 
 @pytest.fixture(scope="session")
