@@ -20,7 +20,7 @@ def load_profile() -> None:
 
     Neither is judged by how long an input took to make or to try: that depends on what else the machine does.
     """
-    untimed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    untimed = settings(max_examples=times(100), deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.register_profile("repeatable", untimed, derandomize=True, database=None)
     settings.register_profile("explore", untimed, print_blob=True)
     settings.load_profile("explore" if times(100) > 100 else "repeatable")
