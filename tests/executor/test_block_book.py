@@ -17,34 +17,42 @@ def book() -> Book:
 
 def test_a_block_is_counted_on_from_the_moment_it_is_asked_for(book: Book) -> None:
     book.submitted("a", "17", 0.0)
-    assert [(view.slots, view.is_up) for view in book.views()] == [(4, False)]
+    assert [(view.slots, view.is_up) for view in book.views(10.0)] == [(4, False)]
     book.polled({"a": RUNS}, 1.0)
     book.seen({"a": [Member("n1", 2), Member("n2", 2)]}, 2.0)
-    assert [(view.slots, view.is_up) for view in book.views()] == [(4, True)]
+    assert [(view.slots, view.is_up) for view in book.views(10.0)] == [(4, True)]
     assert book.blocks["a"].phase is Phase.UP
 
 
 def test_what_the_first_block_offers_is_expected_of_the_next() -> None:
     book = Book("Queue", 60.0)
     book.submitted("a", "17", 0.0)
-    assert book.views()[0].slots == 1
+    assert book.views(10.0)[0].slots == 1
     book.seen({"a": [Member("n1", 8)]}, 1.0)
     book.submitted("b", "18", 1.0)
-    assert [view.slots for view in book.views()] == [8, 8]
+    assert [view.slots for view in book.views(10.0)] == [8, 8]
 
 
 def test_a_block_is_idle_as_long_as_the_last_of_its_workers(book: Book) -> None:
     book.submitted("a", "17", 0.0)
     book.seen({"a": [Member("n1", 2, idle_s=9.0), Member("n2", 2, idle_s=4.0)]}, 10.0)
-    assert book.views()[0].idle_s == 4.0
+    assert book.views(10.0)[0].idle_s == 4.0
+
+
+def test_a_block_is_up_since_its_first_worker_joined(book: Book) -> None:
+    book.submitted("a", "17", 0.0)
+    assert book.views(5.0)[0].up_s == 0.0
+    book.seen({"a": [Member("n1", 2)]}, 10.0)
+    book.seen({"a": [Member("n1", 2), Member("n2", 2)]}, 20.0)
+    assert book.views(25.0)[0].up_s == 15.0
 
 
 def test_workers_that_drain_are_not_counted_on_and_a_block_of_them_not_at_all(book: Book) -> None:
     book.submitted("a", "17", 0.0)
     book.seen({"a": [Member("n1", 2, is_draining=True), Member("n2", 2)]}, 1.0)
-    assert [view.slots for view in book.views()] == [2]
+    assert [view.slots for view in book.views(10.0)] == [2]
     book.seen({"a": [Member("n1", 2, is_draining=True), Member("n2", 2, is_draining=True)]}, 2.0)
-    assert book.views() == []
+    assert book.views(10.0) == []
 
 
 def test_a_job_that_is_over_before_a_worker_has_joined_is_a_failure_that_says_why(book: Book) -> None:
@@ -77,10 +85,10 @@ def test_a_block_whose_workers_are_gone_is_replaced_at_once_and_given_up_later_u
     book.submitted("a", "17", 0.0)
     book.seen({"a": [Member("n1", 4)]}, 1.0)
     book.seen({}, 2.0)
-    assert book.views() == []
+    assert book.views(10.0) == []
     assert book.give_up_overdue(2.0 + DESERTED_FOR_S) == []
     book.seen({"a": [Member("n1-again", 4)]}, 3.0)
-    assert len(book.views()) == 1
+    assert len(book.views(10.0)) == 1
     book.seen({}, 4.0)
     assert [block.job for block in book.give_up_overdue(5.0 + DESERTED_FOR_S)] == ["17"]
     assert book.failures == 0
@@ -106,7 +114,7 @@ def test_what_is_told_to_leave_or_cancelled_is_not_counted_on_and_no_failure(boo
     book.seen({"a": [Member("n1", 4, idle_s=200.0)]}, 1.0)
     book.told_to_leave(["a"])
     book.cancelled(["b"], "nothing was left to do before it came", 1.0)
-    assert book.views() == []
+    assert book.views(10.0) == []
     assert list(book.blocks) == ["a"]
     assert book.failures == 0
 

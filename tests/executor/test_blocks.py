@@ -7,13 +7,14 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
 import pytest
 
-from envpack_executor import ContextExecutor, RemoteNodes
+from envpack_executor import ContextExecutor, RemoteNodes, task
 from envpack_executor.blocks import nodes as block_nodes
 from envpack_executor.blocks.nodes import BlockNodes
 from envpack_executor.blocks.scaling import Scaling
@@ -139,6 +140,25 @@ def test_more_blocks_come_for_calls_that_take_long_and_none_leaves_under_them(
         assert third.result(GENEROUS_S) == 6
         assert [future.result(GENEROUS_S) for future in futures] == [str(release)] * 2
     assert source.submitted == 2
+
+
+@pytest.mark.slow
+def test_one_more_block_comes_for_calls_that_do_not_begin_on_an_idle_one(
+    source: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("envpack_executor.blocks.scaling.OF_NO_USE_AFTER_S", 0.5)
+    nodes = blocks_of(source, max_blocks=3, idle_s=60.0)
+    with ContextExecutor(nodes=nodes) as executor:
+        assert executor.submit(functions.double, 5).result(GENEROUS_S) == 10
+        wait_until(lambda: [block.since_s > 0.5 for block in nodes.blocks()] == [True], "it is known to be there")
+        much = task(resources={"memory": 1 << 60})(functions.double)
+        future = executor.submit(much, 5)
+        try:
+            wait_until(lambda: [block.state for block in nodes.blocks()] == ["up"] * 2, "another block has come")
+            time.sleep(1.5)
+            assert source.submitted == 2, "where it does not begin, either, no third one is asked for"
+        finally:
+            future.cancel()
 
 
 @pytest.mark.slow

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from envpack_executor.blocks.scaling import BlockView, Demand, Plan, Scaling, plan
 
 
-def up(name: str, slots: int = 4, idle_s: float = 0.0) -> BlockView:
-    return BlockView(name, slots, is_up=True, idle_s=idle_s)
+def up(name: str, slots: int = 4, idle_s: float = 0.0, up_s: float = 0.0) -> BlockView:
+    return BlockView(name, slots, is_up=True, idle_s=idle_s, up_s=up_s)
 
 
 def coming(name: str, slots: int = 4) -> BlockView:
@@ -74,6 +74,34 @@ def test_what_only_waits_in_a_queue_is_given_up_before_idle_blocks_and_not_befor
     assert plan(Demand(unneeded_s=0.0), blocks[1:], 4, limits) == Plan()
 
 
+def waiting(waited_s: float, blocks: list[BlockView], open_calls: int = 1, **limits: Any) -> Plan:
+    return plan(Demand(open_calls, waited_s=waited_s), blocks, 4, Scaling(**{"max_blocks": 2, **limits}))
+
+
+def test_a_block_that_stays_idle_while_calls_wait_does_not_count_as_there() -> None:
+    idle = up("a", idle_s=60.0, up_s=90.0)
+    assert waiting(0.0, [idle]) == waiting(4.0, [idle]) == Plan(), "they may begin there"
+    assert waiting(6.0, [idle]) == Plan(submit=1)
+    assert waiting(6.0, [idle, coming("b")]) == Plan(), "it is asked for once"
+    assert waiting(6.0, [idle], open_calls=5, max_blocks=9) == Plan(submit=2)
+    assert waiting(6.0, [up("a", up_s=90.0)]) == Plan(), "it works: its next slot is theirs"
+    assert waiting(6.0, [up("a", idle_s=1.0, up_s=90.0)]) == Plan(), "it has just become free"
+
+
+def test_where_a_block_that_came_for_the_calls_is_idle_too_no_further_one_comes() -> None:
+    blocks = [up("a", idle_s=90.0, up_s=120.0), up("b", idle_s=30.0, up_s=30.0)]
+    assert waiting(60.0, blocks, max_blocks=9) == Plan()
+    assert waiting(60.0, blocks[1:], max_blocks=9) == Plan()
+
+
+def test_a_block_of_no_use_to_calls_that_wait_leaves_though_slots_are_wanted() -> None:
+    blocks = [up("a", idle_s=130.0, up_s=200.0), up("b", up_s=200.0)]
+    assert waiting(6.0, blocks, open_calls=9) == Plan(drain=("a",))
+    assert waiting(6.0, blocks, open_calls=9, min_blocks=2) == Plan()
+    assert waiting(4.0, blocks, open_calls=9) == Plan()
+    assert waiting(6.0, blocks[:1], max_blocks=1) == Plan(drain=("a",)), "another one may take its place"
+
+
 def test_after_a_failure_blocks_are_tried_one_by_one() -> None:
     limits = Scaling(max_blocks=10)
     assert plan(Demand(100, is_troubled=True), [up("a")], 4, limits).submit == 1
@@ -97,12 +125,24 @@ def test_limits_that_make_no_sense_are_refused(limits: Any) -> None:
 
 
 views = st.builds(
-    BlockView, st.uuids().map(str), st.integers(1, 8), st.booleans(), st.sampled_from([0.0, 10.0, 120.0, 900.0])
+    BlockView,
+    st.uuids().map(str),
+    st.integers(1, 8),
+    st.booleans(),
+    st.sampled_from([0.0, 10.0, 120.0, 900.0]),
+    st.sampled_from([0.0, 60.0, 900.0]),
 )
 
 
 @given(
-    st.builds(Demand, st.integers(0, 200), st.integers(0, 9), st.sampled_from([0.0, 50.0, 500.0]), st.booleans()),
+    st.builds(
+        Demand,
+        st.integers(0, 200),
+        st.integers(0, 9),
+        st.sampled_from([0.0, 50.0, 500.0]),
+        st.booleans(),
+        waited_s=st.sampled_from([0.0, 0.0, 20.0, 300.0]),
+    ),
     st.lists(views, max_size=8),
     st.integers(0, 8),
     st.builds(Scaling, st.integers(0, 4), st.integers(0, 2), st.sampled_from([None, 2, 5]), st.floats(0, 1)),
@@ -118,6 +158,6 @@ def test_no_plan_breaks_a_limit_takes_what_works_or_asks_and_lets_go_at_once(
     assert not leaving or len(blocks) - len(leaving) >= limits.min_blocks
     assert all(block.idle_s > 0 for block in blocks if block.name in todo.drain)
     assert not any(block.is_up for block in blocks if block.name in todo.cancel)
-    if leaving:  # nothing is let go that would be asked for again
+    if leaving and not demand.waited_s:  # nothing is let go that would be asked for again
         left = [block for block in blocks if block.name not in leaving]
         assert plan(Demand(demand.open_calls, demand.other_slots), left, slots, limits).submit == 0

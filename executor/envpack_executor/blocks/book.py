@@ -167,12 +167,12 @@ class Book:
 
     # --- what follows
 
-    def views(self) -> list[BlockView]:
+    def views(self, now_s: float) -> list[BlockView]:
         """Return the blocks that calls can count on, oldest first."""
         staying = [
             block for block in self.blocks.values() if not block.is_leaving and block.phase is not Phase.DESERTED
         ]
-        return [self._view(block) for block in staying]
+        return [self._view(block, now_s) for block in staying]
 
     def may_try(self, now_s: float) -> bool:
         """Tell whether another block may be asked for, after those that failed."""
@@ -213,11 +213,12 @@ class Book:
         self.failures = 0
         self._may_try_at_s = 0.0
 
-    def _view(self, block: Block) -> BlockView:
+    def _view(self, block: Block, now_s: float) -> BlockView:
         if block.phase is not Phase.UP:
             return BlockView(block.name, max(1, self.slots_per_block), is_up=False)
         slots = sum(member.slots for member in block.members if not member.is_draining)
-        return BlockView(block.name, slots, is_up=True, idle_s=min(member.idle_s for member in block.members))
+        idle_s = min(member.idle_s for member in block.members)
+        return BlockView(block.name, slots, is_up=True, idle_s=idle_s, up_s=now_s - block.since_s)
 
     def _is_overdue(self, block: Block, now_s: float) -> bool:
         waited_s = now_s - block.since_s

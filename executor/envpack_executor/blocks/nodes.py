@@ -50,12 +50,14 @@ class _Seen:
         running: calls that run.
         other_slots: calls that run at once elsewhere than in blocks.
         members: the workers of each block.
+        waited_s: for how long the oldest call has been the oldest that waits for a node alone; 0 without one.
     """
 
     waiting: int
     running: int
     other_slots: int
     members: Mapping[str, Sequence[Member]]
+    waited_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,8 @@ class BlockNodes:
         self._inbox: queue.SimpleQueue[_Seen | None] = queue.SimpleQueue()
         self._is_ready = True
         self._look_at_s = 0.0
+        self._first_waiting: int | None = None
+        self._waits_since_s = 0.0
         self._numbers = itertools.count()
         self._run = secrets.token_hex(3)
         self._has_planned = False
@@ -184,11 +188,12 @@ class BlockNodes:
         """Hand on what there is to know, if it is time and the thread is ready for it; return when to come again."""
         if now_s >= self._look_at_s:
             self._look_at_s = now_s + LOOK_EVERY_S
+            self._note_waits(now_s)
             if self._error is not None:
                 self._give_up(self._error)
             elif self._is_ready:
                 self._is_ready = False
-                self._inbox.put(self._seen())
+                self._inbox.put(self._seen(now_s))
         return self._look_at_s
 
     def _give_up(self, error: ExecutorError) -> None:
@@ -197,7 +202,15 @@ class BlockNodes:
         if self._loop.waiting():
             self._loop.give_up_waiting(error)
 
-    def _seen(self) -> _Seen:
+    def _note_waits(self, now_s: float) -> None:
+        """Take note of which call waits longest for a node, and not for what it needs there."""
+        assert self._loop is not None
+        ready = [context for context in self._loop.state.waiting.values() if context.environment is not None]
+        first = min((context.queue[0].number for context in ready if context.queue), default=None)
+        if first != self._first_waiting:
+            self._first_waiting, self._waits_since_s = first, now_s
+
+    def _seen(self, now_s: float) -> _Seen:
         assert self._loop is not None
         self._loop.forget_withdrawn()
         members: dict[str, list[Member]] = {}
@@ -207,7 +220,9 @@ class BlockNodes:
                 member = Member(node.node, node.cores, node.idle_s, node.is_draining)
                 members.setdefault(node.block, []).append(member)
         other_slots = sum(node.cores for node in nodes if not node.block)
-        return _Seen(self._loop.waiting(), sum(node.running for node in nodes), other_slots, members)
+        running = sum(node.running for node in nodes)
+        waited_s = 0.0 if self._first_waiting is None else now_s - self._waits_since_s
+        return _Seen(self._loop.waiting(), running, other_slots, members, waited_s)
 
     def _let_go(self, node: NodeId) -> None:
         assert self._loop is not None
@@ -274,9 +289,10 @@ class BlockNodes:
             0.0 if self._needed_at_s is None else now_s - self._needed_at_s,
             is_first=not self._has_planned,
             is_troubled=self._book.failures > 0,
+            waited_s=seen.waited_s,
         )
         self._has_planned = True
-        todo = plan(demand, self._book.views(), self._book.slots_per_block, self._limits())
+        todo = plan(demand, self._book.views(now_s), self._book.slots_per_block, self._limits())
         for _ in range(todo.submit):
             if self._book.may_try(now_s):
                 self._submit()

@@ -3,8 +3,10 @@
     open calls, by parallelism ──▶ slots wanted ── slots that are there or on their way ──▶ lacking: submit
                                                                                        └──▶ too many: let go
 
-A block on its way counts as if it were there, so nothing is asked for twice. What is let go: first blocks that only
-wait in a queue, then those that have been idle longest; none of which anything runs.
+A block on its way counts as if it were there, so nothing is asked for twice. One that stays idle while calls wait is of
+no use to them, because it leaves too soon, say, and does not count. But one that came after they had begun to wait does
+count: where that is idle, too, a further one would be no better. What is let go: first blocks that only wait in a
+queue, then those that have been idle longest; none of which anything runs.
 """
 
 from __future__ import annotations
@@ -12,6 +14,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+# Calls that wait for so long beside an idle block will not begin there: those that can do so at once.
+OF_NO_USE_AFTER_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,7 @@ class Demand:
         unneeded_s: for how long no call has waited; 0 before the first.
         is_first: nothing was asked for yet.
         is_troubled: the last block failed, so the next ones are tried one by one.
+        waited_s: for how long the oldest call has been the oldest that waits for a node alone; 0 without one.
     """
 
     open_calls: int = 0
@@ -66,6 +72,7 @@ class Demand:
     unneeded_s: float = 0.0
     is_first: bool = False
     is_troubled: bool = False
+    waited_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +84,14 @@ class BlockView:
         slots: calls that run in it at once; expected ones for what has not joined.
         is_up: workers of it have joined.
         idle_s: for how long nothing has run there; 0 while something does, and before it is up.
+        up_s: for how long it has been up.
     """
 
     name: str
     slots: int
     is_up: bool
     idle_s: float = 0.0
+    up_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +119,8 @@ def plan(demand: Demand, blocks: Sequence[BlockView], slots_per_block: int, scal
         scaling: the limits.
     """
     wanted = max(math.ceil(demand.open_calls * scaling.parallelism), min(1, demand.open_calls)) - demand.other_slots
-    there = sum(block.slots for block in blocks)
+    useless = {block.name for block in blocks if _is_of_no_use(block, demand)}
+    there = sum(block.slots for block in blocks if block.name not in useless)
     if submit := _lacking(demand, blocks, wanted - there, max(1, slots_per_block), scaling):
         return Plan(submit)
     may_go = len(blocks) - scaling.min_blocks
@@ -120,13 +130,19 @@ def plan(demand: Demand, blocks: Sequence[BlockView], slots_per_block: int, scal
     idle = [block for block in blocks if block.is_up and block.idle_s and block.idle_s >= scaling.idle_s]
     leaving: list[BlockView] = []
     for block in [*pending, *sorted(idle, key=lambda block: -block.idle_s)]:
-        if len(leaving) < may_go and block.slots <= surplus:
-            surplus -= block.slots
+        slots = 0 if block.name in useless else block.slots
+        if len(leaving) < may_go and (not slots or slots <= surplus):
+            surplus -= slots
             leaving.append(block)
     return Plan(
         cancel=tuple(block.name for block in leaving if not block.is_up),
         drain=tuple(block.name for block in leaving if block.is_up),
     )
+
+
+def _is_of_no_use(block: BlockView, demand: Demand) -> bool:
+    """Tell whether a block was there before the oldest call was the next, and has taken none since."""
+    return block.up_s > demand.waited_s and min(block.idle_s, demand.waited_s) > OF_NO_USE_AFTER_S
 
 
 def _lacking(
