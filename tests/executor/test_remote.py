@@ -82,6 +82,22 @@ def test_large_arguments_and_results_pass_a_worker(nodes: RemoteNodes, start_wor
         assert len(executor.submit(functions.double, bytes(20_000_000)).result(GENEROUS_S)) == 40_000_000
 
 
+def _has_ipv6() -> bool:
+    with contextlib.suppress(OSError), socket.create_server(("::1", 0), family=socket.AF_INET6):
+        return True
+    return False
+
+
+@pytest.mark.skipif(not _has_ipv6(), reason="there is no ::1 here")
+@pytest.mark.parametrize("bulk", ["plain", "encrypted"])
+def test_a_worker_joins_and_serves_over_ipv6(start_worker: StartWorker, bulk: Any) -> None:
+    nodes = RemoteNodes("tcp://[::1]:0", bulk=bulk)
+    with ContextExecutor(nodes=nodes) as executor:
+        assert nodes.address.startswith("tcp://[::1]:")
+        start_worker(nodes.address, nodes.key_file)
+        assert executor.submit(len, bytes(20_000_000)).result(GENEROUS_S) == 20_000_000
+
+
 def test_a_worker_leaves_when_its_wall_time_is_over(
     nodes: RemoteNodes, start_worker: StartWorker, tmp_path: Path
 ) -> None:

@@ -76,6 +76,7 @@ class Door:
         self.events.rcvhwm = 0  # ZeroMQ's own thread would wait for us otherwise
         self.events.linger = 0
         self.events.connect(_MONITOR)
+        socket.ipv6 = listener.family is sockets.AF_INET6
         host, port = listener.getsockname()[:2]
         socket.bind(f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}")
 

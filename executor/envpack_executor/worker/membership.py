@@ -129,6 +129,7 @@ class Membership:
         self._socket = self._context.socket(zmq.DEALER)
         self._socket.linger = _LINGER_MS
         self._socket.sndhwm = self._socket.rcvhwm = 0
+        self._socket.ipv6 = "[" in offer.address
         limit_frames(self._socket)
         authenticate(self._socket, offer.key)
         self._monitor = self._socket.get_monitor_socket(_NO_AUTHENTICATION)
