@@ -80,9 +80,6 @@ ASKED = {
     "tests/monitor/test_predict.py": Asked(
         "runs every policy by its name; one of them needs an extra", include=("scikit-learn",)
     ),
-    "tests/monitor/test_policies.py": Asked(
-        "runs every policy by its name; one of them needs an extra", include=("scikit-learn",)
-    ),
     "tests/monitor/test_hundred.py": Asked("starts a program of the checkout", left_out=True),
     "tests/house/test_public_names.py": Asked(
         "imports the plugs by their names, and what they stand on comes by extras",

@@ -33,9 +33,9 @@ def test_file_passes_in_its_pack(file: str, runs: Runs) -> None:
 
 
 def test_function_lists_what_it_is_first_to_import(file: str, runs: Runs, request: pytest.FixtureRequest) -> None:
+    if request.config.getoption("--most"):
+        pytest.skip("another one is first to import something where only some run")
     run = runs.whole(file)
-    if not run.report["tests"] and request.config.getoption("--without-slow"):
-        pytest.skip("all of its tests are slow")
     assert run.report["tests"]
     lists = function_lists(run)
     whole = {item.name for needs in run.needs.values() for item in needs.distributions}
