@@ -77,8 +77,8 @@ demo: ## run the main job on real data: examples/inference
 	$(BIN)/python examples/inference/run.py $(ARGS)
 
 # Most tests wait, for processes and for disks: half of them run beside the others, and those in their packs give way to
-# both. What talks to processes stays together: these tests need each other's cores least.
-TALKING := tests/executor tests/monitor tests/plugs
+# both. What talks to processes stays together: these tests need cores least.
+TALKING := tests/executor tests/plugs
 .PHONY: test
 test: ## run all tests, then their short form under other Pythons; beside them, those in their packs
 	$(call setup,test)
@@ -118,7 +118,7 @@ test-packs-short: ## the same with all examples, a third of the test files and t
 
 # What checks the repository, and whole examples, is the same under each of them. Under the one between the oldest and the
 # newest run those of processes, threads and measures, whose Python changes most from version to version.
-OTHERS := --ignore tests/house --ignore tests/examples
+OTHERS := --ignore tests/house --ignore tests/examples --ignore tests/packs
 BETWEEN := tests/executor tests/monitor
 
 .PHONY: test-pythons
