@@ -13,7 +13,7 @@ import functools
 import itertools
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from types import TracebackType
@@ -157,13 +157,7 @@ class ContextExecutor(Executor):
         output: OutputChoice = "inherit",
         on_usage: OnUsage | None = None,
     ) -> None:
-        if max_workers is not None and max_workers <= 0:
-            raise ValueError("max_workers must be greater than 0")
-        for name, seconds in (("setup_timeout_s", setup_timeout_s), ("idle_timeout_s", idle_timeout_s)):
-            if seconds is not None and not seconds > 0:
-                raise ValueError(f"{name} must be greater than 0, not {seconds!r}")
-        if initializer is not None and not callable(initializer):
-            raise TypeError("initializer must be a callable")
+        _check(max_workers, {"setup_timeout_s": setup_timeout_s, "idle_timeout_s": idle_timeout_s}, initializer)
         on_print = printer(output)
         slots = max_workers or (settings.usable_cores() if nodes is None else 0)
         here = None if allocations is None else _allowed(memory, cores)
@@ -198,20 +192,28 @@ class ContextExecutor(Executor):
             self._loop.add_closer(log.close)
         self._loop.add_closer(self._resolver.release)
         if slots:
-            self._loop.add_local_node(offer)
-            if context_memory is None:
-                # Found out when it is first needed, in another thread: it takes milliseconds.
-                self._loop.reception.on_first_kept = functools.partial(preparer.run, _bound_contexts(self._loop))
+            self._run_here(offer, None if context_memory is not None else preparer)
         if nodes is not None:
-            try:
-                nodes.open(self._loop, _resident)
-            except BaseException:
-                self._loop.abandon()
-                raise
+            self._run_on(nodes)
         if self._close_profile is not None:
             self._loop.add_closer(self._close_profile)  # the last: others may still use what it closes
         self._loop.start()
         close_at_end(self, self._loop, self._gate)
+
+    def _run_here(self, offer: NodeJoined, preparer: Preparer | None) -> None:
+        """Let calls run on this machine; with a preparer, it finds out what warm processes may keep."""
+        self._loop.add_local_node(offer)
+        if preparer is not None:
+            # When it is first needed, in another thread: it takes milliseconds.
+            self._loop.reception.on_first_kept = functools.partial(preparer.run, _bound_contexts(self._loop))
+
+    def _run_on(self, nodes: NodeSource) -> None:
+        """Let calls run where nodes come from."""
+        try:
+            nodes.open(self._loop, _resident)
+        except BaseException:
+            self._loop.abandon()
+            raise
 
     def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
         """Schedule a call of `fn` and return its future.
@@ -478,6 +480,17 @@ def _said(memory: int | str | None, cores: float | None) -> Allocation:
     if cores is not None and cores <= 0:
         raise ValueError(f"cores must be greater than 0, not {cores!r}")
     return Allocation(cores=cores or 0.0, memory_bytes=None if memory is None else _checked_bytes("memory", memory))
+
+
+def _check(max_workers: int | None, times_s: Mapping[str, float | None], initializer: object) -> None:
+    """Refuse options that can be none, before anything is made."""
+    if max_workers is not None and max_workers <= 0:
+        raise ValueError("max_workers must be greater than 0")
+    for name, seconds in times_s.items():
+        if seconds is not None and not seconds > 0:
+            raise ValueError(f"{name} must be greater than 0, not {seconds!r}")
+    if initializer is not None and not callable(initializer):
+        raise TypeError("initializer must be a callable")
 
 
 def _offer(

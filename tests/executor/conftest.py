@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from envpack.pack.store.uses import release_all
-from tests.executor.helpers import descendants, environ, wait_until
+from tests.executor.helpers import descendants, environ, wait_until, words_of
 
 StartWorker = Callable[..., subprocess.Popen[str]]
 
@@ -66,20 +66,13 @@ def start_worker(tmp_path: Path) -> Iterator[StartWorker]:
 
 def _belongings() -> dict[str, set[str]]:
     return {
-        "processes": {f"{pid} {_words(pid)}" for pid in descendants(os.getpid())},
+        "processes": {f"{pid} {words_of(pid)[:80]}" for pid in descendants(os.getpid())},
         "threads": {f"{thread.name} {thread.ident}" for thread in threading.enumerate()},
         "descriptors": _descriptors(),
         "temporary files": {path.name for path in Path(tempfile.gettempdir()).glob("envpack*")},
         # Other programs of this machine use it too: only names that could be ours tell something.
         "shared memory": {path.name for path in Path("/dev/shm").glob("*envpack*")},
     }
-
-
-def _words(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")[:80]
-    except (FileNotFoundError, ProcessLookupError):
-        return "ended"
 
 
 def _descriptors() -> set[str]:

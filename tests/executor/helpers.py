@@ -47,6 +47,14 @@ def descendants(pid: int) -> list[int]:
     return [*children, *(each for child in children for each in descendants(child))]
 
 
+def words_of(pid: int) -> str:
+    """Return the command line of a process; that it has ended, if so."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+    except (FileNotFoundError, ProcessLookupError):
+        return "ended"
+
+
 def environ() -> dict[str, str]:
     """The variables under which another Python finds this project and its tests."""
     paths = [ROOT, ROOT / "executor", ROOT / "monitor"]

@@ -20,7 +20,7 @@ from envpack_executor.blocks import WorkerCommand, WorkerOptions
 from envpack_executor.dask import DaskNodes, EnvpackPlugin, leases
 from envpack_executor.errors import BlocksError, LeaseError
 from tests.executor import functions
-from tests.executor.helpers import GENEROUS_S, are_gone, descendants, wait_until
+from tests.executor.helpers import GENEROUS_S, are_gone, descendants, wait_until, words_of
 from tests.plugs import functions as plugs
 
 THREADS = 2
@@ -47,15 +47,8 @@ def nothing_left_behind(client: Client, own_folders: Path) -> Iterator[None]:
 
 
 def workers_of_ours() -> dict[int, str]:
-    found = {}
-    for pid in descendants(os.getpid()):
-        try:
-            words = Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if " worker --connect " in words:
-            found[pid] = words
-    return found
+    found = {pid: words_of(pid) for pid in descendants(os.getpid())}
+    return {pid: words for pid, words in found.items() if " worker --connect " in words}
 
 
 def environ_of(pid: int) -> str:

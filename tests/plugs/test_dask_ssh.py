@@ -14,7 +14,7 @@ import pytest
 
 from envpack import pack
 from tests.executor import hosts
-from tests.executor.helpers import environ, wait_until
+from tests.executor.helpers import environ, wait_until, words_of
 from tests.plugs import functions, sshd
 
 CALLS = 200
@@ -106,13 +106,6 @@ def test_contexts_and_packs_come_to_the_hosts_of_an_ssh_cluster(tmp_path: Path) 
     assert len(by_plugin["prefixes"]) == 2
     assert set(by_nodes["prefixes"]) <= set(by_plugin["prefixes"])
     assert unpacked == [1, 1]
-
-
-def words_of(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
-    except OSError:
-        return "ended"
 
 
 def client(net: hosts.Hosts, folder: Path, key: Path, file: Path) -> Any:

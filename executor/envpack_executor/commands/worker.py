@@ -22,7 +22,10 @@ import click
 @click.option("--wall-time", metavar="TIME", help="Be gone after so long, such as 90s, 30min or 2h.")
 @click.option("--grace", metavar="TIME", help="Let calls that run end within so long before leaving; 20s by default.")
 @click.option(
-    "--store", metavar="DIR", type=click.Path(path_type=Path), help="Folder of the store; $NAME is filled in."
+    "--store",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Folder of the store; {NAME}, {host} are filled in.",
 )
 @click.option("--block", metavar="NAME", default="", help="Name of the block that this worker belongs to.")
 @click.option("--share-at", default="", metavar="HOST:PORT", help="Pass layers on to other workers here.")
